@@ -1,0 +1,64 @@
+// Package errand holds the words of Errand: background coding agents on
+// machines you own. A prompt and a repository go in; an isolated Linux machine
+// is made ready, an agent works there, and a branch comes out.
+//
+// The nouns here are the whole product's vocabulary. The same struct is the
+// row's content, the argument of a call and, by its JSON tags, the form in
+// which Errand's own parts exchange it. Where the public API's wire form
+// differs, package api holds that form and the one conversion.
+//
+// This package does no I/O and imports nothing of ours. Everything else in the
+// repository stands on it.
+package errand
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// AgentID names an agent: "bc-" and a UUID in lower case.
+type AgentID string
+
+// RunID names a run: "run-" and a UUID in lower case.
+type RunID string
+
+// NewAgentID returns a fresh agent id.
+func NewAgentID() AgentID { return AgentID("bc-" + uuid.NewString()) }
+
+// NewRunID returns a fresh run id.
+func NewRunID() RunID { return RunID("run-" + uuid.NewString()) }
+
+var (
+	agentPattern = regexp.MustCompile(`^bc-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+	runPattern   = regexp.MustCompile(`^run-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+)
+
+// ParseAgentID reads an agent id as a client sent it. Letters may come in
+// either case. Anything else is an Invalid error that shows the right form.
+func ParseAgentID(s string) (AgentID, error) {
+	id := strings.ToLower(s)
+	if !agentPattern.MatchString(id) {
+		return "", Errorf(Invalid, "validation_error", "%q is not an agent id. An agent id looks like bc-00000000-0000-0000-0000-000000000001.", clip(s))
+	}
+	return AgentID(id), nil
+}
+
+// ParseRunID reads a run id as a client sent it. Letters may come in either
+// case. Anything else is an Invalid error that shows the right form.
+func ParseRunID(s string) (RunID, error) {
+	id := strings.ToLower(s)
+	if !runPattern.MatchString(id) {
+		return "", Errorf(Invalid, "validation_error", "%q is not a run id. A run id looks like run-00000000-0000-0000-0000-000000000001.", clip(s))
+	}
+	return RunID(id), nil
+}
+
+// clip bounds a value that goes back to its sender inside a message.
+func clip(s string) string {
+	if len(s) > 80 {
+		return s[:80] + "…"
+	}
+	return s
+}

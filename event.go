@@ -1,0 +1,261 @@
+package errand
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Seq numbers an agent's events from 1 without gaps.
+type Seq int64
+
+// EventKind says what an event tells, and which struct of this file its Data is.
+type EventKind string
+
+const (
+	EventAgentCreated   EventKind = "agent.created"   // AgentCreated
+	EventAgentChanged   EventKind = "agent.changed"   // AgentChanged
+	EventRunQueued      EventKind = "run.queued"      // RunQueuedData
+	EventRunStatus      EventKind = "run.status"      // RunStatusData
+	EventRunCancelAsked EventKind = "run.cancelAsked" // CancelAsked
+	EventPhaseStarted   EventKind = "phase.started"   // PhaseStarted
+	EventPhaseOutput    EventKind = "phase.output"    // PhaseOutput
+	EventPhaseEnded     EventKind = "phase.ended"     // PhaseEnded
+	EventMachine        EventKind = "machine"         // MachineData
+	EventTurnStarted    EventKind = "turn.started"    // TurnStarted
+	EventText           EventKind = "text"            // TextData
+	EventThinking       EventKind = "thinking"        // TextData
+	EventTurnRetried    EventKind = "turn.retried"    // TurnRetried
+	EventTurnEnded      EventKind = "turn.ended"      // TurnEnded
+	EventToolCalled     EventKind = "tool.called"     // ToolCalled
+	EventToolEnded      EventKind = "tool.ended"      // ToolEnded
+	EventPlan           EventKind = "plan"            // PlanData
+	EventCompacted      EventKind = "compacted"       // Compacted
+	EventConnection     EventKind = "connection"      // Connection
+	EventCommit         EventKind = "commit"          // CommitData
+	EventPush           EventKind = "push"            // PushData
+	EventNotice         EventKind = "notice"          // Notice
+)
+
+// Event is a numbered fact that never changes.
+type Event struct {
+	Agent AgentID         `json:"agent"`
+	Seq   Seq             `json:"seq"`
+	Run   RunID           `json:"run,omitempty"` // "" where it belongs to no run
+	Time  time.Time       `json:"time"`          // UTC, milliseconds
+	Kind  EventKind       `json:"kind"`
+	Data  json.RawMessage `json:"data"`
+}
+
+// Phase is a timed part of a run. Phases follow one another in the order of
+// the constants; one that has nothing to do still says so.
+type Phase string
+
+const (
+	PhaseImage     Phase = "image"     // pull and unpack the image
+	PhaseMirror    Phase = "mirror"    // bring the local mirror up to date
+	PhaseMachine   Phase = "machine"   // create or wake the machine
+	PhaseCheckout  Phase = "checkout"  // the agent's branch in the machine
+	PhaseInstall   Phase = "install"   // the environment's install command
+	PhaseSnapshot  Phase = "snapshot"  // keep the disk after install
+	PhaseStart     Phase = "start"     // the environment's start command
+	PhaseTerminals Phase = "terminals" // the environment's terminals
+	PhaseWork      Phase = "work"      // model and tools
+	PhaseCommit    Phase = "commit"    // what the agent left uncommitted
+	PhasePush      Phase = "push"      // through the broker to the remote
+)
+
+// AgentCreated is the first event of every journal.
+type AgentCreated struct {
+	Agent Agent `json:"agent"`
+}
+
+// AgentChanged tells a change of the agent's row: a new name, status, base…
+// Only the fields that changed are set.
+type AgentChanged struct {
+	Name   string      `json:"name,omitempty"`
+	Status AgentStatus `json:"status,omitempty"`
+	Base   string      `json:"base,omitempty"`
+	Pushed string      `json:"pushed,omitempty"`
+}
+
+// RunQueuedData opens a run.
+type RunQueuedData struct {
+	Prompt Prompt `json:"prompt"`
+	Mode   string `json:"mode,omitempty"`
+	Caller Caller `json:"caller"`
+}
+
+// RunStatusData tells a run's new status. Result, Error, Duration and Usage are
+// set when the run has ended.
+type RunStatusData struct {
+	Status     RunStatus `json:"status"`
+	Result     string    `json:"result,omitempty"`
+	Error      *Error    `json:"error,omitempty"`
+	DurationMs int64     `json:"durationMs,omitempty"`
+	Usage      *Usage    `json:"usage,omitempty"`
+}
+
+// CancelAsked tells that somebody wants the run to end.
+type CancelAsked struct {
+	Caller Caller `json:"caller"`
+}
+
+// PhaseStarted opens a phase. Attempt counts from 1 and grows when a phase is
+// entered again after a restart.
+type PhaseStarted struct {
+	Phase   Phase  `json:"phase"`
+	Command string `json:"command,omitempty"` // what is run, where it is a command
+}
+
+// PhaseOutput is a piece of what a phase's command printed.
+type PhaseOutput struct {
+	Phase  Phase  `json:"phase"`
+	Text   string `json:"text"`
+	Stderr bool   `json:"stderr,omitempty"`
+}
+
+// PhaseEnded closes a phase.
+type PhaseEnded struct {
+	Phase      Phase  `json:"phase"`
+	DurationMs int64  `json:"durationMs"`
+	Cached     bool   `json:"cached,omitempty"` // nothing had to be done
+	Note       string `json:"note,omitempty"`   // what was found or done, in a line; why not cached
+	Error      *Error `json:"error,omitempty"`
+}
+
+// MachineData tells what happened to the agent's machine.
+type MachineData struct {
+	// What is "created", "woken", "found" (by handle after a restart),
+	// "stopped", "lost" or "destroyed".
+	What   string `json:"what"`
+	ID     string `json:"id"`
+	Driver string `json:"driver,omitempty"`
+	Engine string `json:"engine,omitempty"`
+	Image  string `json:"image,omitempty"` // resolved: "host" or a reference with its digest
+	// Boot names one life of the machine's processes; it changes at each start.
+	Boot string `json:"boot,omitempty"`
+	// Unenforced lists, in sentences, the limits that this host cannot hold.
+	Unenforced []string `json:"unenforced,omitempty"`
+}
+
+// TurnStarted opens one request to the model. A turn with the same number that
+// starts again (Attempt 2, …) makes void what was streamed of it before.
+type TurnStarted struct {
+	Turn    int    `json:"turn"` // counts from 1 within the run
+	Attempt int    `json:"attempt"`
+	Model   string `json:"model"`
+}
+
+// TextData is a piece of a turn's text or thinking, as it streamed.
+type TextData struct {
+	Turn    int    `json:"turn"`
+	Attempt int    `json:"attempt"`
+	Text    string `json:"text"`
+}
+
+// TurnRetried tells that an attempt broke and another will follow.
+type TurnRetried struct {
+	Turn    int    `json:"turn"`
+	Attempt int    `json:"attempt"`
+	Reason  string `json:"reason"`
+	WaitMs  int64  `json:"waitMs"`
+}
+
+// TurnEnded closes a turn. Message is the model's whole answer in the form of
+// package llm, from which the conversation is built again.
+type TurnEnded struct {
+	Turn    int             `json:"turn"`
+	Attempt int             `json:"attempt"`
+	Message json.RawMessage `json:"message"`
+	Stop    string          `json:"stop"`
+	Usage   Usage           `json:"usage"`
+}
+
+// ToolCalled tells that a tool call goes to the machine now. Op is the id under
+// which the guest knows it: asking again by it never does the work twice.
+type ToolCalled struct {
+	Turn int             `json:"turn"`
+	Call string          `json:"call"` // the model's own id for it
+	Op   string          `json:"op"`
+	Name string          `json:"name"`
+	Args json.RawMessage `json:"args"`
+	Boot string          `json:"boot,omitempty"` // the machine's life that it goes to
+}
+
+// ToolEnded gives a tool call's result.
+type ToolEnded struct {
+	Turn       int    `json:"turn"`
+	Call       string `json:"call"`
+	Op         string `json:"op"`
+	Name       string `json:"name"`
+	Output     string `json:"output"` // what the model is told
+	IsError    bool   `json:"isError,omitempty"`
+	DurationMs int64  `json:"durationMs"`
+	// Result is the structured form for screens (command, exit code, path, diff…).
+	Result json.RawMessage `json:"result,omitempty"`
+	// Images are what the tool showed the model.
+	Images []Image `json:"images,omitempty"`
+}
+
+// PlanItem is one line of an agent's plan.
+type PlanItem struct {
+	Text   string `json:"text"`
+	Status string `json:"status"` // "pending", "in_progress", "done"
+}
+
+// PlanData is an agent's whole plan as it stands now.
+type PlanData struct {
+	Items []PlanItem `json:"items"`
+}
+
+// Compacted tells that the conversation before this event is replaced, for the
+// model, by Summary. Events stay; only the fold into a conversation changes.
+type Compacted struct {
+	Turn         int    `json:"turn"`
+	Summary      string `json:"summary"`
+	TokensBefore int64  `json:"tokensBefore"`
+	Usage        Usage  `json:"usage"`
+}
+
+// Connection is one connection out of a machine, told when it has ended.
+type Connection struct {
+	Name     string    `json:"name,omitempty"` // what the client asked for (SNI, Host, DNS); "" if it named nothing
+	Address  string    `json:"address"`        // IP address that was connected to, or asked for when refused
+	Port     int       `json:"port"`
+	Protocol string    `json:"protocol"` // "tcp" or "udp"
+	Sent     int64     `json:"sent"`     // bytes out of the machine
+	Received int64     `json:"received"` // bytes into the machine
+	Started  time.Time `json:"started"`
+	Ms       int64     `json:"ms"`
+	Refused  string    `json:"refused,omitempty"` // the rule that refused it, as a sentence
+	Error    string    `json:"error,omitempty"`   // why connecting failed
+}
+
+// CommitData tells a commit that settling made.
+type CommitData struct {
+	Commit string `json:"commit"`
+	Title  string `json:"title"`
+	Files  int    `json:"files"`
+}
+
+// PushData tells what the broker did with a push.
+type PushData struct {
+	Repository string `json:"repository"`
+	Ref        string `json:"ref"`
+	Old        string `json:"old,omitempty"`
+	New        string `json:"new,omitempty"`
+	Refused    string `json:"refused,omitempty"` // as git told the agent
+}
+
+// Notice is a sentence for people that belongs to no other event.
+type Notice struct {
+	Level string `json:"level"` // "info", "warning"
+	Text  string `json:"text"`
+}
+
+// Fact is an event before the journal has numbered it. Data is one of the
+// structs of this file.
+type Fact struct {
+	Kind EventKind
+	Data any
+}

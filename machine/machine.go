@@ -1,0 +1,203 @@
+// Package machine is the seam between Errand and whatever makes isolated Linux
+// machines: the Driver interface, the Machine it gives, and the small optional
+// interfaces for what not every driver can do.
+//
+// A driver knows how to start a machine with our guest as its first process,
+// how to reach that guest, how to find the machine again after our process has
+// ended, and how to remove it. Everything else (commands, files, terminals,
+// git, tunnels) is written once, over the line, in package guest; so a driver
+// stays small. Package machinetest is the contract that every driver passes.
+//
+// This package makes no machines itself and knows no driver.
+package machine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/errand-dev/errand"
+)
+
+// ID names a machine. The server chooses it: lower-case letters, digits and
+// dashes, at most 40 bytes, unique in the data directory.
+type ID string
+
+// SnapshotKey names a snapshot by what decides it: lower-case hex and dashes,
+// at most 80 bytes.
+type SnapshotKey string
+
+// Handle is what finds a machine again after our process has ended. It is kept
+// in the store as it is.
+type Handle struct {
+	Driver string          `json:"driver"`         // as in the map in cmd/errand
+	ID     ID              `json:"id"`             //
+	Data   json.RawMessage `json:"data,omitempty"` // the driver's own
+}
+
+// Mount shows a host directory inside the machine, read-only. The host side is
+// ours (a git mirror), never a path that a person or a machine named.
+type Mount struct {
+	Source string `json:"source"` // absolute, on the host
+	Target string `json:"target"` // absolute, in the machine
+}
+
+// Spec says what machine to make. Create of an id that exists ignores it,
+// except that a hibernated machine is woken with its Limits, Env and Mounts.
+type Spec struct {
+	// Engine is the driver's own choice of isolation ("gvisor", "runc"); "" is
+	// the driver's default.
+	Engine string
+	// Image is "host" or an OCI reference. "" means "host". Ignored with From.
+	Image string
+	// From starts the machine on a snapshot instead of an image.
+	From SnapshotKey
+	// Limits that are zero are the driver's defaults.
+	Limits errand.Limits
+	// Env is added to the image's environment for the guest and all it starts.
+	Env []string
+	// Hostname is the machine's own name; "" is its id.
+	Hostname string
+	// Mounts are shown read-only.
+	Mounts []Mount
+	// Progress, if set, is told in sentences of what takes long (pulling an
+	// image). It may be called from any goroutine until Create returns.
+	Progress func(string)
+}
+
+// Driver makes machines of one kind. Its methods may be called at once from
+// many goroutines, also for one id.
+type Driver interface {
+	// Create makes the machine and returns when its guest answers. It is
+	// idempotent on id: a machine that runs is returned as it is, one that is
+	// hibernated is started on its own disk, and what an interrupted Create
+	// left is finished or begun again. A *SetupError means that the image or
+	// the spec is at fault; any other error means that the host is.
+	Create(ctx context.Context, id ID, spec Spec) (Machine, error)
+	// Open finds a machine by its handle. It returns ErrNotFound when the
+	// machine is gone, and a Machine whose Dial fails with ErrStopped when it
+	// is hibernated or its processes have ended.
+	Open(ctx context.Context, h Handle) (Machine, error)
+	// List gives all machines that this driver still holds for us, whatever
+	// their state, so that strays can be swept.
+	List(ctx context.Context) ([]Handle, error)
+}
+
+// Machine is one isolated Linux machine.
+type Machine interface {
+	// Handle gives what Open takes. It does not block.
+	Handle() Handle
+	// Dial gives a line to the guest: a byte stream for guest.Open. Each call
+	// makes a new one. It returns ErrStopped when the machine does not run.
+	// Closing the connection releases all that Dial started.
+	Dial(ctx context.Context) (net.Conn, error)
+	// Destroy ends the machine's processes and removes its disk. To destroy
+	// again is no error.
+	Destroy(ctx context.Context) error
+}
+
+// Hibernator is a Machine that can end its processes and keep its disk. Create
+// with the same id starts it again on it.
+type Hibernator interface {
+	Hibernate(ctx context.Context) error
+}
+
+// Snapshotter is a Machine whose disk can be kept for later machines.
+type Snapshotter interface {
+	// Snapshot ends the machine's processes, keeps its disk under key and
+	// leaves the machine hibernated on top of the snapshot: Create with the
+	// same id starts it again. It does no work in proportion to the disk's
+	// size. A key that exists already is left as it is, without an error.
+	Snapshot(ctx context.Context, key SnapshotKey) error
+}
+
+// Snapshots is a Driver that keeps snapshots.
+type Snapshots interface {
+	// HasSnapshot says whether Spec.From would find key.
+	HasSnapshot(ctx context.Context, key SnapshotKey) (bool, error)
+	// ListSnapshots gives all snapshots, oldest first.
+	ListSnapshots(ctx context.Context) ([]Snapshot, error)
+	// RemoveSnapshot forgets key. Machines and snapshots that stand on it keep
+	// what they need. To remove again is no error.
+	RemoveSnapshot(ctx context.Context, key SnapshotKey) error
+}
+
+// Snapshot is one kept disk.
+type Snapshot struct {
+	Key     SnapshotKey `json:"key"`
+	Created time.Time   `json:"created"`
+	Layers  []string    `json:"layers"` // what it is made of, lowest first
+}
+
+// Reporter is a Machine that can say what it is.
+type Reporter interface {
+	Report() Report
+}
+
+// Report says what a machine is and which promises its host cannot keep.
+type Report struct {
+	Engine string        `json:"engine"`
+	Image  string        `json:"image"` // resolved: "host" or a reference with its digest
+	Limits errand.Limits `json:"limits"`
+	// Unenforced lists, in sentences, the limits and the isolation that this
+	// host cannot hold. Empty means that all hold.
+	Unenforced []string `json:"unenforced,omitempty"`
+}
+
+// Networked is a Machine whose network ends in our process.
+type Networked interface {
+	// Link opens the machine's layer-2 link. At most one holder at a time; the
+	// caller closes it. After a restart of ours it can be opened again and new
+	// connections from inside work.
+	Link(ctx context.Context) (*Link, error)
+}
+
+// Link carries a machine's Ethernet frames. Reading File gives what the machine
+// sends, writing to it is what the machine receives.
+type Link struct {
+	File    *os.File     // a TAP; one frame a read; non-blocking
+	VNetHdr bool         // each frame is preceded by a virtio-net header (12 bytes)
+	MTU     int          // bytes
+	Machine netip.Prefix // the machine's own address
+	Gateway netip.Addr   // its route out and its DNS server: ours
+	MAC     net.HardwareAddr
+}
+
+// Inspector is a Driver that can look at its host.
+type Inspector interface {
+	// Inspect says what works here and what does not. It changes nothing.
+	Inspect(ctx context.Context) []Finding
+}
+
+// Finding is one line of `errand doctor`.
+type Finding struct {
+	Name   string `json:"name"`   // what was looked at: "cgroups", "gvisor"
+	OK     bool   `json:"ok"`     // false: it is missing or limited
+	Needed bool   `json:"needed"` // without it nothing runs
+	Detail string `json:"detail"` // what was found, and what to do about it
+}
+
+var (
+	// ErrNotFound: the driver holds no such machine.
+	ErrNotFound = errors.New("machine not found")
+	// ErrStopped: the machine is there and does not run.
+	ErrStopped = errors.New("machine is stopped")
+)
+
+// SetupError says that the image or the spec is at fault rather than the host:
+// trying again elsewhere changes nothing, and a person should see Output.
+type SetupError struct {
+	Doing  string // in the gerund: "pulling ubuntu:24.04"
+	Output string // what the failing part printed
+	Err    error
+}
+
+func (e *SetupError) Error() string { return fmt.Sprintf("%s: %v", e.Doing, e.Err) }
+
+// Unwrap gives the cause.
+func (e *SetupError) Unwrap() error { return e.Err }
