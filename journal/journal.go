@@ -1,0 +1,192 @@
+// Package journal is the one road on which facts go up: events are numbered,
+// redacted, kept and only then seen.
+//
+// A decision and the events that tell of it are written in one transaction
+// (Decide). Whoever wants to know follows: Follow reads what is there and waits
+// for more, so that a reader that comes late, or again after a break, sees the
+// same events in the same order as one that was there all the time.
+//
+// The journal does not interpret events. Screens, streams and conversations are
+// folds over it, made elsewhere.
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"sync"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/secret"
+	"github.com/errand-dev/errand/store"
+)
+
+// Journal appends events and wakes those who follow. It may be used from many
+// goroutines.
+type Journal struct {
+	store    *store.Store
+	redactor *secret.Redactor
+
+	mu      sync.Mutex
+	waiting map[errand.AgentID]chan struct{} // closed when the agent has a new event
+	any     chan struct{}                    // closed at each event of any agent
+}
+
+// New gives the journal over s. Every event passes redactor before it is kept.
+func New(s *store.Store, redactor *secret.Redactor) *Journal {
+	return &Journal{store: s, redactor: redactor, waiting: map[errand.AgentID]chan struct{}{}}
+}
+
+// Tx is a decision under way: a transaction that may also tell events.
+type Tx struct {
+	*store.Tx
+	journal *Journal
+	written []errand.Event
+}
+
+// Decide runs f in one transaction and gives the events that it told, as they
+// were kept. Followers see them when, and only if, the transaction is
+// committed.
+func (j *Journal) Decide(ctx context.Context, f func(*Tx) error) ([]errand.Event, error) {
+	var written []errand.Event
+	err := j.store.Write(ctx, func(t *store.Tx) error {
+		tx := &Tx{Tx: t, journal: j}
+		err := f(tx)
+		written = tx.written
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	j.wake(written)
+	return written, nil
+}
+
+// Tell appends facts to agent's journal as events of run ("" for none).
+func (t *Tx) Tell(agent errand.AgentID, run errand.RunID, facts ...errand.Fact) error {
+	if len(facts) == 0 {
+		return nil
+	}
+	events := make([]errand.Event, len(facts))
+	for i, f := range facts {
+		data, err := json.Marshal(f.Data)
+		if err != nil {
+			return fmt.Errorf("writing a %s event: %w", f.Kind, err)
+		}
+		events[i] = errand.Event{Run: run, Kind: f.Kind, Data: t.journal.redactor.JSON(data)}
+	}
+	if err := t.AppendEvents(agent, events); err != nil {
+		return err
+	}
+	t.written = append(t.written, events...)
+	return nil
+}
+
+// Append tells facts in a transaction of their own and gives the events as they
+// were kept.
+func (j *Journal) Append(ctx context.Context, agent errand.AgentID, run errand.RunID, facts ...errand.Fact) ([]errand.Event, error) {
+	if len(facts) == 0 {
+		return nil, nil
+	}
+	return j.Decide(ctx, func(t *Tx) error { return t.Tell(agent, run, facts...) })
+}
+
+func (j *Journal) wake(events []errand.Event) {
+	if len(events) == 0 {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, e := range events {
+		if c, ok := j.waiting[e.Agent]; ok {
+			close(c)
+			delete(j.waiting, e.Agent)
+		}
+	}
+	if j.any != nil {
+		close(j.any)
+		j.any = nil
+	}
+}
+
+// next gives a channel that is closed at the agent's next event.
+func (j *Journal) next(agent errand.AgentID) <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	c, ok := j.waiting[agent]
+	if !ok {
+		c = make(chan struct{})
+		j.waiting[agent] = c
+	}
+	return c
+}
+
+// Changed gives a channel that is closed at the next event of any agent.
+func (j *Journal) Changed() <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.any == nil {
+		j.any = make(chan struct{})
+	}
+	return j.any
+}
+
+// page is how many events are read at once.
+const page = 500
+
+// Follow gives agent's events after a number, first those that are there, then
+// each as it is written, until ctx ends. A follower that reads slowly holds
+// nobody up. When the agent is deleted the sequence ends.
+func (j *Journal) Follow(ctx context.Context, agent errand.AgentID, after errand.Seq) iter.Seq2[errand.Event, error] {
+	return func(yield func(errand.Event, error) bool) {
+		for woken := false; ; woken = true {
+			more := j.next(agent) // before reading, so that nothing falls between
+			events, err := j.store.Events(ctx, agent, after, page)
+			if err != nil {
+				yield(errand.Event{}, err)
+				return
+			}
+			for _, e := range events {
+				after = e.Seq
+				if !yield(e, nil) {
+					return
+				}
+			}
+			if len(events) == page {
+				continue
+			}
+			if len(events) == 0 && woken {
+				if _, err := j.store.Agent(ctx, agent); err != nil {
+					return // deleted
+				}
+			}
+			select {
+			case <-more:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// Deleted wakes the followers of an agent that is gone.
+func (j *Journal) Deleted(agent errand.AgentID) {
+	j.wake([]errand.Event{{Agent: agent}})
+}
+
+// All gives every event of agent that is there now, oldest first.
+func (j *Journal) All(ctx context.Context, agent errand.AgentID) ([]errand.Event, error) {
+	var all []errand.Event
+	for after := errand.Seq(0); ; {
+		events, err := j.store.Events(ctx, agent, after, page)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, events...)
+		if len(events) < page {
+			return all, nil
+		}
+		after = events[len(events)-1].Seq
+	}
+}
