@@ -1,0 +1,36 @@
+package wire
+
+import (
+	"log"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/hashicorp/yamux"
+)
+
+// Client makes the server's end of a line over conn. It owns conn from then on.
+func Client(conn net.Conn, logger *slog.Logger) (*yamux.Session, error) {
+	return yamux.Client(conn, config(logger))
+}
+
+// Server makes the guest's end of a line over conn. It owns conn from then on.
+func Server(conn net.Conn, logger *slog.Logger) (*yamux.Session, error) {
+	return yamux.Server(conn, config(logger))
+}
+
+func config(logger *slog.Logger) *yamux.Config {
+	c := yamux.DefaultConfig()
+	// A line that is dead without saying so is noticed after this long.
+	c.KeepAliveInterval = 20 * time.Second
+	c.ConnectionWriteTimeout = 20 * time.Second
+	c.LogOutput = nil
+	c.Logger = quiet(logger)
+	return c
+}
+
+// quiet passes yamux's own complaints on as debug lines: a broken line is
+// nothing unusual, and what matters comes back as an error.
+func quiet(logger *slog.Logger) *log.Logger {
+	return slog.NewLogLogger(logger.Handler(), slog.LevelDebug)
+}
