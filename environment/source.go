@@ -1,0 +1,320 @@
+package environment
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/tailscale/hujson"
+
+	"github.com/errand-dev/errand"
+)
+
+const (
+	// maxFile bounds a file in bytes.
+	maxFile = 256 << 10
+	// maxOpen bounds how often a file may open an object or an array, and with
+	// it the parser's depth: it is recursive, and a stack that overflows cannot
+	// be recovered.
+	maxOpen = 10_000
+	// maxRepairs bounds what is mended in one file; every repair parses anew.
+	maxRepairs = 64
+	// maxWarnings bounds what one file has to say.
+	maxWarnings = 200
+)
+
+// source is the text of a file while it is read: it finds positions and
+// collects warnings.
+type source struct {
+	file     string
+	original []byte
+	text     []byte // original with the repairs in it
+	inserted []int  // offsets in text of bytes that original lacks, ascending
+	warnings []Warning
+}
+
+// position gives the line and column in the original of an offset in text.
+func (s *source) position(offset int) (line, column int) {
+	before, _ := slices.BinarySearch(s.inserted, offset)
+	offset = min(max(offset-before, 0), len(s.original))
+	head := s.original[:offset]
+	start := bytes.LastIndexByte(head, '\n') + 1
+	return 1 + bytes.Count(head, []byte("\n")), 1 + utf8.RuneCount(head[start:])
+}
+
+func (s *source) warn(offset int, format string, args ...any) {
+	switch {
+	case len(s.warnings) > maxWarnings:
+		return
+	case len(s.warnings) == maxWarnings:
+		s.warnings = append(s.warnings, Warning{File: s.file, Text: "There are more oddities than are listed here."})
+		return
+	}
+	line, column := s.position(offset)
+	s.warnings = append(s.warnings, Warning{s.file, line, column, fmt.Sprintf(format, args...)})
+}
+
+// refuse makes the error for what cannot be understood.
+func (s *source) refuse(offset int, format string, args ...any) error {
+	line, column := s.position(offset)
+	return errand.Errorf(errand.Invalid, "invalid_environment", "%s:%d:%d: %s", s.file, line, column, fmt.Sprintf(format, args...))
+}
+
+// parse reads the text as JSON with comments. It mends what has one meaning
+// only (a comma left out, a line break inside a string) with a warning. The
+// value is nil for a file with nothing in it.
+func (s *source) parse() (hujson.Value, error) {
+	var none hujson.Value
+	if err := s.bound(); err != nil {
+		return none, err
+	}
+	if bytes.HasPrefix(s.original, []byte("\ufeff")) {
+		s.original = s.original[len("\ufeff"):]
+	}
+	// A comment on the last line needs its line break.
+	s.text = append(slices.Clone(s.original), '\n')
+	for range maxRepairs {
+		value, err := hujson.Parse(s.text)
+		if err == nil {
+			s.text = bytes.Clone(s.text)
+			return value, nil
+		}
+		offset := s.offsetOf(err)
+		if s.blank() {
+			s.warn(0, "The file is empty; it asks for nothing.")
+			return none, nil
+		}
+		if !s.mend(offset, err.Error()) {
+			return none, s.explain(offset, err)
+		}
+	}
+	return none, s.refuse(len(s.text), "There are more than %d faults in the JSON of this file; run it through a JSON formatter.", maxRepairs)
+}
+
+// bound refuses what is not worth reading or could not be read safely.
+func (s *source) bound() error {
+	if len(s.original) > maxFile {
+		return errand.Errorf(errand.TooLarge, "invalid_environment", "%s has %d bytes; an environment file may have %d. Move long commands into a script.", s.file, len(s.original), maxFile)
+	}
+	if bytes.Count(s.original, []byte("["))+bytes.Count(s.original, []byte("{")) > maxOpen {
+		return errand.Errorf(errand.Invalid, "invalid_environment", "%s has more than %d brackets; this is not an environment file.", s.file, maxOpen)
+	}
+	if bytes.HasPrefix(s.original, []byte("\xff\xfe")) || bytes.HasPrefix(s.original, []byte("\xfe\xff")) {
+		return errand.Errorf(errand.Invalid, "invalid_environment", "%s is in UTF-16; save it as UTF-8.", s.file)
+	}
+	return nil
+}
+
+// offsetOf finds where in text the parser gave up. The parser tells it only as
+// line and byte column at the head of its message.
+func (s *source) offsetOf(err error) int {
+	var line, column int
+	if _, scanErr := fmt.Sscanf(err.Error(), "hujson: line %d, column %d:", &line, &column); scanErr != nil {
+		return 0
+	}
+	offset := 0
+	for ; line > 1; line-- {
+		offset += bytes.IndexByte(s.text[offset:], '\n') + 1
+	}
+	return min(offset+column-1, len(s.text))
+}
+
+// blank says whether the text is nothing but space and comments.
+func (s *source) blank() bool {
+	value, err := hujson.Parse(append(bytes.Clone(s.text), "null"...))
+	return err == nil && value.Value.Kind() == 'n'
+}
+
+// mend repairs the fault at offset if it has one meaning only, and says
+// whether it did.
+func (s *source) mend(offset int, fault string) bool {
+	if offset >= len(s.text) {
+		return false
+	}
+	switch c := s.text[offset]; {
+	case c == '#':
+		s.text[offset] = '/'
+		s.insert(offset, '/')
+		s.warn(offset, "A comment begins with // here; # was understood as one.")
+		return true
+	case c == '"' && strings.Contains(fault, "invalid literal") && s.closed(offset):
+		return s.mendBreaks(offset)
+	case strings.IndexByte(`"{[-0123456789tfn`, c) >= 0 && strings.Contains(fault, "expecting ','"):
+		end := len(bytes.TrimRight(s.text[:offset], " \t\r\n"))
+		s.insert(end, ',')
+		s.warn(end, "A comma is missing here; it was understood as if it were there.")
+		return true
+	}
+	return false
+}
+
+// closed says whether the string at offset has a raw line break or tab and
+// ends where a string may end. One that merely lacks its closing quote runs on
+// into the next key and ends before a letter.
+func (s *source) closed(offset int) bool {
+	end := stringEnd(s.text, offset)
+	if end < 0 || bytes.IndexAny(s.text[offset:end], "\n\r\t") < 0 {
+		return false
+	}
+	rest := bytes.TrimLeft(s.text[end:], " \t\r\n")
+	return len(rest) == 0 || strings.IndexByte(`,:}]/`, rest[0]) >= 0
+}
+
+// stringEnd gives the offset after the string that begins at offset, or -1.
+func stringEnd(text []byte, offset int) int {
+	for i := offset + 1; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return -1
+}
+
+// mendBreaks writes the raw line breaks and tabs of a string as escapes.
+func (s *source) mendBreaks(offset int) bool {
+	s.warn(offset, `This string has a line break or a tab in it, which JSON writes as \n or \t; it was understood so.`)
+	for i := offset; i < stringEnd(s.text, offset); i++ {
+		if at := strings.IndexByte("\n\r\t", s.text[i]); at >= 0 {
+			s.text[i] = "nrt"[at]
+			s.insert(i, '\\')
+			i++
+		}
+	}
+	return true
+}
+
+func (s *source) insert(offset int, c byte) {
+	s.text = slices.Insert(s.text, offset, c)
+	s.inserted = append(s.inserted, offset)
+}
+
+// explain makes the parser's error into one that shows the right form.
+func (s *source) explain(offset int, err error) error {
+	if offset >= len(s.text)-1 {
+		return s.refuse(len(s.text)-1, "The file ends too early; %s is missing.", s.missing())
+	}
+	word := s.wordAt(offset)
+	lower := strings.ToLower(word)
+	switch c := s.text[offset]; {
+	case strings.Contains(err.Error(), "after object name"):
+		return s.refuse(offset, `Between a key and its value stands a colon, as in "key": "value".`)
+	case strings.Contains(err.Error(), "after top-level value"):
+		return s.refuse(offset, "The object has ended before this; remove what follows it.")
+	case strings.Contains(err.Error(), "parsing comment"):
+		return s.refuse(offset, "This comment is not closed; add */ at its end.")
+	case c == '}' || c == ']':
+		return s.refuse(offset, "A value is missing here.")
+	case c == '\'':
+		return s.refuse(offset, `Strings stand in double quotes: "%s" in place of '%s'.`, strings.Trim(word, "'"), strings.Trim(word, "'"))
+	case lower == "true" || lower == "false":
+		return s.refuse(offset, "Write %s in place of %s.", lower, word)
+	case lower == "none" || lower == "undefined" || lower == "nil":
+		return s.refuse(offset, "Write null in place of %s, or leave the key out.", word)
+	case c == '"' && stringEnd(s.text, offset) < 0, c == '"' && bytes.IndexByte(s.text[offset:stringEnd(s.text, offset)], '\n') >= 0:
+		return s.refuse(offset, "This string is not closed; add a double quote at its end.")
+	case c == '"':
+		return s.refuse(offset, `This string has an escape that JSON does not know; a backslash is written \\, so: %s`, fixEscapes(s.text[offset:stringEnd(s.text, offset)]))
+	case c == '=' || c == ';':
+		return s.refuse(offset, "Members of an object or an array are divided by commas; write , in place of %c.", c)
+	case c == ',':
+		return s.refuse(offset, "There is a comma too many; remove it.")
+	case isLetter(c):
+		bare := s.bareAt(offset)
+		return s.refuse(offset, `Strings and keys stand in double quotes: "%s" in place of %s.`, bare, bare)
+	}
+	reason := err
+	if inner := errors.Unwrap(err); inner != nil {
+		reason = inner
+	}
+	return s.refuse(offset, "The JSON cannot be understood: %v.", reason)
+}
+
+// missing names what would close the file: what its last bytes have open.
+func (s *source) missing() string {
+	var open []byte
+	for i := 0; i < len(s.text); i++ {
+		switch c := s.text[i]; c {
+		case '"':
+			end := stringEnd(s.text, i)
+			if end < 0 {
+				return "a double quote"
+			}
+			i = end - 1
+		case '/':
+			if i+1 < len(s.text) && s.text[i+1] == '/' {
+				i += bytes.IndexByte(s.text[i:], '\n')
+			} else if n := bytes.Index(s.text[i:], []byte("*/")); n >= 0 {
+				i += n + 1
+			} else {
+				return "the end of a comment, */,"
+			}
+		case '{':
+			open = append(open, '}')
+		case '[':
+			open = append(open, ']')
+		case '}', ']':
+			open = open[:max(len(open)-1, 0)]
+		}
+	}
+	if len(open) == 0 {
+		return "a value"
+	}
+	slices.Reverse(open)
+	return clip(string(open))
+}
+
+// wordAt gives the run of word characters and single quotes at offset.
+func (s *source) wordAt(offset int) string {
+	rest := s.text[offset:]
+	end := bytes.IndexFunc(rest, func(r rune) bool {
+		return r != '\'' && r != '_' && r != '-' && (r >= utf8.RuneSelf || !isLetter(byte(r)))
+	})
+	if end < 0 {
+		end = len(rest)
+	}
+	return clip(string(rest[:end]))
+}
+
+// bareAt gives what was meant as a string at offset and has no quotes.
+func (s *source) bareAt(offset int) string {
+	rest := s.text[offset:]
+	if end := bytes.IndexAny(rest, "\n,:}]\""); end >= 0 {
+		rest = rest[:end]
+	}
+	return clip(string(bytes.TrimSpace(rest)))
+}
+
+// fixEscapes doubles the backslashes of a JSON string that begin no escape.
+func fixEscapes(literal []byte) string {
+	var fixed strings.Builder
+	for i := 0; i < len(literal); i++ {
+		fixed.WriteByte(literal[i])
+		if literal[i] != '\\' || i+1 == len(literal) {
+			continue
+		}
+		if strings.IndexByte(`"\/bfnrtu`, literal[i+1]) < 0 {
+			fixed.WriteByte('\\')
+		} else {
+			i++
+			fixed.WriteByte(literal[i])
+		}
+	}
+	return clip(fixed.String())
+}
+
+func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
+
+// clip bounds what a message repeats of a file.
+func clip(text string) string {
+	const most = 120
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}

@@ -1,0 +1,292 @@
+package environment
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/tailscale/hujson"
+)
+
+// kindOf names the kind of a value for people.
+func kindOf(v hujson.Value) string {
+	switch v.Value.Kind() {
+	case '"':
+		return "a string"
+	case '0':
+		return "a number"
+	case 't', 'f':
+		return "true or false"
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	}
+	return "null"
+}
+
+// isNothing says whether a value stands for "none": null, false or "".
+func isNothing(v hujson.Value) bool {
+	text, isText := literalText(v)
+	return v.Value.Kind() == 'n' || v.Value.Kind() == 'f' || isText && strings.TrimSpace(text) == ""
+}
+
+// literalText gives a string value, and false for any other kind.
+func literalText(v hujson.Value) (string, bool) {
+	literal, ok := v.Value.(hujson.Literal)
+	if !ok || literal.Kind() != '"' {
+		return "", false
+	}
+	return strings.ToValidUTF8(literal.String(), "\ufffd"), true
+}
+
+// text reads a string where nothing depends on it: what is no string is left
+// out with a warning.
+func (r *reader) text(key string, v hujson.Value) (string, bool) {
+	if text, ok := literalText(v); ok {
+		return strings.TrimSpace(text), true
+	}
+	if v.Value.Kind() == '0' {
+		r.warn(v.StartOffset, "%q is a string; the number was understood as %q.", clip(key), clip(v.Value.(hujson.Literal).String()))
+		return v.Value.(hujson.Literal).String(), true
+	}
+	r.warn(v.StartOffset, "%q is a string; this is %s and was left out.", clip(key), kindOf(v))
+	return "", false
+}
+
+// needed reads a string without which the environment would be another one.
+func (r *reader) needed(key string, v hujson.Value, into *string) error {
+	if k := v.Value.Kind(); k == '{' || k == '[' || k == 't' {
+		return r.refuse(v.StartOffset, `%q is a string, as in { %q: "…" }; this is %s.`, key, key, kindOf(v))
+	}
+	*into, _ = r.text(key, v)
+	return r.noZero(key, v, *into)
+}
+
+// noZero refuses a zero byte, which no argument of a command can hold.
+func (r *reader) noZero(key string, v hujson.Value, text string) error {
+	if strings.ContainsRune(text, 0) {
+		return r.refuse(v.StartOffset, `%q holds a zero byte (\u0000); remove it.`, key)
+	}
+	return nil
+}
+
+// command reads the text of install or start. An array of commands is one
+// after another until one fails.
+func (r *reader) command(key string, v hujson.Value, into *string) error {
+	*into = ""
+	if text, ok := literalText(v); ok {
+		if *into = text; strings.TrimSpace(text) == "" {
+			*into = ""
+		}
+		return r.noZero(key, v, text)
+	}
+	if isNothing(v) {
+		r.warn(v.StartOffset, "%q is a string; %s was understood as none.", key, kindOf(v))
+		return nil
+	}
+	if object, ok := v.Value.(*hujson.Object); ok {
+		for _, m := range object.Members {
+			if name := m.Name.Value.(hujson.Literal).String(); name == "command" || name == "run" || name == "cmd" {
+				r.warn(v.StartOffset, "%q is a string; its %q was understood as the command.", key, name)
+				return r.command(key, m.Value, into)
+			}
+		}
+	}
+	array, ok := v.Value.(*hujson.Array)
+	if !ok {
+		return r.refuse(v.StartOffset, `%q is a command in a string, as in { %q: "npm ci" }; this is %s.`, key, key, kindOf(v))
+	}
+	var lines []string
+	for _, element := range array.Elements {
+		text, isText := literalText(element)
+		if !isText {
+			return r.refuse(element.StartOffset, `%q is a command in a string, as in { %q: "npm ci && npm run build" }; this array holds %s.`, key, key, kindOf(element))
+		}
+		if strings.TrimSpace(text) != "" {
+			lines = append(lines, text)
+		}
+	}
+	r.warn(v.StartOffset, "%q is a string; the array was understood as commands to run one after another.", key)
+	if *into = strings.Join(lines, "\n"); len(lines) > 1 {
+		*into = "set -e\n" + *into
+	}
+	return r.noZero(key, v, *into)
+}
+
+// texts reads an array of strings where nothing depends on it.
+func (r *reader) texts(key string, v hujson.Value) []string {
+	array, ok := v.Value.(*hujson.Array)
+	if !ok {
+		if text, isText := literalText(v); isText && text != "" {
+			r.warn(v.StartOffset, "%q is an array; %q was understood as its one entry.", key, clip(text))
+			return []string{text}
+		}
+		r.warn(v.StartOffset, "%q is an array of strings; this is %s and was left out.", key, kindOf(v))
+		return nil
+	}
+	var all []string
+	for _, element := range array.Elements {
+		if text, isText := literalText(element); isText {
+			all = append(all, text)
+		} else {
+			r.warn(element.StartOffset, "%q holds strings; this is %s and was left out.", key, kindOf(element))
+		}
+	}
+	return all
+}
+
+// truth reads true or false, also where it is written as a string.
+func (r *reader) truth(key string, v hujson.Value) *bool {
+	var b bool
+	text, isText := literalText(v)
+	switch {
+	case v.Value.Kind() == 't' || v.Value.Kind() == 'f':
+		b = v.Value.Kind() == 't'
+	case isText && (strings.EqualFold(text, "true") || strings.EqualFold(text, "false")):
+		b = strings.EqualFold(text, "true")
+		r.warn(v.StartOffset, "%q is true or false without quotes; %q was understood as %t.", key, text, b)
+	default:
+		r.warn(v.StartOffset, "%q is true or false; this is %s and was left out.", key, kindOf(v))
+		return nil
+	}
+	return &b
+}
+
+// keep puts a value away as standard JSON.
+func (r *reader) keep(key string, v hujson.Value) error {
+	v = v.Clone()
+	v.Minimize()
+	packed := v.Pack()
+	// A literal may hold bytes that are no UTF-8; encoding/json mends them.
+	var compact bytes.Buffer
+	if json.Compact(&compact, bytes.ToValidUTF8(packed, []byte("\ufffd"))) == nil {
+		r.env.Extra[strings.ToValidUTF8(key, "\ufffd")] = compact.Bytes()
+	}
+	return nil
+}
+
+var (
+	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	// elsewhere matches what a value takes from the machine of the one who
+	// wrote it, as in ${localEnv:TOKEN}.
+	elsewhere = regexp.MustCompile(`\$\{(localEnv|env|containerEnv|secrets?)[:.][^}]*\}|\$\{\{.*\}\}`)
+)
+
+// variables reads an object of variables into the environment.
+func (r *reader) variables(key string, v hujson.Value) error {
+	object, ok := v.Value.(*hujson.Object)
+	if !ok {
+		r.warn(v.StartOffset, `%q is an object, { "NAME": "value" }; this is %s and was left out.`, key, kindOf(v))
+		return nil
+	}
+	for _, m := range r.members(object) {
+		name := m.Name.Value.(hujson.Literal).String()
+		literal, isLiteral := m.Value.Value.(hujson.Literal)
+		if !isLiteral || literal.Kind() == 'n' || !variableName.MatchString(name) {
+			r.warn(m.Name.StartOffset, "The variable %q was left out: it needs a name of letters, digits and _, and a string.", clip(name))
+			continue
+		}
+		text := strings.ToValidUTF8(literal.String(), "\ufffd")
+		if found := elsewhere.FindString(text); found != "" || strings.ContainsRune(text, 0) {
+			r.warn(m.Value.StartOffset, "The variable %q was left out: %s has no value here. Give it to the agent as a variable or a secret.", clip(name), clip(found))
+			continue
+		}
+		if r.env.Env == nil {
+			r.env.Env = map[string]string{}
+		}
+		r.env.Env[name] = text
+	}
+	return nil
+}
+
+// members gives an object's members without those that a later one of the same
+// name replaces.
+func (r *reader) members(object *hujson.Object) []hujson.ObjectMember {
+	last := map[string]int{}
+	for i, m := range object.Members {
+		last[m.Name.Value.(hujson.Literal).String()] = i
+	}
+	var kept []hujson.ObjectMember
+	for i, m := range object.Members {
+		name := m.Name.Value.(hujson.Literal).String()
+		if last[name] == i {
+			kept = append(kept, m)
+		} else {
+			r.warn(m.Name.StartOffset, "%q is given more than once; the last one counts.", clip(name))
+		}
+	}
+	return kept
+}
+
+// trailingCommas warns of the commas before a closing bracket.
+func (r *reader) trailingCommas(v *hujson.Value) {
+	for at := range v.All() {
+		var last *hujson.Value
+		switch composite := at.Value.(type) {
+		case *hujson.Object:
+			if n := len(composite.Members); n > 0 {
+				last = &composite.Members[n-1].Value
+			}
+		case *hujson.Array:
+			if n := len(composite.Elements); n > 0 {
+				last = &composite.Elements[n-1]
+			}
+		}
+		if last != nil && last.AfterExtra != nil {
+			r.warn(last.EndOffset+len(last.AfterExtra), "There is a comma after the last entry; it was understood as if it were not there.")
+		}
+	}
+}
+
+// fold gives a key in the form in which spellings are compared.
+func fold(key string) string {
+	return strings.ToLower(strings.NewReplacer("_", "", "-", "", " ", "").Replace(key))
+}
+
+// nearest gives the known key that differs from a folded one by one letter
+// more, less or other, or "".
+func nearest(folded string, canonical map[string]string) string {
+	for _, known := range slices.Sorted(maps.Keys(canonical)) {
+		if len(known) > 3 && oneApart(folded, known) {
+			return canonical[known]
+		}
+	}
+	return ""
+}
+
+// oneApart says whether one letter added, left out, changed or swapped with
+// its neighbour makes a into b.
+func oneApart(a, b string) bool {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	i := 0
+	for i < len(a) && a[i] == b[i] {
+		i++
+	}
+	switch len(b) - len(a) {
+	case 1:
+		return a[i:] == b[i+1:]
+	case 0:
+		swapped := i+1 < len(a) && a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:]
+		return i < len(a) && (a[i+1:] == b[i+1:] || swapped)
+	}
+	return false
+}
+
+// portNumber reads a port written as a number or a string; of "8080:80" it is
+// the first.
+func portNumber(v hujson.Value) (int, bool) {
+	literal, ok := v.Value.(hujson.Literal)
+	if !ok {
+		return 0, false
+	}
+	text, _, _ := strings.Cut(strings.TrimSpace(literal.String()), ":")
+	n, err := strconv.Atoi(strings.TrimSuffix(text, "/tcp"))
+	return n, err == nil && n >= 1 && n <= 65535
+}
