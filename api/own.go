@@ -1,0 +1,78 @@
+package api
+
+import (
+	"time"
+
+	"github.com/errand-dev/errand"
+)
+
+// Events is a piece of an agent's journal.
+type Events struct {
+	Items []errand.Event `json:"items"`
+	// Next is what to send as after for the events that follow these.
+	Next errand.Seq `json:"next"`
+}
+
+// Diff is what an agent's branch adds to its base.
+type Diff struct {
+	Base        string     `json:"base" doc:"Commit that the branch started from."`
+	Head        string     `json:"head,omitempty" doc:"Commit that the branch has now."`
+	Files       []DiffFile `json:"files"`
+	Added       int        `json:"added" doc:"Lines added in all."`
+	Deleted     int        `json:"deleted" doc:"Lines deleted in all."`
+	Uncommitted bool       `json:"uncommitted,omitempty" doc:"Includes work that is in no commit yet."`
+	Patch       string     `json:"patch" doc:"The whole difference as git prints it."`
+}
+
+// DiffFile is one file of a Diff.
+type DiffFile struct {
+	Path    string `json:"path"`
+	OldPath string `json:"oldPath,omitempty"`
+	Status  string `json:"status"`
+	Added   int    `json:"added"`
+	Deleted int    `json:"deleted"`
+	Binary  bool   `json:"binary,omitempty"`
+}
+
+// Terminals are an agent's terminals.
+type Terminals struct {
+	Items []Terminal `json:"items"`
+}
+
+// Terminal is one named terminal of an agent's machine.
+type Terminal struct {
+	Name     string `json:"name"`
+	Running  bool   `json:"running"`
+	ExitCode int    `json:"exitCode,omitempty"`
+	Command  string `json:"command,omitempty"`
+	Cols     int    `json:"cols,omitempty"`
+	Rows     int    `json:"rows,omitempty"`
+}
+
+// Health says how the server is: what `errand doctor` shows.
+type Health struct {
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+	Queued   int       `json:"queued" doc:"Runs that wait for a free place."`
+	Running  int       `json:"running" doc:"Runs under way."`
+	Machines []Machine `json:"machines"`
+	Findings []Finding `json:"findings" doc:"What the drivers found on their hosts."`
+}
+
+// Machine is a machine that the server holds.
+type Machine struct {
+	ID     string `json:"id"`
+	Agent  string `json:"agent,omitempty"`
+	Driver string `json:"driver,omitempty"`
+	Engine string `json:"engine,omitempty"`
+	State  string `json:"state"`
+}
+
+// Finding is one thing that a driver looked at on its host.
+type Finding struct {
+	Driver string `json:"driver"`
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Needed bool   `json:"needed" doc:"Without it nothing runs."`
+	Detail string `json:"detail"`
+}
