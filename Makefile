@@ -1,0 +1,45 @@
+# Errand is built and tested from here. `make demo` shows it, `make test` proves it.
+
+GO      ?= go
+BIN     := bin
+LDFLAGS := -s -w
+export CGO_ENABLED := 0
+
+.PHONY: build test fast lint demo bench clean
+
+build: $(BIN)/runsc guest errand ## everything that is shipped, into bin/
+
+.PHONY: errand guest
+errand:
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/errand ./cmd/errand
+guest:
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/errand-guest ./cmd/errand-guest
+
+# gVisor's runtime, from the Go module proxy: two to four minutes the first time.
+$(BIN)/runsc: tools/go.mod tools/go.sum
+	@echo "building runsc (gVisor) from source; this takes a few minutes once"
+	cd tools && $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o ../$(BIN)/runsc gvisor.dev/gvisor/runsc
+
+# The README's test command: all of it, with the race detector. Needs root and a C compiler.
+test: build lint
+	ERRAND_BIN=$(CURDIR)/$(BIN) CGO_ENABLED=1 $(GO) test -race -timeout 30m $(TESTFLAGS) ./...
+
+fast: guest ## what needs no machine, for a quick look while working
+	ERRAND_BIN=$(CURDIR)/$(BIN) $(GO) test -short ./...
+
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt these:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./cmd/errand
+	GOOS=windows $(GO) vet ./cmd/errand
+	cd tools && $(GO) build -o ../$(BIN)/staticcheck honnef.co/go/tools/cmd/staticcheck
+	$(BIN)/staticcheck ./...
+
+demo: build ## the whole path once, on a repository made for it
+	$(BIN)/errand demo
+
+bench: build
+	$(BIN)/errand bench
+
+clean:
+	rm -rf $(BIN)
