@@ -75,6 +75,7 @@ type AgentChanged struct {
 	Name   string      `json:"name,omitempty"`
 	Status AgentStatus `json:"status,omitempty"`
 	Base   string      `json:"base,omitempty"`
+	Branch string      `json:"branch,omitempty"`
 	Pushed string      `json:"pushed,omitempty"`
 }
 

@@ -103,11 +103,11 @@ func agentJSON(a errand.Agent) (caller, repositories, settings string, err error
 	return out[0], out[1], out[2], nil
 }
 
-// UpdateAgent writes what may change of an agent: its name, status, base,
-// pushed commit and latest run. It sets UpdatedAt.
+// UpdateAgent writes what may change of an agent: its name, status, branch,
+// base, pushed commit and latest run. It sets UpdatedAt.
 func (t *Tx) UpdateAgent(a errand.Agent) error {
-	_, err := t.exec(`UPDATE agents SET name = $2, status = $3, base = $4, pushed = $5, latest_run = $6, updated_at = $7 WHERE id = $1`,
-		a.ID, a.Name, a.Status, a.Base, a.Pushed, a.LatestRun, t.now.UnixMilli())
+	_, err := t.exec(`UPDATE agents SET name = $2, status = $3, branch = $4, base = $5, pushed = $6, latest_run = $7, updated_at = $8 WHERE id = $1`,
+		a.ID, a.Name, a.Status, a.Branch, a.Base, a.Pushed, a.LatestRun, t.now.UnixMilli())
 	return err
 }
 

@@ -110,6 +110,9 @@ type Tx struct {
 // whole milliseconds.
 func (t *Tx) Now() time.Time { return t.now }
 
+// Context is what the transaction's statements run under.
+func (t *Tx) Context() context.Context { return t.ctx }
+
 // Write runs f in one transaction and commits it if f returns nil. Writers
 // take turns; waiting ends with ctx. f may read through the Tx what it has
 // written.

@@ -1,0 +1,114 @@
+package secret_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/errand-dev/errand/secret"
+)
+
+// TestEveryFormIsTakenOut puts random secrets into random text in each form in
+// which they leak, and wants none of it back.
+func TestEveryFormIsTakenOut(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		value := rapid.StringMatching(`[ -~\n]{8,40}`).Draw(t, "value")
+		before := rapid.StringMatching(`[a-z ]{0,10}`).Draw(t, "before")
+		var r secret.Redactor
+		r.Add(value)
+		asJSON, err := json.Marshal(before + value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range map[string]string{
+			"plain": before + value + before, "JSON": string(asJSON), "URL": url.QueryEscape(value),
+			"base64": base64.StdEncoding.EncodeToString([]byte(before + value)), "base64url": base64.RawURLEncoding.EncodeToString([]byte(before + value + before)),
+		} {
+			got := r.String(text)
+			if !strings.Contains(got, secret.Redacted) {
+				t.Errorf("%s: %q was let through as %q", name, text, got)
+			}
+			if strings.Contains(got, value) {
+				t.Errorf("%s: %q still holds the secret", name, got)
+			}
+		}
+	})
+}
+
+func TestLongerSecretsGoFirst(t *testing.T) {
+	var r secret.Redactor
+	r.Add("secret", "secret-and-more")
+	if got := r.String("a secret-and-more b secret c"); got != "a [REDACTED] b [REDACTED] c" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestRemoveTakesBackOneAdd(t *testing.T) {
+	var r secret.Redactor
+	r.Add("common-value", "common-value", "tiny")
+	r.Remove("common-value")
+	if got := r.String("common-value tiny"); got != "[REDACTED] tiny" {
+		t.Errorf("got %q", got)
+	}
+	r.Remove("common-value")
+	if got := r.String("common-value"); got != "common-value" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestLog(t *testing.T) {
+	var r secret.Redactor
+	r.Add("swordfish")
+	var b bytes.Buffer
+	log := slog.New(r.Log(slog.NewTextHandler(&b, nil))).With("a", "swordfish").WithGroup("g")
+	log.Info("the swordfish", "b", "x swordfish", "n", 7, slog.Group("h", "c", "swordfish"), "e", os.ErrNotExist)
+	if got := b.String(); strings.Contains(got, "swordfish") || !strings.Contains(got, "g.n=7") || !strings.Contains(got, "file does not exist") {
+		t.Errorf("logged %s", got)
+	}
+}
+
+func TestBox(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	b, err := secret.OpenBox(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the key file's mode is %v, %v", st.Mode(), err)
+	}
+	sealed, err := b.Seal([]byte("value"), "env of bc-1")
+	if err != nil || strings.Contains(sealed, "value") {
+		t.Fatalf("Seal = %q, %v", sealed, err)
+	}
+	again, err := secret.OpenBox(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := again.Open(sealed, "env of bc-1"); err != nil || string(got) != "value" {
+		t.Errorf("Open = %q, %v", got, err)
+	}
+	if _, err := again.Open(sealed, "env of bc-2"); err == nil {
+		t.Error("a sealed value could be moved to another place")
+	}
+}
+
+func TestBrokenKeyFileIsKept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := secret.OpenBox(path); err == nil {
+		t.Error("a broken key file was taken")
+	}
+	if b, _ := os.ReadFile(path); string(b) != "{" {
+		t.Error("a broken key file was replaced")
+	}
+}
