@@ -1,0 +1,116 @@
+//go:build linux
+
+package oci
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// engine is an OCI runtime program.
+type engine struct {
+	name    string
+	program string // absolute; "" is missing
+	state   string // the program's own directory
+}
+
+func (e engine) advice() string {
+	if e.name == Runc {
+		return "Install runc 1.1 or later, or use the engine \"gvisor\"."
+	}
+	return "Run \"make build\", which builds runsc, or put runsc into PATH."
+}
+
+// flags are the program's global ones.
+func (e engine) flags(log string, ownCgroup bool) []string {
+	flags := []string{"--root", e.state, "--log", log, "--log-format", "json"}
+	if e.name != GVisor {
+		return flags
+	}
+	flags = append(flags,
+		"--platform=systrap", // works everywhere, also without hardware virtualization
+		"--network=sandbox",  // its own stack over the TAP in the machine's namespace
+		"--overlay2=none",    // writes land in our upper directory, not in memory
+		"--host-uds=create",  // the guest's socket is one that we can connect to
+		"--host-settings=ignore",
+	)
+	if !ownCgroup {
+		flags = append(flags, "--ignore-cgroups")
+	}
+	return flags
+}
+
+// launch is one start of a machine.
+type launch struct {
+	id, bundle, pidFile, log string
+	cgroups                  bool     // the program sets up the cgroups in the bundle
+	lock                     *os.File // stays held until the program has ended
+}
+
+// start runs the machine's first process and returns when it was begun. It is
+// in a session of its own and lives on when we end.
+func (e engine) start(ctx context.Context, l launch) error {
+	args := append(e.flags(l.log, l.cgroups), "run", "--detach", "--bundle", l.bundle, "--pid-file", l.pidFile, l.id)
+	cmd := exec.CommandContext(ctx, e.program, args...)
+	cmd.Dir = l.bundle
+	cmd.Env = runtimeEnv()
+	cmd.ExtraFiles = []*os.File{l.lock}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// No pipes: the machine's first process inherits these, and outlives us.
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("starting with %s: %w%s", e.name, err, loggedErrors(l.log))
+	}
+	return nil
+}
+
+// remove ends what runs under id and forgets it. That there is nothing is no
+// error.
+func (e engine) remove(ctx context.Context, id, log string, cgroups bool, lock *os.File) error {
+	if _, err := os.Stat(filepath.Join(e.state, id)); e.name == Runc && errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	cmd := exec.CommandContext(ctx, e.program, append(e.flags(log, cgroups), "delete", "--force", id)...)
+	cmd.Env = runtimeEnv()
+	cmd.ExtraFiles = []*os.File{lock}
+	out, err := cmd.CombinedOutput()
+	if err != nil && !bytes.Contains(out, []byte("does not exist")) {
+		return fmt.Errorf("removing from %s: %w: %s", e.name, err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// runtimeEnv is all that an engine's program learns of our environment: what
+// it inherits, a machine might.
+func runtimeEnv() []string {
+	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+}
+
+// loggedErrors gives the last errors of a program's JSON log, in brackets.
+func loggedErrors(log string) string {
+	data, err := os.ReadFile(log)
+	if err != nil {
+		return ""
+	}
+	var said []string
+	for line := range bytes.Lines(data) {
+		var entry struct{ Level, Msg string }
+		if json.Unmarshal(line, &entry) == nil && (entry.Level == "error" || entry.Level == "fatal") {
+			said = append(said, entry.Msg)
+		}
+	}
+	if len(said) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(said[max(0, len(said)-3):], "; ") + ")"
+}

@@ -1,0 +1,270 @@
+//go:build linux
+
+package oci
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// overlay is one overlayfs mount.
+type overlay struct {
+	lowers      []string // lowest first
+	upper, work string
+	target      string
+}
+
+// overlayFlags make an upper directory fit to be a lower one later:
+//   - redirect_dir=on lets directories of lower layers be renamed. Without it
+//     `git mv` of a directory fails on a machine that stands on a snapshot. The
+//     redirects stay valid below, because a chain only ever grows at its top.
+//   - index and nfs_export tie an upper directory to its lower ones and would
+//     refuse it elsewhere; metacopy leaves files without their data.
+var overlayFlags = [][2]string{
+	{"redirect_dir", "on"}, {"index", "off"}, {"metacopy", "off"}, {"xino", "auto"},
+}
+
+// With owner, all that overlayfs itself makes on the upper directory's file
+// system is made as this id: on an id-mapped mount our own has no place.
+func (o overlay) mount(owner uint32) error {
+	if owner != 0 {
+		return asOwner(owner, o.mountHere)
+	}
+	return o.mountHere()
+}
+
+// asOwner runs f on a thread that makes files as owner and keeps all of root's
+// capabilities. The thread ends with it.
+func asOwner(owner uint32, f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread is spoilt for others
+		if err := unix.Prctl(unix.PR_SET_SECUREBITS, secbitNoSetuidFixup, 0, 0, 0); err != nil {
+			done <- fmt.Errorf("keeping capabilities: %w", err)
+			return
+		}
+		if err := errors.Join(unix.Setfsgid(int(owner)), unix.Setfsuid(int(owner))); err != nil {
+			done <- fmt.Errorf("taking owner's id: %w", err)
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+// secbitNoSetuidFixup is SECBIT_NO_SETUID_FIXUP: a change of ids leaves
+// capabilities alone.
+const secbitNoSetuidFixup = 1 << 2
+
+func (o overlay) mountHere() error {
+	fsfd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("opening overlayfs: %w", err)
+	}
+	defer unix.Close(fsfd)
+	if err := o.configure(fsfd); err != nil {
+		return fmt.Errorf("mounting %s: %w%s", o.target, err, kernelSays(fsfd))
+	}
+	mfd, err := unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("mounting %s: %w%s", o.target, err, kernelSays(fsfd))
+	}
+	defer unix.Close(mfd)
+	if err := unix.MoveMount(mfd, "", unix.AT_FDCWD, o.target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("mounting %s: %w", o.target, err)
+	}
+	return nil
+}
+
+func (o overlay) configure(fsfd int) error {
+	if err := unix.FsconfigSetString(fsfd, "source", "errand"); err != nil {
+		return err
+	}
+	if err := o.setLowers(fsfd); err != nil {
+		return err
+	}
+	for _, kv := range slices.Concat([][2]string{{"upperdir", o.upper}, {"workdir", o.work}}, overlayFlags) {
+		if err := unix.FsconfigSetString(fsfd, kv[0], kv[1]); err != nil {
+			return fmt.Errorf("setting %s: %w", kv[0], err)
+		}
+	}
+	return unix.FsconfigCreate(fsfd)
+}
+
+// setLowers names the lower directories one by one, which has no limit in
+// length. Kernels before 6.5 want them in one string of at most 255 bytes; the
+// short names of open descriptors make the most of it.
+func (o overlay) setLowers(fsfd int) error {
+	for i, dir := range slices.Backward(o.lowers) {
+		err := unix.FsconfigSetString(fsfd, "lowerdir+", dir)
+		if errors.Is(err, unix.EINVAL) && i == len(o.lowers)-1 {
+			return o.setLowersAtOnce(fsfd)
+		}
+		if err != nil {
+			return fmt.Errorf("setting lowerdir: %w", err)
+		}
+	}
+	return nil
+}
+
+func (o overlay) setLowersAtOnce(fsfd int) error {
+	var names []string
+	for _, dir := range slices.Backward(o.lowers) {
+		names = append(names, strings.ReplaceAll(dir, ":", `\:`))
+	}
+	return unix.FsconfigSetString(fsfd, "lowerdir", strings.Join(names, ":"))
+}
+
+// kernelSays reads what the kernel logged into a mount's context.
+func kernelSays(fsfd int) string {
+	var said []string
+	buf := make([]byte, 1024)
+	for range 8 {
+		n, err := unix.Read(fsfd, buf)
+		if err != nil || n <= 0 {
+			break
+		}
+		said = append(said, strings.TrimSpace(string(buf[:n])))
+	}
+	if len(said) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(said, "; ") + ")"
+}
+
+// bind shows the directory or file source at target, which must be there. With
+// a user namespace, ids are shown as that namespace maps them.
+func bind(source, target string, userns *os.File, readOnly bool) error {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("binding %s: %w", source, err)
+	}
+	defer unix.Close(tree)
+	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
+	if userns != nil {
+		attr.Attr_set |= unix.MOUNT_ATTR_IDMAP
+		attr.Userns_fd = uint64(userns.Fd())
+	}
+	if readOnly {
+		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
+	}
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		return fmt.Errorf("mapping %s: %w", source, err)
+	}
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("binding %s: %w", source, err)
+	}
+	return nil
+}
+
+// mountsUnder lists the mount points at and below dir, deepest last mounted
+// first, so that they can be unmounted in this order.
+func mountsUnder(dir string) ([]string, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var points []string
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		fields := strings.Fields(sc.Text())
+		if len(fields) < 5 {
+			continue
+		}
+		point := unescapeMount(fields[4])
+		if point == dir || strings.HasPrefix(point, dir+"/") {
+			points = append(points, point)
+		}
+	}
+	slices.Reverse(points)
+	return points, nil
+}
+
+// unescapeMount undoes the octal escapes of mountinfo.
+func unescapeMount(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// unmountUnder takes away all that is mounted at and below dir, at once for
+// everyone who looks; the file systems end when their last user does.
+func unmountUnder(dir string) error {
+	points, err := mountsUnder(dir)
+	if err != nil {
+		return fmt.Errorf("unmounting %s: %w", dir, err)
+	}
+	var errs []error
+	for _, point := range points {
+		err := unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("unmounting %s: %w", point, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// mkdirs makes directories that may be there.
+func mkdirs(mode os.FileMode, dirs ...string) error {
+	for _, dir := range dirs {
+		if err := os.MkdirAll(dir, mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// idMapper shows directories with ids as a user namespace maps them. Each
+// mount serves all directories below it. Without a namespace it changes
+// nothing.
+type idMapper struct {
+	userns *os.File
+	owner  uint32 // what the namespace maps root to
+	at     string // where the mounts go
+	shown  map[string]string
+}
+
+// mapped gives the path by which dir, inside root, is seen with mapped ids.
+func (m *idMapper) mapped(root, dir string) (string, error) {
+	if m.userns == nil {
+		return dir, nil
+	}
+	at, ok := m.shown[root]
+	if !ok {
+		at = filepath.Join(m.at, strconv.Itoa(len(m.shown)))
+		if err := os.MkdirAll(at, 0o700); err != nil {
+			return "", err
+		}
+		if err := bind(root, at, m.userns, false); err != nil {
+			return "", err
+		}
+		m.shown[root] = at
+	}
+	rel, err := filepath.Rel(root, dir)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(at, rel), nil
+}

@@ -1,0 +1,340 @@
+//go:build linux
+
+package oci
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/image"
+	"github.com/errand-dev/errand/machine"
+)
+
+// Name is the driver's name in handles.
+const Name = "oci"
+
+// The engines. A machine keeps the one it was made with.
+const (
+	GVisor = "gvisor"
+	Runc   = "runc"
+)
+
+// Options say where a Driver keeps its machines and what it runs.
+type Options struct {
+	// Dir holds disks, snapshots and records. It must be on a file system that
+	// overlayfs takes as an upper one.
+	Dir string
+	// RunDir holds mounts and namespaces of running machines, and is best on a
+	// file system that a reboot empties. "" is /run/errand.
+	RunDir string
+	// Images resolves Spec.Image. Needed.
+	Images *image.Store
+	// Guest is the path of errand-guest, a static binary. Needed.
+	Guest string
+	// Runsc and Runc are the engines' programs; "" looks in PATH.
+	Runsc, Runc string
+	// DefaultEngine is taken where Spec.Engine is ""; "" is gVisor.
+	DefaultEngine string
+	// Limits are taken where Spec.Limits are zero. Zero here is 2 processors,
+	// 4 GiB of memory, 4096 processes, 20 GiB of disk.
+	Limits errand.Limits
+	// Reserve is how many bytes of Dir's file system machines leave free;
+	// 0 is 2 GiB.
+	Reserve int64
+	Log     *slog.Logger // nil is silent
+}
+
+// Driver makes machines on this host. It is a machine.Driver, a
+// machine.Snapshots and a machine.Inspector. One process at a time may use a
+// directory; what a killed one left is taken over by the next.
+type Driver struct {
+	opts    Options
+	dir     string // absolute
+	run     string // RunDir and a name of dir's own
+	engines map[string]engine
+	cgroups cgroupHost
+	log     *slog.Logger
+
+	refs  sync.Mutex // held while what a disk is needed by is read or changed
+	locks locks
+	after sync.WaitGroup // work that goes on behind a finished call
+}
+
+var (
+	_ machine.Driver    = (*Driver)(nil)
+	_ machine.Snapshots = (*Driver)(nil)
+	_ machine.Inspector = (*Driver)(nil)
+)
+
+// New readies a driver in opts.Dir. It starts nothing, and it removes in the
+// background what an earlier process was removing.
+func New(opts Options) (*Driver, error) {
+	dir, err := filepath.Abs(opts.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening machines: %w", err)
+	}
+	if opts.Images == nil || opts.Guest == "" {
+		return nil, errors.New("opening machines: an image store and the guest are needed")
+	}
+	opts = opts.withDefaults()
+	sum := sha256.Sum256([]byte(dir))
+	d := &Driver{
+		opts: opts, dir: dir, log: opts.Log,
+		run:     filepath.Join(opts.RunDir, hex.EncodeToString(sum[:4])),
+		cgroups: findCgroups(),
+		locks:   locks{held: map[machine.ID]chan struct{}{}},
+	}
+	d.engines = map[string]engine{
+		GVisor: {name: GVisor, program: opts.Runsc, state: filepath.Join(d.run, GVisor)},
+		Runc:   {name: Runc, program: opts.Runc, state: filepath.Join(d.run, Runc)},
+	}
+	for _, sub := range []string{"machines", "disks", "snapshots", "trash"} {
+		if err := os.MkdirAll(d.path(sub), 0o700); err != nil {
+			return nil, fmt.Errorf("opening machines: %w", err)
+		}
+	}
+	d.sweepTrash()
+	return d, nil
+}
+
+func (o Options) withDefaults() Options {
+	if o.RunDir == "" {
+		o.RunDir = "/run/errand"
+	}
+	if o.Runsc == "" {
+		o.Runsc, _ = exec.LookPath("runsc") // "" is reported by whoever needs it
+	}
+	if o.Runc == "" {
+		o.Runc, _ = exec.LookPath("runc")
+	}
+	if o.DefaultEngine == "" {
+		o.DefaultEngine = GVisor
+	}
+	if o.Reserve == 0 {
+		o.Reserve = 2 << 30
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.Limits = limitsOr(o.Limits, errand.Limits{CPUs: 2, Memory: 4 << 30, PIDs: 4096, Disk: 20 << 30})
+	return o
+}
+
+// limitsOr fills what is zero in l from def.
+func limitsOr(l, def errand.Limits) errand.Limits {
+	if l.CPUs == 0 {
+		l.CPUs = def.CPUs
+	}
+	if l.Memory == 0 {
+		l.Memory = def.Memory
+	}
+	if l.PIDs == 0 {
+		l.PIDs = def.PIDs
+	}
+	if l.Disk == 0 {
+		l.Disk = def.Disk
+	}
+	return l
+}
+
+// Close waits for the work that goes on behind finished calls: unmounting and
+// removing. Machines stay as they are. If none runs, what the engines keep
+// mounted for themselves goes too.
+func (d *Driver) Close() error {
+	d.after.Wait()
+	if running, err := os.ReadDir(filepath.Join(d.run, "m")); err == nil && len(running) > 0 {
+		return nil
+	}
+	if err := unmountUnder(d.run); err != nil {
+		return err
+	}
+	return os.RemoveAll(d.run)
+}
+
+func (d *Driver) path(elem ...string) string {
+	return filepath.Join(append([]string{d.dir}, elem...)...)
+}
+
+var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
+
+// Create makes the machine, or wakes it, or finds it running.
+func (d *Driver) Create(ctx context.Context, id machine.ID, spec machine.Spec) (machine.Machine, error) {
+	if !idPattern.MatchString(string(id)) {
+		return nil, &machine.SetupError{Doing: "creating machine", Err: fmt.Errorf("%q is no machine id", id)}
+	}
+	unlock, err := d.lock(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	rec, err := d.prepare(ctx, id, spec)
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{driver: d, id: id}
+	if m.running() {
+		return m, nil
+	}
+	if err := d.start(ctx, rec); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// prepare gives the machine's record with its disk in place: an earlier one,
+// brought up to date with spec where it does not run, or a new one.
+func (d *Driver) prepare(ctx context.Context, id machine.ID, spec machine.Spec) (*record, error) {
+	rec, err := d.load(id)
+	switch {
+	case err == nil && rec.Ready:
+		rec.wake(spec, d.opts.Limits)
+	case err == nil || errors.Is(err, machine.ErrNotFound):
+		if rec, err = d.newRecord(ctx, id, spec); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, err
+	}
+	if (&Machine{driver: d, id: id}).running() {
+		return rec, nil
+	}
+	// The record comes first: a disk that no record names is swept.
+	if err := d.saveStanding(rec, spec.From); err != nil {
+		return nil, err
+	}
+	if err := d.makeDisk(rec); err != nil {
+		return nil, fmt.Errorf("making disk of machine %s: %w", id, err)
+	}
+	return rec, nil
+}
+
+// saveStanding saves a record that may be the first to stand on a snapshot's
+// disks, and sees to it that they are not swept in between.
+func (d *Driver) saveStanding(r *record, from machine.SnapshotKey) error {
+	d.refs.Lock()
+	defer d.refs.Unlock()
+	for _, disk := range r.Chain {
+		if _, err := os.Stat(d.path("disks", disk)); err != nil {
+			return &machine.SetupError{Doing: "finding snapshot " + string(from), Err: fmt.Errorf("its disk is gone: %w", err)}
+		}
+	}
+	return d.save(r)
+}
+
+// Open finds the machine by its handle.
+func (d *Driver) Open(ctx context.Context, h machine.Handle) (machine.Machine, error) {
+	if !idPattern.MatchString(string(h.ID)) {
+		return nil, machine.ErrNotFound
+	}
+	if _, err := os.Stat(d.machineDir(h.ID)); errors.Is(err, fs.ErrNotExist) {
+		return nil, machine.ErrNotFound
+	} else if err != nil {
+		return nil, fmt.Errorf("opening machine %s: %w", h.ID, err)
+	}
+	return &Machine{driver: d, id: h.ID}, nil
+}
+
+// List gives all machines, half-made ones too.
+func (d *Driver) List(ctx context.Context) ([]machine.Handle, error) {
+	entries, err := os.ReadDir(d.path("machines"))
+	if err != nil {
+		return nil, fmt.Errorf("listing machines: %w", err)
+	}
+	var handles []machine.Handle
+	for _, e := range entries {
+		if e.IsDir() {
+			handles = append(handles, machine.Handle{Driver: Name, ID: machine.ID(e.Name())})
+		}
+	}
+	return handles, nil
+}
+
+// newRecord resolves what the machine stands on. The machine is listed from
+// here on, so that an interrupted Create can be found.
+func (d *Driver) newRecord(ctx context.Context, id machine.ID, spec machine.Spec) (*record, error) {
+	rec := &record{ID: id, Engine: spec.Engine, Created: time.Now().UTC(), Hostname: spec.Hostname}
+	if rec.Engine == "" {
+		rec.Engine = d.opts.DefaultEngine
+	}
+	rec.wake(spec, d.opts.Limits)
+	if err := d.checkEngine(rec.Engine); err != nil {
+		return nil, err
+	}
+	if err := d.save(rec); err != nil {
+		return nil, err
+	}
+	if spec.From != "" {
+		snap, err := d.loadSnapshot(spec.From)
+		if err != nil {
+			return nil, err
+		}
+		rec.base = snap.base
+		rec.From = spec.From
+	} else {
+		img, err := d.opts.Images.Get(ctx, spec.Image, spec.Progress)
+		if err != nil {
+			return nil, imageError(ctx, spec.Image, err)
+		}
+		if img.Notice != "" && spec.Progress != nil {
+			spec.Progress(img.Notice)
+		}
+		rec.base = baseOf(img)
+	}
+	rec.Disk = newDiskID()
+	rec.Ready = true
+	return rec, nil
+}
+
+// imageError tells a person's fault from the host's.
+func imageError(ctx context.Context, ref string, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	switch errand.KindOf(err) {
+	case errand.Internal, errand.Unavailable:
+		return err
+	}
+	return &machine.SetupError{Doing: "preparing image " + ref, Output: err.Error(), Err: err}
+}
+
+func (d *Driver) checkEngine(name string) error {
+	e, ok := d.engines[name]
+	if !ok {
+		return &machine.SetupError{Doing: "choosing engine", Err: errand.Errorf(errand.Invalid, "unknown_engine",
+			"There is no engine %q. Use \"gvisor\" or \"runc\".", name)}
+	}
+	if e.program == "" {
+		return errand.Errorf(errand.Unavailable, "engine_missing", "The engine %q is not installed on this host. %s", name, e.advice())
+	}
+	return nil
+}
+
+func writeJSON(path string, v any) error {
+	data, err := json.MarshalIndent(v, "", "\t")
+	if err != nil {
+		return err
+	}
+	tmp := path + ".new"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}

@@ -1,0 +1,220 @@
+//go:build linux
+
+package oci
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/machine"
+)
+
+// snapshot is the file snapshots/<key>.json.
+type snapshot struct {
+	base
+	Key     machine.SnapshotKey `json:"key"`
+	Created time.Time           `json:"created"`
+}
+
+var keyPattern = regexp.MustCompile(`^[a-f0-9-]{1,80}$`)
+
+func (d *Driver) snapshotFile(key machine.SnapshotKey) string {
+	return d.path("snapshots", string(key)+".json")
+}
+
+func (d *Driver) loadSnapshot(key machine.SnapshotKey) (*snapshot, error) {
+	missing := &machine.SetupError{Doing: "finding snapshot", Err: errand.Errorf(errand.NotFound, "snapshot_missing",
+		"There is no snapshot %s. Prepare the environment again.", key)}
+	if !keyPattern.MatchString(string(key)) {
+		return nil, missing
+	}
+	data, err := os.ReadFile(d.snapshotFile(key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, missing
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading snapshot %s: %w", key, err)
+	}
+	var s snapshot
+	if err := json.Unmarshal(data, &s); err != nil {
+		return nil, fmt.Errorf("reading snapshot %s: %w", key, err)
+	}
+	return &s, nil
+}
+
+// Snapshot keeps the machine's disk under key: the disk is named in the
+// snapshot's record and the machine goes on with a new one above it.
+func (m *Machine) Snapshot(ctx context.Context, key machine.SnapshotKey) error {
+	if !keyPattern.MatchString(string(key)) {
+		return fmt.Errorf("keeping snapshot: %q is no key: lower-case hex and dashes, at most 80", key)
+	}
+	unlock, err := m.driver.lock(ctx, m.id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	d := m.driver
+	r, err := d.load(m.id)
+	if err != nil {
+		return fmt.Errorf("keeping snapshot: %w", err)
+	}
+	if err := d.stop(ctx, m.id, r.Engine); err != nil {
+		return fmt.Errorf("keeping snapshot: %w", err)
+	}
+	d.refs.Lock()
+	defer d.refs.Unlock()
+	if _, err := os.Stat(d.snapshotFile(key)); err == nil {
+		return nil
+	}
+	r.Freeze = &freeze{Key: key, Next: newDiskID()}
+	if err := d.save(r); err != nil {
+		return err
+	}
+	return d.freezeLocked(r)
+}
+
+// finishFreeze ends a snapshot that was cut off.
+func (d *Driver) finishFreeze(r *record) error {
+	d.refs.Lock()
+	defer d.refs.Unlock()
+	return d.freezeLocked(r)
+}
+
+// freezeLocked carries out r.Freeze. It can be cut off anywhere and done
+// again: the disk that the snapshot names is written to by no one from the
+// moment on at which the intent was saved.
+func (d *Driver) freezeLocked(r *record) error {
+	s := snapshot{base: r.base, Key: r.Freeze.Key, Created: time.Now().UTC()}
+	s.Chain = append(slices.Clone(r.Chain), r.Disk)
+	if _, err := os.Stat(d.snapshotFile(s.Key)); errors.Is(err, fs.ErrNotExist) {
+		if err := writeJSON(d.snapshotFile(s.Key), s); err != nil {
+			return fmt.Errorf("keeping snapshot %s: %w", s.Key, err)
+		}
+	}
+	r.base, r.From, r.Disk, r.Freeze = s.base, s.Key, r.Freeze.Next, nil
+	return d.save(r)
+}
+
+// HasSnapshot says whether Spec.From would find key.
+func (d *Driver) HasSnapshot(ctx context.Context, key machine.SnapshotKey) (bool, error) {
+	_, err := d.loadSnapshot(key)
+	if setup := (*machine.SetupError)(nil); errors.As(err, &setup) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// ListSnapshots gives all snapshots, oldest first.
+func (d *Driver) ListSnapshots(ctx context.Context) ([]machine.Snapshot, error) {
+	keys, err := d.snapshotKeys()
+	if err != nil {
+		return nil, err
+	}
+	var list []machine.Snapshot
+	for _, key := range keys {
+		s, err := d.loadSnapshot(key)
+		if err != nil {
+			continue // removed since it was listed
+		}
+		list = append(list, machine.Snapshot{Key: key, Created: s.Created, Layers: append([]string{s.Image}, s.Chain...)})
+	}
+	slices.SortFunc(list, func(a, b machine.Snapshot) int { return a.Created.Compare(b.Created) })
+	return list, nil
+}
+
+func (d *Driver) snapshotKeys() ([]machine.SnapshotKey, error) {
+	entries, err := os.ReadDir(d.path("snapshots"))
+	if err != nil {
+		return nil, fmt.Errorf("listing snapshots: %w", err)
+	}
+	var keys []machine.SnapshotKey
+	for _, e := range entries {
+		if key, ok := strings.CutSuffix(e.Name(), ".json"); ok {
+			keys = append(keys, machine.SnapshotKey(key))
+		}
+	}
+	return keys, nil
+}
+
+// RemoveSnapshot forgets key; its disks go when nothing stands on them.
+func (d *Driver) RemoveSnapshot(ctx context.Context, key machine.SnapshotKey) error {
+	if !keyPattern.MatchString(string(key)) {
+		return nil
+	}
+	if err := os.Remove(d.snapshotFile(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing snapshot %s: %w", key, err)
+	}
+	return d.sweepDisks()
+}
+
+// sweepDisks removes the disks that no machine and no snapshot names.
+func (d *Driver) sweepDisks() error {
+	d.refs.Lock()
+	defer d.refs.Unlock()
+	needed, err := d.neededDisks()
+	if err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(d.path("disks"))
+	if err != nil {
+		return fmt.Errorf("sweeping disks: %w", err)
+	}
+	for _, e := range entries {
+		if needed[e.Name()] {
+			continue
+		}
+		if err := d.discard(d.path("disks", e.Name())); err != nil {
+			return fmt.Errorf("sweeping disks: %w", err)
+		}
+	}
+	return nil
+}
+
+func (d *Driver) neededDisks() (map[string]bool, error) {
+	needed := map[string]bool{}
+	handles, err := d.List(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range handles {
+		data, err := os.ReadFile(filepath.Join(d.machineDir(h.ID), "machine.json"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		var r record
+		if err := errors.Join(err, json.Unmarshal(data, &r)); err != nil {
+			return nil, fmt.Errorf("reading what machine %s needs: %w", h.ID, err)
+		}
+		needed[r.Disk] = true
+		if r.Freeze != nil {
+			needed[r.Freeze.Next] = true
+		}
+		for _, disk := range r.Chain {
+			needed[disk] = true
+		}
+	}
+	keys, err := d.snapshotKeys()
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		s, err := d.loadSnapshot(key)
+		if err != nil {
+			return nil, err
+		}
+		for _, disk := range s.Chain {
+			needed[disk] = true
+		}
+	}
+	return needed, nil
+}

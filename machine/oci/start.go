@@ -1,0 +1,253 @@
+//go:build linux
+
+package oci
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/errand-dev/errand/machine"
+)
+
+// live is what is known of a running machine; it is the file live.json in its
+// run directory, written when the guest answered.
+type live struct {
+	PID        int      `json:"pid"`       // of its first process on the host
+	StartTime  string   `json:"startTime"` // of PID, so that a later process is not taken for it
+	Base       uint32   `json:"base,omitempty"`
+	Cgroup     string   `json:"cgroup,omitempty"`
+	Unenforced []string `json:"unenforced,omitempty"`
+
+	held heldLimits
+}
+
+func (d *Driver) runDir(id machine.ID) string { return filepath.Join(d.run, "m", string(id)) }
+
+// start brings the machine up on its disk. What an earlier start left is taken
+// down first; what this one began is, if it fails.
+func (d *Driver) start(ctx context.Context, r *record) (err error) {
+	if err := d.checkEngine(r.Engine); err != nil {
+		return err
+	}
+	if err := d.stop(ctx, r.ID, r.Engine); err != nil {
+		return fmt.Errorf("clearing machine %s: %w", r.ID, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.stop(context.WithoutCancel(ctx), r.ID, r.Engine))
+		}
+	}()
+	l, err := d.assemble(r)
+	if err != nil {
+		return fmt.Errorf("preparing machine %s: %w", r.ID, err)
+	}
+	run := d.runDir(r.ID)
+	at := launch{id: string(r.ID), bundle: filepath.Join(run, "bundle"), pidFile: filepath.Join(run, "pid"),
+		log: filepath.Join(run, "engine.log"), cgroups: d.cgroups.version != 0, lock: d.lockOf(r.ID)}
+	if err := d.engines[r.Engine].start(ctx, at); err != nil {
+		return err
+	}
+	if err := l.find(at.pidFile); err != nil {
+		return fmt.Errorf("finding machine %s: %w", r.ID, err)
+	}
+	if err := d.awaitGuest(ctx, r.ID, l); err != nil {
+		return fmt.Errorf("waiting for the guest of machine %s: %w%s", r.ID, err, loggedErrors(at.log))
+	}
+	return writeJSON(filepath.Join(run, "live.json"), l)
+}
+
+// assemble makes all that the machine's first process needs: namespaces,
+// network, mounts, bundle.
+func (d *Driver) assemble(r *record) (*live, error) {
+	run := d.runDir(r.ID)
+	l := &live{held: d.cgroups.held, Cgroup: filepath.Join("/errand", filepath.Base(d.run)+"-"+string(r.ID))}
+	if r.Engine == Runc {
+		l.Base = firstID
+	}
+	if err := mkdirs(0o711, d.opts.RunDir, d.run, filepath.Join(d.run, "m")); err != nil {
+		return nil, err
+	}
+	if err := mkdirs(0o700, run, filepath.Join(run, "ns"), filepath.Join(run, "line"), filepath.Join(run, "lower"), filepath.Join(run, "shown")); err != nil {
+		return nil, err
+	}
+	if err := makeNamespaces(d.opts.Guest, filepath.Join(run, "ns"), l.Base); err != nil {
+		return nil, err
+	}
+	if err := makeNetwork(filepath.Join(run, "ns", "net")); err != nil {
+		return nil, err
+	}
+	if err := d.mountAll(r, l); err != nil {
+		return nil, err
+	}
+	return l, writeBundle(filepath.Join(run, "bundle"), d.bundle(r, l))
+}
+
+func (d *Driver) mountAll(r *record, l *live) error {
+	run := d.runDir(r.ID)
+	if err := d.mountLine(run, l.Base); err != nil {
+		return err
+	}
+	meta, err := d.writeMeta(r)
+	if err != nil {
+		return err
+	}
+	ids := &idMapper{at: filepath.Join(run, "lower"), owner: l.Base, shown: map[string]string{}}
+	if l.Base != 0 {
+		if ids.userns, err = os.Open(filepath.Join(run, "ns", "user")); err != nil {
+			return err
+		}
+		defer ids.userns.Close()
+		// Only the machine's own root may pass through to its files.
+		if err := errors.Join(os.Chown(run, 0, int(l.Base)), os.Chmod(run, 0o710)); err != nil {
+			return err
+		}
+	}
+	if err := d.mountDisk(r, filepath.Join(run, "root"), meta, ids); err != nil {
+		return err
+	}
+	for i, m := range r.Mounts {
+		at := filepath.Join(run, "shown", strconv.Itoa(i))
+		if err := mkdirs(0o755, at); err != nil {
+			return err
+		}
+		if err := bind(m.Source, at, ids.userns, true); err != nil {
+			return &machine.SetupError{Doing: "showing " + m.Source, Err: err}
+		}
+	}
+	return unmountUnder(filepath.Join(run, "lower")) // the overlays hold what they need
+}
+
+// mountLine makes the directory of the guest's socket: a small file system of
+// its own, so that a machine that writes there fills nothing of ours.
+func (d *Driver) mountLine(run string, base uint32) error {
+	line := filepath.Join(run, "line")
+	opts := fmt.Sprintf("size=1m,nr_inodes=64,mode=700,uid=%d,gid=%d", base, base)
+	if err := unix.Mount("errand", line, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, opts); err != nil {
+		return fmt.Errorf("mounting %s: %w", line, err)
+	}
+	// The mount points of the guest's program, here and inside.
+	for _, name := range []string{filepath.Join(run, "guest"), filepath.Join(line, "guest")} {
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDONLY, 0o644)
+		if err != nil {
+			return err
+		}
+		f.Close()
+	}
+	return bind(d.opts.Guest, filepath.Join(run, "guest"), nil, true)
+}
+
+// writeMeta makes the layer just below the machine's own: the few files that
+// every machine has for itself and no snapshot keeps.
+func (d *Driver) writeMeta(r *record) (string, error) {
+	meta := filepath.Join(d.machineDir(r.ID), "meta")
+	etc := filepath.Join(meta, "etc")
+	// gVisor puts a memory file system on a /tmp that is empty, and what is
+	// there would neither count as disk nor outlive a stop.
+	if err := mkdirs(0o755, etc, filepath.Join(meta, "tmp", ".X11-unix")); err != nil {
+		return "", err
+	}
+	for _, dir := range []string{"tmp", "tmp/.X11-unix"} {
+		if err := os.Chmod(filepath.Join(meta, dir), 0o777|os.ModeSticky); err != nil {
+			return "", err
+		}
+	}
+	for _, f := range [][2]string{
+		{"resolv.conf", "nameserver " + gatewayAddr.String() + "\noptions timeout:5 attempts:3\n"},
+		{"hostname", r.Hostname + "\n"},
+		{"hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n" + machineAddr.Addr().String() + " " + r.Hostname + "\n"},
+	} {
+		if err := os.WriteFile(filepath.Join(etc, f[0]), []byte(f[1]), 0o644); err != nil {
+			return "", err
+		}
+	}
+	return meta, nil
+}
+
+// find reads which process the engine started.
+func (l *live) find(pidFile string) error {
+	data, err := os.ReadFile(pidFile)
+	if err != nil {
+		return err
+	}
+	if l.PID, err = strconv.Atoi(strings.TrimSpace(string(data))); err != nil {
+		return err
+	}
+	l.StartTime, err = startTime(l.PID)
+	return err
+}
+
+// alive says whether the machine's first process is there.
+func (l *live) alive() bool {
+	at, err := startTime(l.PID)
+	return err == nil && at == l.StartTime
+}
+
+func (d *Driver) loadLive(id machine.ID) (*live, error) {
+	data, err := os.ReadFile(filepath.Join(d.runDir(id), "live.json"))
+	if err != nil {
+		return nil, err
+	}
+	var l live
+	if err := json.Unmarshal(data, &l); err != nil {
+		return nil, err
+	}
+	return &l, nil
+}
+
+// awaitGuest waits until the guest takes connections.
+func (d *Driver) awaitGuest(ctx context.Context, id machine.ID, l *live) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, err := dialLine(ctx, filepath.Join(d.runDir(id), "line"))
+		if err == nil {
+			return conn.Close()
+		}
+		if !l.alive() {
+			return errors.New("its first process ended at once")
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%w (last: %v)", ctx.Err(), err)
+		}
+	}
+}
+
+// stop ends the machine's processes and takes down all that start made. It can
+// be done again, and after any part of a start.
+func (d *Driver) stop(ctx context.Context, id machine.ID, engineName string) error {
+	run := d.runDir(id)
+	if _, err := os.Lstat(run); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	// The first process takes all others with it, sooner than the programs'
+	// own way of asking ten times a second.
+	if l, err := d.loadLive(id); err == nil {
+		if err := kill(ctx, l.PID, l.StartTime); err != nil {
+			return err
+		}
+	}
+	e := d.engines[engineName]
+	if e.program != "" {
+		log := filepath.Join(run, "engine.log")
+		if err := e.remove(ctx, string(id), log, d.cgroups.version != 0, d.lockOf(id)); err != nil {
+			return err
+		}
+	}
+	if err := unmountUnder(run); err != nil {
+		return err
+	}
+	return os.RemoveAll(run)
+}
