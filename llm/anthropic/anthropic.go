@@ -128,7 +128,7 @@ func newClient(opts Options) *wire.Client {
 
 var (
 	tooLong  = regexp.MustCompile(`(?i)prompt is too long|exceeds? (the )?context (limit|window)|input length and .max_tokens. exceed`)
-	noCredit = regexp.MustCompile(`(?i)credit balance|billing|usage limits?\b.*(reached|exceeded)|reached your specified`)
+	noCredit = regexp.MustCompile(`(?i)credit balance is too low|your specified API usage limits`)
 )
 
 // classify gives the cause of a fault by its type; the two that have no type of

@@ -188,9 +188,13 @@ func (w *watchedReader) Read(p []byte) (int, error) {
 // drink feeds a stream's events to sink until it is done or the stream ends.
 // Whether an ended stream was whole is for the sink's owner to say.
 func (c *Client) drink(body io.Reader, sink Sink) error {
-	events := NewReader(io.LimitReader(body, maxWhole))
-	for {
+	head := &beginning{r: io.LimitReader(body, maxWhole)}
+	events := NewReader(head)
+	for n := 0; ; n++ {
 		event, err := events.Next()
+		if err == io.EOF && n == 0 {
+			return c.fail(llm.Broken, 0, describeBody(head.kept), nil)
+		}
 		if err == io.EOF {
 			return nil
 		}
@@ -205,6 +209,19 @@ func (c *Client) drink(body io.Reader, sink Sink) error {
 			return nil
 		}
 	}
+}
+
+// beginning keeps the first bytes read, to tell people what came instead of
+// events.
+type beginning struct {
+	r    io.Reader
+	kept []byte
+}
+
+func (b *beginning) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	b.kept = append(b.kept, p[:min(n, 1024-len(b.kept))]...)
+	return n, err
 }
 
 // readWhole reads a body within bounds.
