@@ -1,0 +1,226 @@
+package git
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/errand-dev/errand"
+)
+
+// Grant is what one agent may do with one repository.
+type Grant struct {
+	Agent  errand.AgentID
+	URL    string // as Clean gives it, or as a person gave it
+	Branch string // the one branch that may be pushed, without refs/heads/
+	// AllowForce lets the agent rewrite Branch on the remote. Even then a push
+	// only goes through when nobody else has moved the branch meanwhile.
+	AllowForce bool
+}
+
+// broker speaks git's smart HTTP with one agent's machine about one repository.
+type broker struct {
+	mirrors *Mirrors
+	grant   Grant
+	record  func(errand.PushData)
+	mirror  *Mirror
+}
+
+// Broker gives what a machine talks to instead of the remote. It serves
+// …/info/refs, …/git-upload-pack and …/git-receive-pack under any path before
+// them, to anybody who can reach it: who that is, the line decides.
+//
+// A fetch first updates the mirror, waits for that at most Options.Wait, and is
+// then served from the mirror. A push goes on to the remote with the server's
+// credential if it changes refs/heads/<Branch> and nothing else; otherwise none
+// of it does and git tells the agent what to do instead. record, if not nil, is
+// called once for each ref of a push, when its fate is known.
+func (m *Mirrors) Broker(g Grant, record func(errand.PushData)) (http.Handler, error) {
+	r, err := m.mirror(g.URL)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := m.agentDir(g.Agent); err != nil {
+		return nil, err
+	}
+	if !validRef(g.Branch) || strings.HasPrefix(g.Branch, "refs/") {
+		return nil, errand.Errorf(errand.Invalid, "invalid_branch_name", "%q cannot be the name of a branch.", clip(g.Branch))
+	}
+	if record == nil {
+		record = func(errand.PushData) {}
+	}
+	return &broker{mirrors: m, grant: g, record: record, mirror: r}, nil
+}
+
+const (
+	uploadPack  = "git-upload-pack"
+	receivePack = "git-receive-pack"
+)
+
+func (b *broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-cache")
+	path := r.URL.Path
+	switch {
+	case r.Method == http.MethodGet && strings.HasSuffix(path, "/info/refs"):
+		b.advertise(w, r)
+	case r.Method == http.MethodPost && strings.HasSuffix(path, "/"+uploadPack):
+		b.exchange(w, r, uploadPack, b.upload)
+	case r.Method == http.MethodPost && strings.HasSuffix(path, "/"+receivePack):
+		b.exchange(w, r, receivePack, b.receive)
+	case strings.Contains(path, "/info/lfs"):
+		http.Error(w, "Git LFS is not served here. Set GIT_LFS_SKIP_SMUDGE=1 to work with the pointer files.", http.StatusNotFound)
+	default:
+		http.Error(w, "This is git's smart HTTP for one repository; use git fetch and git push.", http.StatusNotFound)
+	}
+}
+
+// exchange reads and answers the body of one POST.
+func (b *broker) exchange(w http.ResponseWriter, r *http.Request, service string, do func(http.ResponseWriter, *http.Request, io.Reader)) {
+	if got, want := r.Header.Get("Content-Type"), "application/x-"+service+"-request"; got != want {
+		http.Error(w, fmt.Sprintf("Content-Type is %q, git sends %q.", got, want), http.StatusUnsupportedMediaType)
+		return
+	}
+	body := io.Reader(r.Body)
+	switch r.Header.Get("Content-Encoding") {
+	case "", "identity":
+	case "gzip", "x-gzip":
+		z, err := gzip.NewReader(r.Body)
+		if err != nil {
+			http.Error(w, "The body is not gzip.", http.StatusBadRequest)
+			return
+		}
+		body = z
+	default:
+		http.Error(w, "The body's encoding is not known here.", http.StatusUnsupportedMediaType)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-"+service+"-result")
+	do(w, r, body)
+}
+
+// fresh gives the mirror, newer than the request if the remote answers in time.
+func (b *broker) fresh(ctx context.Context) (*Mirror, error) {
+	waiting, cancel := context.WithTimeout(ctx, b.mirrors.options.Wait)
+	defer cancel()
+	r, err := b.mirrors.Fetch(waiting, b.mirror.url)
+	if err == nil || !b.mirror.exists() {
+		return r, err
+	}
+	b.mirrors.log.Warn("serving a machine from the mirror as it is", "agent", b.grant.Agent, "repository", b.mirror.url, "err", err)
+	return b.mirror, nil
+}
+
+// advertise answers the first request of every fetch and push.
+func (b *broker) advertise(w http.ResponseWriter, r *http.Request) {
+	service := r.URL.Query().Get("service")
+	if service != uploadPack && service != receivePack {
+		http.Error(w, "This repository is served over git's smart HTTP only; use git 1.6.6 or newer.", http.StatusForbidden)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-"+service+"-advertisement")
+	protocol := gitProtocol(r)
+	if service == receivePack || !strings.Contains(protocol, "version=2") {
+		_ = writePacket(w, "# service="+service+"\n")
+		_, _ = io.WriteString(w, flush)
+	}
+	mirror, err := b.fresh(r.Context())
+	if err != nil {
+		_ = writePacket(w, "ERR "+oneLine(errand.AsError(err).Message))
+		return
+	}
+	if service == receivePack {
+		err = advertisePush(r.Context(), w, mirror)
+	} else {
+		_, _, err = b.mirrors.run(r.Context(), command{
+			args:   append(serving(), "--stateless-rpc", "--http-backend-info-refs", mirror.dir),
+			env:    []string{protocol},
+			stdout: w,
+		})
+	}
+	if err != nil && r.Context().Err() == nil {
+		b.mirrors.log.Warn("telling a machine the refs", "agent", b.grant.Agent, "repository", b.mirror.url, "err", err)
+		panic(http.ErrAbortHandler) // a cut answer must not look whole
+	}
+}
+
+// advertisePush tells the refs that the remote has, so that the machine's git
+// sends only what is new and compares with the right commits. Push options are
+// not offered: on some hosts they can merge.
+func advertisePush(ctx context.Context, w io.Writer, r *Mirror) error {
+	refs, err := r.refs(ctx)
+	if err != nil {
+		return err
+	}
+	format, zero := "sha1", strings.Repeat("0", 40)
+	for _, id := range refs {
+		if len(id) == 64 {
+			format, zero = "sha256", strings.Repeat("0", 64)
+		}
+		break
+	}
+	caps := "\x00report-status delete-refs side-band-64k quiet atomic ofs-delta object-format=" + format + " agent=errand"
+	var out strings.Builder
+	if len(refs) == 0 {
+		_ = writePacket(&out, zero+" capabilities^{}"+caps+"\n")
+	}
+	for _, name := range slices.Sorted(maps.Keys(refs)) {
+		_ = writePacket(&out, refs[name]+" "+name+caps+"\n")
+		caps = ""
+	}
+	out.WriteString(flush)
+	_, err = io.WriteString(w, out.String())
+	return err
+}
+
+// maxWants bounds what a machine may say in one round of a fetch, in bytes.
+const maxWants = 64 << 20
+
+// upload serves one round of a fetch.
+func (b *broker) upload(w http.ResponseWriter, r *http.Request, body io.Reader) {
+	_, _, err := b.mirrors.run(r.Context(), command{
+		args:   append(serving(), "--stateless-rpc", b.mirror.dir),
+		env:    []string{gitProtocol(r)},
+		stdin:  io.LimitReader(body, maxWants),
+		stdout: flusher{w},
+	})
+	var exit *exitError
+	if err != nil && r.Context().Err() == nil && !errors.As(err, &exit) {
+		b.mirrors.log.Warn("serving a fetch", "agent", b.grant.Agent, "repository", b.mirror.url, "err", err)
+	}
+}
+
+// serving calls upload-pack so that everything in the mirror may be asked for:
+// the machine can read the mirror anyway.
+func serving() []string {
+	return []string{"-c", "uploadpack.allowAnySHA1InWant=true", "-c", "uploadpack.allowFilter=true", "upload-pack"}
+}
+
+// gitProtocol is the variable that tells git which version the client speaks.
+// What else stands in the header stays out.
+func gitProtocol(r *http.Request) string {
+	for v := range strings.SplitSeq(r.Header.Get("Git-Protocol"), ":") {
+		if v == "version=1" || v == "version=2" {
+			return "GIT_PROTOCOL=" + v
+		}
+	}
+	return "GIT_PROTOCOL="
+}
+
+// flusher sends each piece at once: git on the other side waits for it.
+type flusher struct{ w http.ResponseWriter }
+
+func (f flusher) Write(p []byte) (int, error) {
+	n, err := f.w.Write(p)
+	if err == nil {
+		err = http.NewResponseController(f.w).Flush()
+	}
+	return n, err
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

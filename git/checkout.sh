@@ -1,0 +1,186 @@
+# Runs as the owner of the checkout. .git/errand/url is there once our part of
+# .git is whole, .git/errand/ready once the tree is; it holds what it is for.
+set -eu
+umask 022
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_COMMON_DIR GIT_NAMESPACE
+export LC_ALL=C GIT_TERMINAL_PROMPT=0 GIT_LFS_SKIP_SMUDGE=1
+cd "$dir"
+
+quiet() { git -c core.hooksPath=/dev/null -c advice.detachedHead=false "$@"; }
+first() { line=; [ ! -r "$1" ] || read -r line <"$1" || :; }
+put() { printf '%s\n' "$2" >"$1"; }
+
+goal="commit $commit"
+[ -z "$branch" ] || goal="branch $branch"
+first .git/errand/ready
+[ "$line" != "$goal" ] || exit 0
+
+# What borrowing from the mirror takes.
+borrow() {
+	text=
+	if [ -r .git/objects/info/alternates ]; then
+		while IFS= read -r line; do
+			[ "$line" != "$mirror/objects" ] || return 0
+			text=$text$line'
+'
+		done <.git/objects/info/alternates
+	fi
+	printf '%s%s\n' "$text" "$mirror/objects" >.git/objects/info/alternates
+}
+
+install_hook() {
+	to=.git/hooks/prepare-commit-msg
+	[ -n "$hook" ] || return 0
+	if [ -e "$to" ]; then
+		read_second "$to"
+		case $line in
+		'# Written by Errand'*) ;;
+		*) mv -f "$to" "$to.own" ;;
+		esac
+	fi
+	printf '%s' "$hook" >"$to"
+	chmod +x "$to"
+}
+read_second() { { read -r line; read -r line; } <"$1" || line=; }
+
+# The mirror's branches become origin's, in one file. git writes its own first
+# line when it changes that file, so ours says that nobody has.
+ours='# pack-refs with: peeled fully-peeled sorted errand'
+packed_refs() {
+	printf '%s\n' "$ours"
+	[ ! -r "$mirror/packed-refs" ] ||
+		sed -n -e 's, refs/heads/, refs/remotes/origin/,p' -e '/ refs\/tags\//p' -e '/^\^/p' "$mirror/packed-refs"
+}
+
+remote_refs() {
+	first .git/packed-refs
+	case $line in
+	'' | "$ours")
+		if [ -n "$line" ] && [ ! "$mirror/packed-refs" -nt .git/packed-refs ]; then
+			return 0
+		fi
+		packed_refs >.git/packed-refs.errand
+		# What stands outside of the file would hide what is in it.
+		for f in .git/refs/remotes/origin/*; do
+			[ "$f" = .git/refs/remotes/origin/HEAD ] || [ ! -e "$f" ] || rm -rf "$f"
+		done
+		mv -f .git/packed-refs.errand .git/packed-refs
+		;;
+	*)
+		quiet fetch -q --prune "$mirror" '+refs/heads/*:refs/remotes/origin/*' ||
+			echo "The remote branches could not be brought up to date; run git fetch."
+		;;
+	esac
+	remote_head
+}
+
+remote_head() {
+	first "$mirror/HEAD"
+	put .git/refs/remotes/origin/HEAD "ref: refs/remotes/origin/${line#ref: refs/heads/}"
+}
+
+# A local branch for the base, unless somebody has moved it.
+base_branch() {
+	[ -n "$base" ] || return 0
+	first ".git/refs/heads/$base"
+	now=$line
+	first .git/errand/base
+	if [ -z "$now" ]; then
+		first .git/packed-refs
+		if [ "$line" != "$ours" ] && quiet show-ref -q --verify "refs/heads/$base"; then
+			return 0
+		fi
+		case $base in
+		*/*) mkdir -p ".git/refs/heads/${base%/*}" ;;
+		esac
+	elif [ "$line" != "$base $now" ]; then
+		return 0
+	fi
+	put .git/errand/base "$base $commit"
+	put ".git/refs/heads/$base" "$commit"
+}
+
+unborn=refs/heads/${branch:-errand/none}
+
+begin() {
+	mkdir -p .git/objects/info .git/objects/pack .git/refs/heads .git/refs/tags .git/refs/remotes/origin .git/hooks .git/info .git/errand
+	printf '%s' "$repoconfig" >.git/config
+	borrow
+	first .git/packed-refs
+	case $line in
+	'' | "$ours") packed_refs >.git/packed-refs ;; # else it came from before, with branches in it
+	esac
+	remote_head
+	put .git/errand/url "$url"
+	put .git/HEAD "ref: $unborn" # last: without it there is no repository
+}
+
+adopt() {
+	mkdir -p .git/objects/info .git/refs/remotes/origin .git/hooks .git/errand
+	borrow
+	quiet config remote.origin.url "$url"
+	quiet config remote.origin.fetch '+refs/heads/*:refs/remotes/origin/*'
+	quiet config --replace-all include.path "$etc/errand/git-$name" "errand/git-$name"
+	put .git/errand/url "$url"
+}
+
+if [ -e .git ] || [ -L .git ]; then
+	if [ ! -d .git ] || { [ -s .git/HEAD ] && ! [ -e .git/errand/url ] && ! git rev-parse -q --git-dir >/dev/null 2>&1; }; then
+		echo "What was at $dir/.git is no repository; it is kept as .git-before-errand."
+		rm -rf .git-before-errand
+		mv .git .git-before-errand
+	fi
+fi
+if [ ! -s .git/HEAD ]; then
+	begin
+else
+	first .git/errand/url
+	[ "$line" = "$url" ] || adopt
+fi
+for f in index HEAD config packed-refs "refs/heads/$branch"; do
+	[ ! -e ".git/$f.lock" ] || rm -f ".git/$f.lock" # of a git that was killed
+done
+install_hook
+remote_refs
+base_branch
+
+exists() {
+	[ -n "$branch" ] || return 1
+	[ ! -s ".git/refs/heads/$branch" ] || return 0
+	first .git/packed-refs
+	[ "$line" != "$ours" ] || return 1
+	quiet show-ref -q --verify "refs/heads/$branch"
+}
+
+# The tree moves to the commit. What was changed there stays; where that cannot
+# be, it is kept under a ref.
+move() {
+	why=$(quiet checkout -q "$@" 2>&1) && return 0
+	if kept=$(quiet stash create 'Set aside by Errand') && [ -n "$kept" ]; then
+		quiet update-ref refs/errand/set-aside "$kept"
+		echo "Changes that were in the way are kept as refs/errand/set-aside: git stash apply refs/errand/set-aside"
+	fi
+	quiet checkout -q -f "$@"
+}
+
+first .git/HEAD
+head=$line
+if exists; then
+	[ "$head" = "ref: refs/heads/$branch" ] || move "$branch" --
+	quiet merge -q --ff-only "$commit" >/dev/null 2>&1 ||
+		echo "The branch $branch could not be moved on to $commit; it stays where it is."
+elif [ "$head" = "ref: $unborn" ]; then
+	# The branch is written after all files: where it is, the tree is whole.
+	if [ -n "$branch" ]; then
+		quiet reset -q --hard "$commit"
+	else
+		quiet checkout -q -f --detach "$commit"
+	fi
+elif [ -z "$branch" ]; then
+	move --detach "$commit" --
+elif [ "$head" = "$commit" ]; then
+	quiet checkout -q -b "$branch"
+else
+	move -b "$branch" "$commit" --
+fi
+put .git/errand/ready "$goal"
