@@ -22,7 +22,8 @@ type Env struct {
 	Name string `json:"name,omitempty"`
 }
 
-// AgentSummary is an agent in lists. Idle, Branch and Model are Errand's own.
+// AgentSummary is an agent in lists. Idle, State, Branch and Model are
+// Errand's own.
 type AgentSummary struct {
 	ID          string    `json:"id" doc:"Unique agent identifier." example:"bc-00000000-0000-0000-0000-000000000001"`
 	Name        string    `json:"name,omitempty" doc:"Display name."`
@@ -33,8 +34,10 @@ type AgentSummary struct {
 	UpdatedAt   time.Time `json:"updatedAt"`
 	LatestRunID string    `json:"latestRunId,omitempty"`
 	Idle        bool      `json:"idle,omitempty" doc:"No run is under way or waiting."`
-	Branch      string    `json:"branch,omitempty" doc:"The agent's own branch."`
-	Model       *ModelRef `json:"model,omitempty"`
+	// State is set by whoever has the latest run at hand; "" is not known.
+	State  errand.RunStatus `json:"state,omitempty" doc:"Exact status of the latest run."`
+	Branch string           `json:"branch,omitempty" doc:"The agent's own branch."`
+	Model  *ModelRef        `json:"model,omitempty"`
 }
 
 // Agent is an agent in full. Base, Pushed, Engine, Image and Limits are

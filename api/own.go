@@ -49,30 +49,22 @@ type Terminal struct {
 	Rows     int    `json:"rows,omitempty"`
 }
 
-// Health says how the server is: what `errand doctor` shows.
+// Health says how the server stands: what `errand doctor` shows.
 type Health struct {
-	Version  string    `json:"version"`
-	Started  time.Time `json:"started"`
-	Queued   int       `json:"queued" doc:"Runs that wait for a free place."`
-	Running  int       `json:"running" doc:"Runs under way."`
-	Machines []Machine `json:"machines"`
-	Findings []Finding `json:"findings" doc:"What the drivers found on their hosts."`
-}
-
-// Machine is a machine that the server holds.
-type Machine struct {
-	ID     string `json:"id"`
-	Agent  string `json:"agent,omitempty"`
-	Driver string `json:"driver,omitempty"`
-	Engine string `json:"engine,omitempty"`
-	State  string `json:"state"`
+	Version  string                   `json:"version"`
+	Started  time.Time                `json:"started"`
+	Runs     map[errand.RunStatus]int `json:"runs" doc:"Runs that have not ended, by status."`
+	RunsMost int                      `json:"runsMost" doc:"How many may be under way at once."`
+	Machines map[string]int           `json:"machines" doc:"Machines by state."`
+	Models   int                      `json:"models" doc:"How many models can be used."`
+	Missing  string                   `json:"missing,omitempty" doc:"What would have to be set for more models."`
+	Findings []Finding                `json:"findings" doc:"What the driver found of its host."`
 }
 
 // Finding is one thing that a driver looked at on its host.
 type Finding struct {
-	Driver string `json:"driver"`
 	Name   string `json:"name"`
 	OK     bool   `json:"ok"`
 	Needed bool   `json:"needed" doc:"Without it nothing runs."`
-	Detail string `json:"detail"`
+	Detail string `json:"detail" doc:"What was found, and what to do about it."`
 }

@@ -1,0 +1,310 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/api"
+	"github.com/errand-dev/errand/client"
+)
+
+func (a *app) listCommand() *cobra.Command {
+	var all bool
+	var limit int
+	cmd := &cobra.Command{
+		Use: "ls", Aliases: []string{"list"}, Short: "List agents, newest first", Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			agents := []api.AgentSummary{}
+			for agent, err := range c.AllAgents(cmd.Context(), client.AgentQuery{Limit: min(limit, 100), HideArchived: !all}) {
+				if err != nil {
+					return err
+				}
+				if agents = append(agents, agent); len(agents) >= limit {
+					break
+				}
+			}
+			if a.json {
+				return a.printJSON(agents)
+			}
+			return a.listAgents(agents)
+		},
+	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "archived agents too")
+	cmd.Flags().IntVarP(&limit, "limit", "n", 20, "how many")
+	return cmd
+}
+
+func (a *app) listAgents(agents []api.AgentSummary) error {
+	if len(agents) == 0 {
+		if isTerminal(a.err) {
+			fmt.Fprintln(a.err, `No agents. Start one: errand run --repo . "what it is to do"`)
+		}
+		return nil
+	}
+	now := time.Now()
+	rows := [][]string{{"AGENT", "STATE", "UPDATED", "BRANCH", "NAME"}}
+	for _, agent := range agents {
+		id := agent.ID
+		if isTerminal(a.out) {
+			id = shortID(id)
+		}
+		rows = append(rows, []string{id, agentState(agent), ago(agent.UpdatedAt, now), dash(agent.Branch), clip(agent.Name, 60)})
+	}
+	return table(a.out, rows)
+}
+
+// agentState is what a person wants to know of an agent in a word.
+func agentState(agent api.AgentSummary) string {
+	switch {
+	case agent.Status == api.AgentArchived:
+		return "archived"
+	case agent.State != "":
+		return string(agent.State)
+	case agent.Idle:
+		return "idle"
+	}
+	return "active"
+}
+
+func dash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return clip(text, 60)
+}
+
+// shown is what `errand show --json` prints.
+type shown struct {
+	Agent api.Agent      `json:"agent"`
+	Runs  []api.Run      `json:"runs"`
+	Usage api.AgentUsage `json:"usage"`
+}
+
+func (a *app) showCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "show [AGENT]", Short: "Show an agent and its runs", Args: usage(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			c, id, err := a.agentArg(ctx, args)
+			if err != nil {
+				return err
+			}
+			var s shown
+			if s.Agent, err = c.Agent(ctx, id); err != nil {
+				return err
+			}
+			runs, err := c.Runs(ctx, id, 50, "")
+			if err != nil {
+				return err
+			}
+			s.Runs = runs.Items
+			if s.Usage, err = c.Usage(ctx, id); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(s)
+			}
+			return a.showAgent(s)
+		},
+	}
+}
+
+func (a *app) showAgent(s shown) error {
+	st := styleFor(a.out, a.getenv)
+	agent := s.Agent
+	fmt.Fprintln(a.out, st.bold(clip(agent.Name, 100)))
+	rows := [][]string{{"agent", agent.ID}, {"state", showState(s)}}
+	for _, r := range agent.Repos {
+		rows = append(rows, []string{"repository", clip(r.URL+" "+r.StartingRef, 120)})
+	}
+	for _, row := range [][]string{{"branch", agent.Branch}, {"base", agent.Base}, {"pushed", agent.Pushed}, {"engine", agent.Engine}, {"image", agent.Image}} {
+		if row[1] != "" {
+			rows = append(rows, row)
+		}
+	}
+	if agent.Model != nil {
+		rows = append(rows, []string{"model", agent.Model.ID})
+	}
+	if u := usageOf(&s.Usage.TotalUsage); u.Total() > 0 {
+		rows = append(rows, []string{"used", tokens(u)[len("· "):]})
+	}
+	rows = append(rows, []string{"made", agent.CreatedAt.Local().Format(time.DateTime)})
+	if err := table(a.out, rows); err != nil {
+		return err
+	}
+	for i := len(s.Runs) - 1; i >= 0; i-- {
+		a.showRun(st, s.Runs[i])
+	}
+	return nil
+}
+
+// showState is the latest run's state, and the phase it is in.
+func showState(s shown) string {
+	if s.Agent.Status == api.AgentArchived || len(s.Runs) == 0 {
+		return agentState(s.Agent.AgentSummary)
+	}
+	if latest := s.Runs[0]; latest.Phase != "" && !latest.Ended() {
+		return fmt.Sprintf("%s (%s)", latest.State, latest.Phase)
+	}
+	return string(s.Runs[0].State)
+}
+
+func (a *app) showRun(st style, run api.Run) {
+	state := string(run.State)
+	switch run.Status {
+	case api.RunFinished:
+		state = st.green(state)
+	case api.RunError:
+		state = st.red(state)
+	default:
+		state = st.yellow(state)
+	}
+	took := ""
+	if run.DurationMs != nil {
+		took = milliseconds(*run.DurationMs)
+	}
+	fmt.Fprintf(a.out, "\n%s %s %s\n", st.cyan(run.ID), state, st.dim(took))
+	fmt.Fprintf(a.out, "  %s %s\n", st.cyan("▌"), clip(run.Prompt, 110))
+	if run.Result != "" {
+		for _, line := range splitLines(cutLines(printable(run.Result), 8, 0)) {
+			fmt.Fprintf(a.out, "  %s\n", line)
+		}
+	}
+	if run.Error != nil {
+		fmt.Fprintf(a.out, "  %s\n", st.red(printable(run.Error.Message)))
+		writeOutput(a.out, st, &errand.Error{Output: run.Error.Output, ExitCode: run.Error.ExitCode})
+	}
+}
+
+func (a *app) cancelCommand() *cobra.Command {
+	var run string
+	cmd := &cobra.Command{
+		Use: "cancel [AGENT]", Short: "End an agent's run", Args: usage(cobra.MaximumNArgs(1)),
+		Long: "End the agent's run under way and those that wait behind it, or with --run one of them.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			c, id, err := a.agentArg(ctx, args)
+			if err != nil {
+				return err
+			}
+			if run != "" {
+				one, err := errand.ParseRunID(run)
+				if err != nil {
+					return err
+				}
+				return a.changed(string(one), "cancelled", c.Cancel(ctx, id, one))
+			}
+			return a.cancelAll(ctx, c, id)
+		},
+	}
+	cmd.Flags().StringVar(&run, "run", "", "only this run")
+	return cmd
+}
+
+// cancelAll ends what waits before what is under way, so that nothing takes the
+// place that becomes free.
+func (a *app) cancelAll(ctx context.Context, c *client.Client, id errand.AgentID) error {
+	runs, err := c.Runs(ctx, id, 100, "")
+	if err != nil {
+		return err
+	}
+	cancelled := 0
+	for _, run := range runs.Items { // newest first
+		if run.Ended() {
+			continue
+		}
+		err := c.Cancel(ctx, id, errand.RunID(run.ID))
+		if e := (*errand.Error)(nil); errors.As(err, &e) && e.Code == "run_not_cancellable" {
+			continue // it ended meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		cancelled++
+		if err := a.changed(run.ID, "cancelled", nil); err != nil {
+			return err
+		}
+	}
+	if cancelled == 0 {
+		return errand.Errorf(errand.Conflict, "run_not_cancellable", "Agent %s has no run under way.", shortID(string(id)))
+	}
+	return nil
+}
+
+// changed tells what was done to id.
+func (a *app) changed(id, what string, err error) error {
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(map[string]string{"id": id, "done": what})
+	}
+	fmt.Fprintln(a.out, id, what)
+	return nil
+}
+
+// steer makes a command that changes each of the agents it names.
+func (a *app) steer(use, short, done string, do func(*client.Client, context.Context, errand.AgentID) error) *cobra.Command {
+	return &cobra.Command{
+		Use: use + " AGENT...", Short: short, Args: usage(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, name := range args {
+				c, id, err := a.agentArg(cmd.Context(), []string{name})
+				if err != nil {
+					return err
+				}
+				if err := a.changed(string(id), done, do(c, cmd.Context(), id)); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) archiveCommand() *cobra.Command {
+	return a.steer("archive", "Put agents away; they stay readable", "archived", (*client.Client).Archive)
+}
+
+func (a *app) unarchiveCommand() *cobra.Command {
+	return a.steer("unarchive", "Take archived agents out again", "unarchived", (*client.Client).Unarchive)
+}
+
+func (a *app) removeCommand() *cobra.Command {
+	cmd := a.steer("rm", "Remove agents with their journals and machines, for good", "removed", (*client.Client).Delete)
+	cmd.Aliases = []string{"delete"}
+	return cmd
+}
+
+func (a *app) modelsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "models", Short: "List the models that agents can have", Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			models, err := c.Models(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(models.Items)
+			}
+			rows := [][]string{{"MODEL", "NAME", "WINDOW"}}
+			for _, m := range models.Items {
+				rows = append(rows, []string{m.ID, clip(m.DisplayName, 60), count(int64(m.Window))})
+			}
+			return table(a.out, rows)
+		},
+	}
+}

@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"cmp"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// ServeOptions are what `errand serve` was told.
+type ServeOptions struct {
+	Data      string        // the data directory, absolute
+	Listen    string        // host:port
+	PublicURL string        // how people reach the server; "" is what it listens on
+	Engine    string        // of machines that name none; "" is the driver's own
+	Image     string        // of machines that name none; "" is "host"
+	Runs      int           // runs at once; 0 is the runner's own bound
+	Idle      time.Duration // a machine nobody uses is stopped after this; 0 is the runner's
+	Model     string        // of agents that name none; "" is the first that can be used
+	Models    string        // a file with more models; "" is none
+	Log       *slog.Logger
+}
+
+func (a *app) serveCommand() *cobra.Command {
+	var o ServeOptions
+	var level string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server",
+		Long: `Run the server: the API, the runner, the machines. Everything is kept in the data
+directory, and a new one starts there after the server was killed. The first
+start makes a key, prints it once and leaves it in the data directory's file
+"key", where the other commands on this machine find it.`,
+		Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var at slog.Level
+			if err := at.UnmarshalText([]byte(level)); err != nil {
+				return usageError("--log %s: it must be debug, info, warn or error", level)
+			}
+			o.Data = cmp.Or(o.Data, a.dataDir())
+			o.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: at}))
+			return a.serve(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Data, "data", "", "the data directory (ERRAND_DATA)")
+	f.StringVar(&o.Listen, "listen", defaultListen, "where to listen, HOST:PORT")
+	f.StringVar(&o.PublicURL, "public-url", "", "how people reach the server, if not there")
+	f.StringVar(&o.Engine, "engine", "", "what isolates machines: gvisor or runc (default: gvisor)")
+	f.StringVar(&o.Image, "image", "", `the image of machines that name none (default: "host")`)
+	f.IntVar(&o.Runs, "runs", 0, "runs at once (default: 4)")
+	f.DurationVar(&o.Idle, "idle", 0, "stop a machine that nobody has used for this long (default: 10m)")
+	f.StringVarP(&o.Model, "model", "m", "", "the model of agents that name none")
+	f.StringVar(&o.Models, "models", "", "a file with more models, as in llm/catalog.json")
+	f.StringVar(&level, "log", "info", "what to log: debug, info, warn or error")
+	return cmd
+}
