@@ -1,0 +1,332 @@
+package inside
+
+import (
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/errand-dev/errand/guest/wire"
+)
+
+const (
+	maxRead  = 4 << 20
+	newMode  = 0o644
+	newDir   = 0o755
+	maxLinks = 40
+)
+
+// serveFile answers what is about files.
+func (g *Guest) serveFile(m wire.Method, s *call) {
+	switch m {
+	case wire.MethodRead:
+		g.serveRead(s)
+	case wire.MethodStat:
+		answer(s, func(p wire.Path) (wire.Stat, error) {
+			return within(p, func(r *os.Root, name string) (wire.Stat, error) { return statOf(r, name) })
+		})
+	case wire.MethodList:
+		answer(s, func(p wire.List) (wire.Listing, error) {
+			return within(p.Path, func(r *os.Root, name string) (wire.Listing, error) { return list(r, name, p.ListOptions) })
+		})
+	case wire.MethodSearch:
+		answer(s, func(p wire.Search) (wire.SearchResult, error) {
+			return within(wire.Path{Root: p.Root, Path: p.Path}, func(r *os.Root, name string) (wire.SearchResult, error) {
+				return search(r, name, p.SearchOptions)
+			})
+		})
+	case wire.MethodWrite:
+		answer(s, func(p wire.Write) (wire.Stat, error) {
+			return once(g, p.Op, func() (wire.Stat, error) {
+				return within(p.Path, func(r *os.Root, name string) (wire.Stat, error) {
+					return writeFile(r, name, s.body, p.Mode)
+				})
+			})
+		})
+	case wire.MethodChange:
+		answer(s, func(p wire.Change) (wire.ChangeResult, error) {
+			return once(g, p.Op, func() (wire.ChangeResult, error) {
+				return within(wire.Path{Root: p.Root}, func(r *os.Root, _ string) (wire.ChangeResult, error) {
+					return change(r, p.Changes)
+				})
+			})
+		})
+	}
+}
+
+// within opens the root of a path for the time of do.
+func within[R any](p wire.Path, do func(r *os.Root, name string) (R, error)) (R, error) {
+	var none R
+	if !filepath.IsAbs(p.Root) {
+		return none, faultf(wire.CodeInvalid, "root %q is not an absolute path", p.Root)
+	}
+	name, err := relative(p.Path)
+	if err != nil {
+		return none, err
+	}
+	root, err := os.OpenRoot(p.Root)
+	if err != nil {
+		return none, err
+	}
+	defer root.Close()
+	result, err := do(root, name)
+	if escapes(err) {
+		return none, faultf(wire.CodeOutside, "%s is outside %s, or reached by a link that leaves it or is absolute", p.Path, p.Root)
+	}
+	return result, err
+}
+
+// relative checks a path that came up with a request. os.Root does the rest.
+func relative(p string) (string, error) {
+	if strings.HasPrefix(p, "/") || strings.Contains(p, "\x00") {
+		return "", faultf(wire.CodeOutside, "%q is not relative to its root", p)
+	}
+	if p = path.Clean(p); p == ".." || strings.HasPrefix(p, "../") {
+		return "", faultf(wire.CodeOutside, "%q is outside its root", p)
+	}
+	return p, nil
+}
+
+// serveRead answers with a part of a file.
+func (g *Guest) serveRead(s *call) {
+	p, ok := decode[wire.Read](s)
+	if !ok {
+		return
+	}
+	var data []byte
+	stat, err := within(p.Path, func(r *os.Root, name string) (stat wire.Stat, err error) {
+		data, stat, err = readFile(r, name, p.Offset, p.Limit)
+		return stat, err
+	})
+	if err != nil {
+		wire.WriteFault(s, fault(err))
+		return
+	}
+	wire.WriteAnswer(s, stat, data)
+}
+
+// openFile opens a regular file for reading.
+func openFile(r *os.Root, name string) (*os.File, fs.FileInfo, error) {
+	// Without O_NONBLOCK a pipe without a writer would hold us up here.
+	f, err := r.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	stat, err := f.Stat()
+	if err == nil && !stat.Mode().IsRegular() {
+		err = faultf(wire.CodeInvalid, "%s is %s, not a regular file", name, kindOf(stat.Mode()))
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, stat, nil
+}
+
+func kindOf(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "a directory"
+	case m&fs.ModeSymlink != 0:
+		return "a symbolic link"
+	case m&fs.ModeNamedPipe != 0:
+		return "a named pipe"
+	case m&fs.ModeSocket != 0:
+		return "a socket"
+	case m&fs.ModeDevice != 0:
+		return "a device"
+	}
+	return "a file"
+}
+
+func readFile(r *os.Root, name string, offset, limit int64) ([]byte, wire.Stat, error) {
+	if offset < 0 || limit < 0 {
+		return nil, wire.Stat{}, faultf(wire.CodeInvalid, "offset and limit must not be negative")
+	}
+	if limit == 0 || limit > maxRead {
+		limit = maxRead
+	}
+	f, stat, err := openFile(r, name)
+	if err != nil {
+		return nil, wire.Stat{}, err
+	}
+	defer f.Close()
+	if size := stat.Size(); size > 0 {
+		// Files of /proc have no size and are read up to the limit.
+		limit = min(limit, max(0, size-offset))
+	}
+	data, err := io.ReadAll(io.NewSectionReader(f, offset, limit))
+	if err != nil {
+		return nil, wire.Stat{}, err
+	}
+	return data, describe(name, stat, ""), nil
+}
+
+// statOf says what name is, without following a last link.
+func statOf(r *os.Root, name string) (wire.Stat, error) {
+	stat, err := r.Lstat(name)
+	if err != nil {
+		return wire.Stat{}, err
+	}
+	link := ""
+	if stat.Mode()&fs.ModeSymlink != 0 {
+		link, _ = r.Readlink(name)
+	}
+	return describe(name, stat, link), nil
+}
+
+func describe(name string, stat fs.FileInfo, link string) wire.Stat {
+	uid, gid := owner(stat)
+	return wire.Stat{
+		Path: name, Size: stat.Size(), Mode: stat.Mode(), ModTime: stat.ModTime().UTC(),
+		UID: uid, GID: gid, Link: link,
+	}
+}
+
+func owner(stat fs.FileInfo) (uid, gid int) {
+	if sys, ok := stat.Sys().(*syscall.Stat_t); ok {
+		return int(sys.Uid), int(sys.Gid)
+	}
+	return 0, 0
+}
+
+// writeFile makes data the content of name.
+func writeFile(r *os.Root, name string, data []byte, mode fs.FileMode) (wire.Stat, error) {
+	name, stat, err := resolve(r, name)
+	if err != nil {
+		return wire.Stat{}, err
+	}
+	w := newWriter(r)
+	defer w.clean()
+	staged, err := w.stage(name, data, stat, mode)
+	if err != nil {
+		return wire.Stat{}, err
+	}
+	if err := r.Rename(staged, name); err != nil {
+		return wire.Stat{}, err
+	}
+	w.keep()
+	return statOf(r, name)
+}
+
+// resolve follows links in the last element of name, so that what is written
+// is the file and not the link. stat is nil where there is no file.
+func resolve(r *os.Root, name string) (string, fs.FileInfo, error) {
+	for range maxLinks {
+		stat, err := r.Lstat(name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return name, nil, nil
+		case err != nil:
+			return "", nil, err
+		case stat.Mode().IsRegular():
+			return name, stat, nil
+		case stat.Mode()&fs.ModeSymlink == 0:
+			return "", nil, faultf(wire.CodeInvalid, "%s is %s, not a regular file", name, kindOf(stat.Mode()))
+		}
+		target, err := r.Readlink(name)
+		if err != nil {
+			return "", nil, err
+		}
+		if path.IsAbs(target) {
+			return "", nil, faultf(wire.CodeOutside, "%s is a link to %s, which is absolute", name, target)
+		}
+		name = path.Dir(name) + "/" + target
+		if !strings.Contains(name, "..") {
+			// Otherwise a ".." after a linked directory is for os.Root.
+			name = path.Clean(name)
+		}
+	}
+	return "", nil, faultf(wire.CodeInvalid, "%s has too many links", name)
+}
+
+// writer stages files beside their places and takes back what is not kept.
+type writer struct {
+	root   *os.Root
+	staged []string // files that clean removes
+	made   []string // directories that clean removes, outermost first
+}
+
+func newWriter(r *os.Root) *writer { return &writer{root: r} }
+
+// stage writes data into a new file beside name. was is the file there now, nil
+// for none, whose mode and owner the new one gets.
+func (w *writer) stage(name string, data []byte, was fs.FileInfo, mode fs.FileMode) (string, error) {
+	dir, err := w.parents(path.Dir(name))
+	if err != nil {
+		return "", err
+	}
+	mode = cmp.Or(mode.Perm(), newMode)
+	uid, gid := owner(dir)
+	if was != nil {
+		mode = was.Mode()
+		uid, gid = owner(was)
+	}
+	staged := beside(name)
+	f, err := w.root.OpenFile(staged, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", err
+	}
+	w.staged = append(w.staged, staged)
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Chown(uid, gid)
+	}
+	if err == nil {
+		// After Chown, which takes set-user-id bits away.
+		err = f.Chmod(mode)
+	}
+	return staged, cmp.Or(err, f.Close())
+}
+
+// beside gives a fresh name in the same directory.
+func beside(name string) string { return path.Dir(name) + "/.errand-" + rand.Text() }
+
+// parents makes a directory and those above it where they are missing, owned as
+// the nearest one that was there.
+func (w *writer) parents(dir string) (fs.FileInfo, error) {
+	stat, err := w.root.Stat(dir)
+	if err == nil && !stat.IsDir() {
+		return nil, faultf(wire.CodeInvalid, "%s is %s, not a directory", dir, kindOf(stat.Mode()))
+	}
+	if !errors.Is(err, fs.ErrNotExist) || dir == "." {
+		return stat, err
+	}
+	above, err := w.parents(path.Dir(dir))
+	if err != nil {
+		return nil, err
+	}
+	err = w.root.Mkdir(dir, newDir)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	if err == nil {
+		w.made = append(w.made, dir)
+		uid, gid := owner(above)
+		if err := w.root.Lchown(dir, uid, gid); err != nil {
+			return nil, err
+		}
+	}
+	return w.root.Stat(dir)
+}
+
+// keep makes what was staged stay: it has been renamed to its place.
+func (w *writer) keep() { w.staged, w.made = nil, nil }
+
+// clean removes what was not kept.
+func (w *writer) clean() {
+	for _, name := range w.staged {
+		w.root.Remove(name)
+	}
+	for i := len(w.made) - 1; i >= 0; i-- {
+		w.root.Remove(w.made[i])
+	}
+}
