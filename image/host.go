@@ -64,7 +64,7 @@ func (s *Store) host(ctx context.Context, progress func(string)) (Image, error) 
 	defer s.hostMu.Unlock()
 	copies := hostCopies()
 	layer := s.path("layers", "host-"+hostVersion(copies))
-	if _, err := os.Stat(layer); err != nil {
+	if !s.whole(layer) {
 		progress("Reading the host's system directories for the image \"host\".")
 		if err := s.makeHostLayer(ctx, layer, copies); err != nil {
 			return Image{}, fmt.Errorf("making image \"host\": %w", err)
@@ -137,7 +137,7 @@ func (s *Store) makeHostLayer(ctx context.Context, layer string, copies []string
 	if err := writeAccounts(p.dir); err != nil {
 		return err
 	}
-	return p.keep(layer)
+	return s.keep(p, layer)
 }
 
 // makeHostSkeleton makes the empty directories, and the links and mount points

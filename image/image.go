@@ -72,7 +72,14 @@ type Store struct {
 	opts  Options
 	pulls singleflight.Group // by layer digest, so that one pull does the work
 
-	hostMu sync.Mutex // held while the host image's own layer is made
+	hostMu sync.Mutex     // held while the host image's own layer is made
+	after  sync.WaitGroup // layers on their way to the disk
+}
+
+// Close waits until all layers are on the disk.
+func (s *Store) Close() error {
+	s.after.Wait()
+	return nil
 }
 
 // Open readies the store in opts.Dir and clears what interrupted pulls left.

@@ -2,10 +2,10 @@ package image
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,29 +45,56 @@ func (p *partial) discard() {
 
 // keep gives the finished layer its name. A layer that is there already, from
 // another process, is as good: names are digests.
-func (p *partial) keep(name string) error {
-	if err := syncTree(p.dir); err != nil {
+func (s *Store) keep(p *partial, name string) error {
+	// Until its content is on the disk, a layer is good for as long as this
+	// host stays up: a power cut could leave a whole name on hollow files.
+	if err := writeFile(name+unsynced, []byte(bootID())); err != nil {
 		return err
 	}
 	err := os.Rename(p.dir, name)
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) {
-		return nil
+	if err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, unix.ENOTEMPTY) {
+		return err
 	}
-	return err
+	s.after.Go(func() { s.sync(name) })
+	return nil
 }
 
-// syncTree makes the layer's content durable before its name is, so that a
-// power cut cannot leave a whole name on a hollow layer.
-func syncTree(dir string) error {
-	d, err := os.Open(dir)
+// unsynced ends the name of the file that goes with a layer whose content may
+// not be on the disk yet; it holds the boot in which the layer was made.
+const unsynced = ".unsynced"
+
+// sync waits for the layer's content to be on the disk.
+func (s *Store) sync(name string) {
+	d, err := os.Open(name)
 	if err != nil {
-		return err
+		return
 	}
 	defer d.Close()
 	if err := unix.Syncfs(int(d.Fd())); err != nil {
-		return fmt.Errorf("flushing layer: %w", err)
+		s.opts.Log.Warn("flushing layer", "layer", name, "err", err)
+		return
 	}
-	return nil
+	os.Remove(name + unsynced)
+}
+
+// whole says whether the layer is there with all that it holds, and removes
+// one that a power cut may have hollowed.
+func (s *Store) whole(name string) bool {
+	if _, err := os.Stat(name); err != nil {
+		return false
+	}
+	boot, err := os.ReadFile(name + unsynced)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && string(boot) == bootID() {
+		return true
+	}
+	os.RemoveAll(name)
+	os.Remove(name + unsynced)
+	return false
+}
+
+func bootID() string {
+	data, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // without it, no layer outlives its sync
+	return strings.TrimSpace(string(data))
 }
 
 // sweepPartial removes what killed processes left half made.

@@ -1,13 +1,256 @@
 package image
 
-import "context"
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"golang.org/x/sys/unix"
+
+	"github.com/errand-dev/errand"
+)
+
+// manifest is the file manifests/<digest>.json: what is needed to use an image
+// again without its registry. It is written when all its layers are there.
+type manifest struct {
+	Reference  string   `json:"reference"`
+	Layers     []string `json:"layers"` // names in layers/, lowest first
+	Env        []string `json:"env,omitempty"`
+	User       string   `json:"user,omitempty"`
+	WorkingDir string   `json:"workingDir,omitempty"`
+}
 
 // Get gives the image that ref names: "host", "" for the same, or an OCI
 // reference. It blocks while it pulls and tells progress, which may be nil, in
-// sentences what it does.
+// sentences what it does. An image that was pulled before needs no network if
+// ref has a digest; by tag it is taken as it last was, with a Notice, when its
+// registry does not answer.
+//
+// Errors are *errand.Error: Invalid or NotFound when ref is at fault, Forbidden
+// when the registry wants other credentials, Unavailable when it may work
+// later.
 func (s *Store) Get(ctx context.Context, ref string, progress func(string)) (Image, error) {
 	if progress == nil {
 		progress = func(string) {}
 	}
-	return s.host(ctx, progress)
+	if ref == "" || ref == Host {
+		return s.host(ctx, progress)
+	}
+	parsed, err := name.ParseReference(ref)
+	if err != nil {
+		return Image{}, errand.Errorf(errand.Invalid, "bad_image",
+			"%q is not an image reference. Write it like ubuntu:24.04 or registry.example/team/image@sha256:…: %w", ref, err)
+	}
+	digest, notice, err := s.resolve(ctx, parsed)
+	if err != nil {
+		return Image{}, err
+	}
+	img, err := s.pulled(digest)
+	if err == nil {
+		img.Notice = notice
+		return img, nil
+	}
+	if err := s.pullOnce(ctx, digest, progress); err != nil {
+		return Image{}, err
+	}
+	img, err = s.pulled(digest)
+	if err != nil {
+		return Image{}, fmt.Errorf("reading image %s: %w", digest, err)
+	}
+	img.Notice = notice
+	return img, nil
+}
+
+// resolve finds the digest that ref stands for now.
+func (s *Store) resolve(ctx context.Context, ref name.Reference) (name.Digest, string, error) {
+	if d, ok := ref.(name.Digest); ok {
+		return d, "", nil
+	}
+	tag := s.path("tags", fileName(ref.Name()))
+	desc, err := remote.Head(ref, s.remote(ctx)...)
+	if err != nil {
+		// Some registries answer HEAD badly; GET costs one small document.
+		var full *remote.Descriptor
+		if full, err = remote.Get(ref, s.remote(ctx)...); err == nil {
+			desc = &full.Descriptor
+		}
+	}
+	if err == nil {
+		digest := ref.Context().Digest(desc.Digest.String())
+		if err := writeFile(tag, []byte(desc.Digest.String())); err != nil {
+			return name.Digest{}, "", fmt.Errorf("keeping what %s stands for: %w", ref, err)
+		}
+		return digest, "", nil
+	}
+	failed := registryError(ctx, ref, err)
+	last, readErr := os.ReadFile(tag)
+	if readErr != nil || errand.KindOf(failed) != errand.Unavailable {
+		return name.Digest{}, "", failed
+	}
+	digest := ref.Context().Digest(string(last))
+	return digest, fmt.Sprintf("The registry %s does not answer; image %s is used as it was last pulled (%s).",
+		ref.Context().RegistryStr(), ref, last), nil
+}
+
+func (s *Store) remote(ctx context.Context) []remote.Option {
+	opts := []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(s.opts.Keychain),
+		remote.WithPlatform(v1.Platform{OS: "linux", Architecture: runtime.GOARCH})}
+	if s.opts.Transport != nil {
+		opts = append(opts, remote.WithTransport(s.opts.Transport))
+	}
+	return opts
+}
+
+// pulled gives an image whose layers are all there.
+func (s *Store) pulled(digest name.Digest) (Image, error) {
+	data, err := os.ReadFile(s.manifestFile(digest))
+	if err != nil {
+		return Image{}, err
+	}
+	var m manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return Image{}, err
+	}
+	img := Image{Reference: m.Reference, Env: m.Env, User: m.User, WorkingDir: m.WorkingDir}
+	for _, layer := range m.Layers {
+		dir := s.path("layers", layer)
+		if !s.whole(dir) {
+			return Image{}, fmt.Errorf("layer %s is missing", layer)
+		}
+		img.Layers = append(img.Layers, dir)
+	}
+	return img, nil
+}
+
+func (s *Store) manifestFile(d name.Digest) string {
+	return s.path("manifests", fileName(d.Name())+".json")
+}
+
+// fileName makes a reference fit to name a file.
+func fileName(ref string) string {
+	return strings.NewReplacer("/", "+", ":", "=").Replace(ref)
+}
+
+// pullOnce pulls the image, together with others who want it now.
+func (s *Store) pullOnce(ctx context.Context, digest name.Digest, progress func(string)) error {
+	for {
+		done := s.pulls.DoChan(digest.Name(), func() (any, error) { return nil, s.pull(ctx, digest, progress) })
+		select {
+		case res := <-done:
+			// The one who pulled may have gone away; those who stay go on.
+			if res.Shared && errors.Is(res.Err, context.Canceled) && ctx.Err() == nil {
+				continue
+			}
+			return res.Err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *Store) pull(ctx context.Context, digest name.Digest, progress func(string)) error {
+	img, err := remote.Image(digest, s.remote(ctx)...)
+	if err != nil {
+		return registryError(ctx, digest, err)
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		return registryError(ctx, digest, err)
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		return registryError(ctx, digest, err)
+	}
+	if len(layers) == 0 || len(layers) != len(config.RootFS.DiffIDs) {
+		return errand.Errorf(errand.Invalid, "bad_image", "The image %s is not a file system: it has %d layers and names %d. Use another image.",
+			digest, len(layers), len(config.RootFS.DiffIDs))
+	}
+	if config.OS != "" && config.OS != "linux" || config.Architecture != "" && config.Architecture != runtime.GOARCH {
+		return errand.Errorf(errand.Invalid, "bad_image", "The image %s is for %s/%s; this host needs linux/%s. Use an image built for it.",
+			digest, config.OS, config.Architecture, runtime.GOARCH)
+	}
+	if err := s.roomFor(layers); err != nil {
+		return err
+	}
+	m := manifest{Reference: digest.Name(), Env: config.Config.Env, User: config.Config.User, WorkingDir: config.Config.WorkingDir}
+	for i, layer := range layers {
+		progress(fmt.Sprintf("Pulling %s: layer %d of %d%s.", digest.Context(), i+1, len(layers), sizeOf(layer)))
+		name, err := s.layer(ctx, digest, layer, config.RootFS.DiffIDs[i], m.Layers)
+		if err != nil {
+			return err
+		}
+		m.Layers = append(m.Layers, name)
+	}
+	data, err := json.MarshalIndent(m, "", "\t")
+	if err != nil {
+		return err
+	}
+	if err := writeFile(s.manifestFile(digest), data); err != nil {
+		return fmt.Errorf("keeping manifest of %s: %w", digest, err)
+	}
+	return nil
+}
+
+func sizeOf(layer v1.Layer) string {
+	size, err := layer.Size()
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" (%.1f MB)", float64(size)/1e6)
+}
+
+// roomFor refuses a pull that would fill the disk. Unpacked, layers are about
+// three times their size.
+func (s *Store) roomFor(layers []v1.Layer) error {
+	var total int64
+	for _, layer := range layers {
+		size, err := layer.Size()
+		if err != nil {
+			continue
+		}
+		total += 3 * size
+	}
+	free, err := s.free()
+	if err != nil {
+		return err
+	}
+	if free < total+s.opts.Reserve {
+		return diskFull(s.opts.Dir, free, total)
+	}
+	return nil
+}
+
+func diskFull(dir string, free, need int64) error {
+	return errand.Errorf(errand.Unavailable, "disk_full", "The disk of %s has %d MB free, too few for the image, which needs about %d MB. Free some space and try again.",
+		dir, free>>20, need>>20)
+}
+
+func (s *Store) free() (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.opts.Dir, &st); err != nil {
+		return 0, fmt.Errorf("reading free space: %w", err)
+	}
+	return int64(st.Bavail) * st.Bsize, nil
+}
+
+// writeFile replaces a small file at once and for good.
+func writeFile(path string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(data)
+	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
 }

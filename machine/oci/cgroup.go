@@ -8,6 +8,9 @@ import (
 	"strings"
 )
 
+// cgroupParent is the group that machines' groups stand in, below the root.
+const cgroupParent = "errand"
+
 // cgroupHost is what the host's cgroups can hold.
 type cgroupHost struct {
 	version  int // 1 (also hybrid), 2, or 0 for none
@@ -48,4 +51,20 @@ func (c *cgroupHost) set(name string) {
 	case "pids":
 		c.held.pids = true
 	}
+}
+
+// tidy removes the group that machines' groups stand in, if it is empty.
+func (c cgroupHost) tidy() error {
+	if c.version == 2 {
+		os.Remove(filepath.Join(c.root, cgroupParent))
+		return nil
+	}
+	controllers, err := os.ReadDir(c.root)
+	if err != nil {
+		return nil
+	}
+	for _, e := range controllers {
+		os.Remove(filepath.Join(c.root, e.Name(), cgroupParent)) // fails while it is in use
+	}
+	return nil
 }

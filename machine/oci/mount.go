@@ -210,20 +210,37 @@ func unescapeMount(s string) string {
 }
 
 // unmountUnder takes away all that is mounted at and below dir, at once for
-// everyone who looks; the file systems end when their last user does.
-func unmountUnder(dir string) error {
+// everyone who looks. A file system ends with its last user, and an overlay
+// then writes all that is unwritten to the disk, which is work in proportion
+// to its size; so the last user is a descriptor, and closing the file given
+// back is when that happens. The kernel does it if we are killed.
+func unmountUnder(dir string) (held, error) {
 	points, err := mountsUnder(dir)
 	if err != nil {
-		return fmt.Errorf("unmounting %s: %w", dir, err)
+		return nil, fmt.Errorf("unmounting %s: %w", dir, err)
 	}
+	var h held
 	var errs []error
 	for _, point := range points {
-		err := unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		fd, err := unix.Open(point, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == nil {
+			h = append(h, fd)
+		}
+		err = unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("unmounting %s: %w", point, err))
 		}
 	}
-	return errors.Join(errs...)
+	return h, errors.Join(errs...)
+}
+
+// held keeps file systems alive that are mounted nowhere any more.
+type held []int
+
+func (h held) release() {
+	for _, fd := range h {
+		unix.Close(fd)
+	}
 }
 
 // mkdirs makes directories that may be there.

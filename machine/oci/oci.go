@@ -158,10 +158,9 @@ func (d *Driver) Close() error {
 	if running, err := os.ReadDir(filepath.Join(d.run, "m")); err == nil && len(running) > 0 {
 		return nil
 	}
-	if err := unmountUnder(d.run); err != nil {
-		return err
-	}
-	return os.RemoveAll(d.run)
+	h, err := unmountUnder(d.run)
+	h.release()
+	return errors.Join(err, os.RemoveAll(d.run), d.cgroups.tidy())
 }
 
 func (d *Driver) path(elem ...string) string {

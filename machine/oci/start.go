@@ -69,7 +69,7 @@ func (d *Driver) start(ctx context.Context, r *record) (err error) {
 // network, mounts, bundle.
 func (d *Driver) assemble(r *record) (*live, error) {
 	run := d.runDir(r.ID)
-	l := &live{held: d.cgroups.held, Cgroup: filepath.Join("/errand", filepath.Base(d.run)+"-"+string(r.ID))}
+	l := &live{held: d.cgroups.held, Cgroup: filepath.Join("/", cgroupParent, filepath.Base(d.run)+"-"+string(r.ID))}
 	if r.Engine == Runc {
 		l.Base = firstID
 	}
@@ -123,7 +123,9 @@ func (d *Driver) mountAll(r *record, l *live) error {
 			return &machine.SetupError{Doing: "showing " + m.Source, Err: err}
 		}
 	}
-	return unmountUnder(filepath.Join(run, "lower")) // the overlays hold what they need
+	h, err := unmountUnder(filepath.Join(run, "lower")) // the overlays hold what they need
+	h.release()
+	return err
 }
 
 // mountLine makes the directory of the guest's socket: a small file system of
@@ -246,8 +248,20 @@ func (d *Driver) stop(ctx context.Context, id machine.ID, engineName string) err
 			return err
 		}
 	}
-	if err := unmountUnder(run); err != nil {
+	h, err := unmountUnder(run)
+	d.after.Go(h.release)
+	return errors.Join(err, removeUnmounted(run))
+}
+
+// removeUnmounted removes a run directory in which nothing is mounted. It goes
+// by names, so that a mount which was missed is never emptied.
+func removeUnmounted(run string) error {
+	points, err := mountsUnder(run)
+	if err != nil {
 		return err
+	}
+	if len(points) > 0 {
+		return fmt.Errorf("removing %s: %s is still mounted", run, points[0])
 	}
 	return os.RemoveAll(run)
 }

@@ -1,0 +1,40 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/errand-dev/errand"
+)
+
+// registryError turns what a registry answered into a sentence that names it,
+// the image and the status, and says what to do.
+func registryError(ctx context.Context, ref name.Reference, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	registry := ref.Context().RegistryStr()
+	var answer *transport.Error
+	if !errors.As(err, &answer) {
+		return errand.Errorf(errand.Unavailable, "registry_unreachable",
+			"Could not pull %s from %s: %w. Check the network and try again, or use the image \"host\".", ref, registry, err)
+	}
+	const form = "Could not pull %s: the registry %s answered %d %s. %s (%w)"
+	kind, code, advice := errand.Unavailable, "registry_failed", "Try again later."
+	switch answer.StatusCode {
+	case http.StatusNotFound:
+		kind, code, advice = errand.NotFound, "image_not_found", "Check the image's name and tag."
+	case http.StatusUnauthorized, http.StatusForbidden:
+		kind, code, advice = errand.Forbidden, "registry_denied",
+			"The image does not exist or needs a login: run \"docker login "+registry+"\" as the user that runs the server, or check the name."
+	case http.StatusTooManyRequests:
+		code, advice = "registry_limited", "It limits how much may be pulled: wait, or log in to it."
+	case http.StatusBadRequest:
+		kind, code, advice = errand.Invalid, "bad_image", "Check the image's name."
+	}
+	return errand.Errorf(kind, code, form, ref, registry, answer.StatusCode, http.StatusText(answer.StatusCode), advice, err)
+}

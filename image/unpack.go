@@ -1,0 +1,299 @@
+package image
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sys/unix"
+
+	"github.com/errand-dev/errand"
+)
+
+// layer gives the name in layers/ of one layer above others, unpacking it if
+// it is not there. The name is that of the whole chain, because a directory
+// that a layer only passes through shows what it is below.
+func (s *Store) layer(ctx context.Context, ref name.Digest, layer v1.Layer, diff v1.Hash, below []string) (string, error) {
+	sum := sha256.Sum256([]byte(strings.Join(below, " ") + " " + diff.String()))
+	chain := hex.EncodeToString(sum[:])[:32]
+	dir := s.path("layers", chain)
+	if s.whole(dir) {
+		return chain, nil
+	}
+	p, err := s.newPartial()
+	if err != nil {
+		return "", fmt.Errorf("unpacking layer: %w", err)
+	}
+	defer p.discard()
+	content, err := layer.Uncompressed() // checks the compressed digest as it goes
+	if err != nil {
+		return "", registryError(ctx, ref, err)
+	}
+	defer content.Close()
+	hash := sha256.New()
+	if err := s.unpack(ctx, io.TeeReader(content, hash), p.dir, below); err != nil {
+		return "", unpackError(ctx, ref, err)
+	}
+	if got := hex.EncodeToString(hash.Sum(nil)); got != diff.Hex {
+		return "", errand.Errorf(errand.Unavailable, "bad_layer", "A layer of %s arrived damaged: its content has digest %s, not %s. Try again.", ref, got, diff.Hex)
+	}
+	if err := s.keep(p, dir); err != nil {
+		return "", fmt.Errorf("keeping layer: %w", err)
+	}
+	return chain, nil
+}
+
+// unpackError tells apart the network, the disk and the image.
+func unpackError(ctx context.Context, ref name.Reference, err error) error {
+	var known *errand.Error
+	var bad *badEntry
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &known):
+		return err
+	case errors.As(err, &bad), errors.Is(err, tar.ErrHeader):
+		return errand.Errorf(errand.Invalid, "bad_layer", "A layer of %s cannot be unpacked: %w. Use another image.", ref, err)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return errand.Errorf(errand.Unavailable, "disk_full", "The disk is full; %s could not be unpacked. Free some space and try again.", ref)
+	}
+	return registryError(ctx, ref, err)
+}
+
+// badEntry is an entry that no well-made layer has.
+type badEntry struct {
+	name string
+	err  error
+}
+
+func (e *badEntry) Error() string { return fmt.Sprintf("entry %q: %v", e.name, e.err) }
+func (e *badEntry) Unwrap() error { return e.err }
+
+// unpacker writes one layer's tar stream below root. Names and links in it are
+// untrusted; os.Root keeps every one of them inside.
+type unpacker struct {
+	store *Store
+	root  *os.Root
+	below []string // directories of the layers below, lowest first
+	dirs  []*tar.Header
+	since int64 // bytes since the free space was last looked at
+}
+
+func (s *Store) unpack(ctx context.Context, r io.Reader, dir string, below []string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	u := &unpacker{store: s, root: root}
+	for _, name := range below {
+		u.below = append(u.below, s.path("layers", name))
+	}
+	if err := u.adopt("."); err != nil {
+		return err
+	}
+	buffered := bufio.NewReaderSize(r, 1<<20)
+	for tr := tar.NewReader(buffered); ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := u.entry(h, tr); err != nil {
+			return err
+		}
+	}
+	if err := u.finishDirs(); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, buffered) // what follows the archive counts for the digest
+	return err
+}
+
+const (
+	whiteout = ".wh."
+	opaque   = ".wh..wh..opq"
+)
+
+func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
+	name := path.Clean(strings.TrimPrefix(path.Clean("/"+h.Name), "/"))
+	if name == "." {
+		return u.attributes(name, h)
+	}
+	at, err := u.place(name)
+	if err != nil {
+		return &badEntry{h.Name, err}
+	}
+	dir, base := path.Split(at)
+	dir = path.Clean("./" + dir)
+	switch {
+	case base == opaque:
+		return u.inDir(dir, func(fd int) error { return unix.Fsetxattr(fd, "trusted.overlay.opaque", []byte("y"), 0) })
+	case strings.HasPrefix(base, whiteout+whiteout):
+		return nil // of aufs, and of no meaning here
+	case strings.HasPrefix(base, whiteout):
+		gone := strings.TrimPrefix(base, whiteout)
+		if gone == "" || gone == "." || gone == ".." {
+			return &badEntry{h.Name, errors.New("a whiteout of nothing")}
+		}
+		if err := u.root.RemoveAll(path.Join(dir, gone)); err != nil {
+			return &badEntry{h.Name, err}
+		}
+		return u.inDir(dir, func(fd int) error { return unix.Mknodat(fd, gone, unix.S_IFCHR, 0) })
+	}
+	if err := u.create(at, h, content); err != nil {
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return err
+		}
+		var known *errand.Error
+		if errors.As(err, &known) {
+			return err
+		}
+		return &badEntry{h.Name, err}
+	}
+	return nil
+}
+
+// create makes the entry, in place of what an earlier one of this layer made.
+func (u *unpacker) create(at string, h *tar.Header, content io.Reader) error {
+	st, err := u.root.Lstat(at)
+	if err == nil && !(st.IsDir() && h.Typeflag == tar.TypeDir) {
+		if err := u.root.RemoveAll(at); err != nil {
+			return err
+		}
+	}
+	switch h.Typeflag {
+	case tar.TypeDir:
+		if err := u.root.Mkdir(at, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		dir := *h
+		dir.Name = at
+		u.dirs = append(u.dirs, &dir) // its times change as it is filled
+		return u.attributes(at, h)
+	case tar.TypeReg:
+		if err := u.file(at, h, content); err != nil {
+			return err
+		}
+	case tar.TypeSymlink:
+		if err := u.root.Symlink(h.Linkname, at); err != nil {
+			return err
+		}
+		return u.root.Lchown(at, h.Uid, h.Gid)
+	case tar.TypeLink:
+		target, err := u.place(path.Clean(strings.TrimPrefix(path.Clean("/"+h.Linkname), "/")))
+		if err != nil {
+			return err
+		}
+		return u.root.Link(target, at)
+	case tar.TypeFifo:
+		dir, base := path.Split(at)
+		if err := u.inDir(path.Clean("./"+dir), func(fd int) error { return unix.Mkfifoat(fd, base, 0o600) }); err != nil {
+			return err
+		}
+		return errors.Join(u.root.Lchown(at, h.Uid, h.Gid), u.root.Chmod(at, modeOf(h)))
+	default:
+		return nil // devices come from the engine, never from an image
+	}
+	return u.attributes(at, h)
+}
+
+func (u *unpacker) file(at string, h *tar.Header, content io.Reader) error {
+	f, err := u.root.OpenFile(at, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	n, err := io.Copy(f, content)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if u.since += n; u.since < 64<<20 {
+		return nil
+	}
+	u.since = 0
+	free, err := u.store.free()
+	if err == nil && free < u.store.opts.Reserve {
+		return diskFull(u.store.opts.Dir, free, u.store.opts.Reserve)
+	}
+	return err
+}
+
+// attributes sets owner, mode, times and extended attributes of a file or
+// directory: in this order, since a change of owner clears the mode's set-id
+// bits and the file's capabilities.
+func (u *unpacker) attributes(at string, h *tar.Header) error {
+	if err := u.root.Lchown(at, h.Uid, h.Gid); err != nil {
+		return err
+	}
+	if err := u.root.Chmod(at, modeOf(h)); err != nil {
+		return err
+	}
+	f, err := u.root.Open(at)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for key, value := range h.PAXRecords {
+		attr, ok := strings.CutPrefix(key, "SCHILY.xattr.")
+		// trusted.* steers overlayfs itself, and what is left of security.* is
+		// the labels of another host.
+		if !ok || attr != "security.capability" && !strings.HasPrefix(attr, "user.") {
+			continue
+		}
+		if err := unix.Fsetxattr(int(f.Fd()), attr, []byte(value), 0); err != nil && !errors.Is(err, unix.ENOTSUP) {
+			return fmt.Errorf("setting %s: %w", attr, err)
+		}
+	}
+	return u.root.Chtimes(at, timeOf(h), timeOf(h))
+}
+
+func (u *unpacker) finishDirs() error {
+	for _, h := range u.dirs {
+		err := u.root.Chtimes(h.Name, timeOf(h), timeOf(h))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a later entry may have replaced it
+			return err
+		}
+	}
+	return nil
+}
+
+// modeOf gives the mode with the set-id and sticky bits, which os.FileMode
+// keeps elsewhere than tar.
+func modeOf(h *tar.Header) fs.FileMode {
+	const bits = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
+	return h.FileInfo().Mode() & bits
+}
+
+func timeOf(h *tar.Header) time.Time {
+	if h.ModTime.Unix() < 0 {
+		return time.Unix(0, 0)
+	}
+	return h.ModTime
+}
+
+// inDir hands f a descriptor of a directory below root.
+func (u *unpacker) inDir(dir string, f func(fd int) error) error {
+	d, err := u.root.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return f(int(d.Fd()))
+}
