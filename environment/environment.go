@@ -103,7 +103,7 @@ const (
 	EgressAllowAll            EgressMode = "allow_all"
 	EgressParentPlusSettings  EgressMode = "parent_plus_network_settings"
 	EgressDefaultWithSettings EgressMode = "default_with_network_settings"
-	EgressSettingsOnly        EgressMode = "network_settings_only"
+	EgressNetworkSettingsOnly EgressMode = "network_settings_only"
 )
 
 // MCP says which tool servers an agent may use.

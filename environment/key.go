@@ -21,6 +21,9 @@ type KeyInput struct {
 	Image       string // resolved: "host" with its version, or a digest reference
 	URL         string // the repository; "" for none
 	Environment *Environment
+	// Variables are the agent's own, NAME=value, which install sees: what it
+	// does with them must not reach an agent that has others.
+	Variables []string
 	// Tree has the content id of each file, by path from the root.
 	Tree map[string]string
 	// TreeID gives the content id of a directory, "." being the root.
@@ -55,6 +58,9 @@ func Key(in KeyInput) (machine.SnapshotKey, []KeyPart, error) {
 	}
 	for name, value := range e.Env {
 		parts["variable "+name] = digest(value)
+	}
+	if len(in.Variables) > 0 {
+		parts["the agent's variables"] = digest(strings.Join(slices.Sorted(slices.Values(in.Variables)), "\x00"))
 	}
 	for file, id := range in.Tree {
 		if isManifest(file) {

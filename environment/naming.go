@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/errand-dev/errand"
 )
 
 // The bounds on following scripts. What lies beyond them is not looked into.
@@ -180,7 +182,11 @@ func (n *naming) script(file string) error {
 	}
 	n.seen[file] = true
 	data, err := n.in.Read(file)
-	if err != nil {
+	switch errand.KindOf(err) {
+	case "":
+	case errand.NotFound, errand.TooLarge, errand.Invalid:
+		return nil // a link out of the tree, a submodule, no script
+	default:
 		return fmt.Errorf("reading %s: %w", file, err)
 	}
 	isShell := path.Ext(file) != "" || strings.HasPrefix(string(data[:min(len(data), 64)]), "#!") && strings.Contains(firstLine(data), "sh")

@@ -33,7 +33,7 @@ func (r *reader) allowed(key string, v hujson.Value, into *[]string) error {
 
 func (r *reader) egressMode(v hujson.Value) error {
 	text, _ := literalText(v)
-	modes := []EgressMode{EgressAllowAll, EgressParentPlusSettings, EgressDefaultWithSettings, EgressSettingsOnly}
+	modes := []EgressMode{EgressAllowAll, EgressParentPlusSettings, EgressDefaultWithSettings, EgressNetworkSettingsOnly}
 	for _, mode := range modes {
 		if fold(text) != fold(string(mode)) {
 			continue

@@ -1,0 +1,168 @@
+package environment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/machine"
+)
+
+// shell runs $1 in bash where there is one and in sh elsewhere: what people
+// write is meant for bash. It is no login shell, whose profile would undo the
+// PATH of the image.
+const shell = `if command -v bash >/dev/null 2>&1; then exec bash -c "$1"; fi; exec sh -c "$1"`
+
+// install runs the install command unless the disk has it already.
+func (w *work) install(ctx context.Context) error {
+	if w.ready() {
+		return nil
+	}
+	if w.env.Install == "" {
+		return w.skip(ctx, "there is no install command", errand.PhaseInstall)
+	}
+	return w.phase(ctx, errand.PhaseInstall, w.env.Install, w.runInstall)
+}
+
+func (w *work) runInstall(ctx context.Context) (outcome, error) {
+	known, err := w.latest(ctx, "install")
+	if err != nil {
+		return outcome{}, err
+	}
+	// One that has failed counts only for the run that saw it begin: a later
+	// run is there to try again.
+	begun := w.progress.open(errand.PhaseInstall) && !w.progress.phases[errand.PhaseInstall].fresh
+	joins := known != nil && (known.Exit == nil || known.Exit.Code == 0 || begun)
+	switch {
+	case w.state.Stage == stageInstalled && !(joins && begun):
+		return outcome{cached: true, note: "the snapshot " + short(w.state.Key) + " has it"}, nil
+	case joins:
+		return w.follow(ctx, known.ID, w.progress.phases[errand.PhaseInstall].end)
+	case known != nil:
+		if err := w.line.Forget(ctx, known.ID); err != nil {
+			return outcome{}, err
+		}
+	}
+	if !w.progress.phases[errand.PhaseInstall].fresh {
+		// The machine was started anew, or lost, in the middle of it.
+		if err := w.begin(ctx, errand.PhaseInstall, w.env.Install); err != nil {
+			return outcome{}, err
+		}
+	}
+	if err := w.checkoutBase(ctx); err != nil {
+		return outcome{}, err
+	}
+	return w.follow(ctx, newID("install"), 0)
+}
+
+// follow runs or joins the install under id, records its output past from, and
+// notes its success on the disk.
+func (w *work) follow(ctx context.Context, id string, from int64) (outcome, error) {
+	t := &transcript{phase: errand.PhaseInstall, record: w.Record, from: from}
+	exit, err := w.transcribe(ctx, t, guest.Command{
+		ID: id, Args: []string{"/bin/sh", "-c", shell, "sh", w.env.Install},
+		Dir: Root, User: w.env.User, Env: w.Env, Limit: w.InstallLimit,
+	})
+	if err != nil {
+		return outcome{}, err
+	}
+	facts, err := t.rest()
+	if err != nil {
+		return outcome{}, err
+	}
+	o := outcome{facts: facts, note: w.whyRan()}
+	if exit.TimedOut || exit.Code != 0 {
+		return o, w.installError(exit, t.lastWords())
+	}
+	w.installed = true
+	w.state = state{Stage: stageInstalled, Key: w.key}
+	return o, w.state.write(ctx, w.line)
+}
+
+// transcribe runs a command, or joins it, while its output is recorded.
+func (w *work) transcribe(ctx context.Context, t *transcript, c guest.Command) (guest.Exit, error) {
+	running, cancel := context.WithCancel(ctx)
+	var recording sync.WaitGroup
+	recording.Go(func() { t.follow(running, cancel) })
+	exit, err := w.line.Run(running, c, t.take)
+	cancel()
+	recording.Wait()
+	if t.err != nil {
+		return exit, t.err
+	}
+	if errors.Is(err, guest.ErrNotStarted) {
+		return exit, errand.Errorf(errand.Invalid, "install_failed", "The install command could not be started: %w. Check the environment's user and image.", err)
+	}
+	return exit, err
+}
+
+func (w *work) whyRan() string {
+	if why := Explain(w.Earlier, w.parts); why != "" {
+		return why
+	}
+	return "no snapshot for this key yet"
+}
+
+func (w *work) installError(exit guest.Exit, output string) error {
+	code := exit.Code
+	e := errand.Errorf(errand.Invalid, "install_failed",
+		"The install command ended with exit code %d: %s. Its output is below; the machine is kept, to look into. Correct the command or what it runs, and send a follow-up.", code, clip(firstLine([]byte(w.env.Install))))
+	switch {
+	case exit.TimedOut:
+		e = errand.Errorf(errand.Invalid, "install_timeout",
+			"The install command did not end within %s and was stopped: %s. It may wait for input or for a server that it started; put servers into start or terminals.", w.InstallLimit, clip(firstLine([]byte(w.env.Install))))
+	case exit.Signal != "":
+		e = errand.Errorf(errand.Invalid, "install_failed",
+			"The install command was ended by the signal %s: %s. KILL often means that the machine ran out of memory.", exit.Signal, clip(firstLine([]byte(w.env.Install))))
+	case exit.Unknown:
+		e = errand.Errorf(errand.Unavailable, "install_failed",
+			"It could not be learned how the install command ended: %s. Send a follow-up to run it again.", clip(firstLine([]byte(w.env.Install))))
+	}
+	e.Output, e.ExitCode = output, &code
+	return e
+}
+
+// snapshot keeps the disk that install left and goes on upon it.
+func (w *work) snapshot(ctx context.Context) error {
+	switch {
+	case w.ready():
+		return nil
+	case w.env.Install == "":
+		return w.skip(ctx, "nothing was installed", errand.PhaseSnapshot)
+	case w.has:
+		w.leave()
+		return w.skip(ctx, short(w.key), errand.PhaseSnapshot)
+	}
+	if _, ok := w.machine.(machine.Snapshotter); !ok {
+		w.leave()
+		return w.skip(ctx, "this kind of machine has no snapshots", errand.PhaseSnapshot)
+	}
+	return w.phase(ctx, errand.PhaseSnapshot, "", func(ctx context.Context) (outcome, error) {
+		m := w.machine.(machine.Snapshotter)
+		w.line = nil
+		w.Closed()
+		if err := m.Snapshot(ctx, w.key); err != nil {
+			return outcome{}, fmt.Errorf("keeping the disk: %w", err)
+		}
+		w.leave()
+		return outcome{note: short(w.key)}, w.bringUp(ctx, w.key)
+	})
+}
+
+// latest gives the newest command of a purpose that the guest knows, or nil.
+func (w *work) latest(ctx context.Context, purpose string) (*guest.Process, error) {
+	processes, err := w.line.Processes(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("asking what the machine runs: %w", err)
+	}
+	for i := len(processes) - 1; i >= 0; i-- {
+		if strings.HasPrefix(processes[i].ID, idPrefix(purpose)) {
+			return &processes[i], nil
+		}
+	}
+	return nil, nil
+}

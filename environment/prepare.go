@@ -1,0 +1,364 @@
+package environment
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/git"
+	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/machine"
+)
+
+// Root is where the project stands in every machine.
+const Root = "/workspace"
+
+// Preparation says what to make ready, and how Prepare reaches the conductor.
+type Preparation struct {
+	Driver  machine.Driver
+	Machine machine.ID // always the same for one agent
+	// Spec has the engine, the limits and what else the conductor decides.
+	// Image, From, Progress, the variables of Environment and the mirror's mount
+	// are set by Prepare.
+	Spec        machine.Spec
+	Environment *Environment
+	// Image is the agent's own choice; it wins over the environment's. Where
+	// neither names one DefaultImage is taken, and "host" without that.
+	Image        string
+	DefaultImage string
+	// Mirror and Checkout are the repository at the agent's base commit. A nil
+	// Mirror is none: Root is then a plain directory. Prepare sets Dir, Mirror
+	// and User of Checkout.
+	Mirror   *git.Mirror
+	Checkout git.Checkout
+	// Env are the agent's own variables, NAME=value, for install, start and
+	// terminals. They are not kept on the disk or in the driver's records.
+	Env []string
+
+	// Open connects with a machine that runs: it attaches the network and gives
+	// the line, which stays the conductor's.
+	Open func(context.Context, machine.Machine) (*guest.Line, error)
+	// Closed lets the conductor drop line and network, before Prepare ends the
+	// machine's processes.
+	Closed func()
+	// Record writes facts into the run's journal, all or none. It is called
+	// from one goroutine at a time. An error ends Prepare.
+	Record func(context.Context, ...errand.Fact) error
+	// Resolve gives an image's exact name: a reference with its digest, or
+	// "host" with its version.
+	Resolve func(ctx context.Context, image string) (string, error)
+
+	Progress Progress  // what the journal has of this run
+	Builds   *Builds   // shared by all preparations; nil: installs do not wait for each other
+	Earlier  []KeyPart // of the repository's latest snapshot, to explain a miss; may be nil
+	// InstallLimit is how long install may take; 0 is 30 minutes. StartLimit is
+	// how long start is waited for; 0 is a minute.
+	InstallLimit time.Duration
+	StartLimit   time.Duration
+	Log          *slog.Logger // nil: none
+}
+
+// Ready is a machine that is ready for work.
+type Ready struct {
+	Machine machine.Machine
+	Line    *guest.Line // the one that Open gave last
+	// Environment is as it took effect: without a user that the machine lacks.
+	Environment *Environment
+	Key         machine.SnapshotKey // of the disk that install left; "" without install
+	KeyParts    []KeyPart           // what went into Key; nil where it was not looked at
+	Cached      bool                // install did not run now
+	Notes       []string            // what the agent should know, in sentences
+}
+
+// Prepare makes a machine ready: image, machine, install, snapshot, checkout,
+// start and terminals, in this order, each recorded as a phase. It blocks until
+// all is done.
+//
+// It may be cancelled, or its process killed, at any point, and called again
+// with the Progress of the journal: what the machine's disk or its guest still
+// knows is not done twice, a running install is joined and not begun anew, and
+// what the journal has is not recorded again. A machine that is ready already
+// is left as it is; one that was started anew gets start and terminals.
+//
+// Errors are errand.Errors where somebody should act: install_failed and
+// install_timeout carry install's output (and the machine stays, to look
+// into), user_not_found names the users there are, image_failed and
+// machine_failed tell the image's faults from the host's, and machine_lost says
+// that the machine ended meanwhile.
+func Prepare(ctx context.Context, p Preparation) (*Ready, error) {
+	w := newWork(p)
+	defer func() { w.leave() }()
+	if failed := w.progress.failed(errand.PhaseInstall); failed != nil && failed.ExitCode != nil {
+		return nil, failed
+	}
+	for _, step := range []func(context.Context) error{
+		w.wake, w.choose, w.create, w.install, w.snapshot, w.checkout, w.start, w.terminals, w.finish,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return &Ready{
+		Machine: w.machine, Line: w.line, Environment: &w.env, Key: w.state.Key, KeyParts: w.parts,
+		Cached: !w.installed, Notes: slices.Concat(w.baseNotes, w.state.Notes),
+	}, nil
+}
+
+// work is one Prepare under way.
+type work struct {
+	Preparation
+	progress Progress
+	env      Environment // a copy that may be changed
+	log      *slog.Logger
+
+	image string // as it was named
+	// baseNotes say how the machine's base differs from what the file asks for.
+	baseNotes []string
+	key       machine.SnapshotKey
+	parts     []KeyPart
+	has       bool   // there is a snapshot of key
+	leave     func() // ends what Builds gave
+
+	machine   machine.Machine
+	line      *guest.Line
+	state     state
+	installed bool // by this call
+}
+
+func newWork(p Preparation) *work {
+	w := &work{Preparation: p, log: p.Log, leave: func() {}}
+	w.progress = Progress{phases: map[errand.Phase]step{}, boot: p.Progress.boot}
+	maps.Copy(w.progress.phases, p.Progress.phases)
+	if p.Environment != nil {
+		w.env = *p.Environment
+	}
+	if w.log == nil {
+		w.log = slog.New(slog.DiscardHandler)
+	}
+	w.InstallLimit = cmp.Or(p.InstallLimit, 30*time.Minute)
+	w.StartLimit = cmp.Or(p.StartLimit, time.Minute)
+	w.image = cmp.Or(p.Image, w.env.Image, p.DefaultImage, "host")
+	if w.env.Build != nil && p.Image == "" && w.env.Image == "" {
+		w.baseNotes = append(w.baseNotes, fmt.Sprintf("The Dockerfile that %s names is not built; the machine stands on the image %s.", cmp.Or(w.env.File, "the environment"), w.image))
+	}
+	w.Spec.Env = slices.Clone(p.Spec.Env)
+	for name, value := range w.env.Env {
+		w.Spec.Env = append(w.Spec.Env, name+"="+value)
+	}
+	slices.Sort(w.Spec.Env[len(p.Spec.Env):])
+	if p.Mirror != nil {
+		target := git.MirrorTarget(p.Mirror.URL())
+		w.Spec.Mounts = append(slices.Clone(p.Spec.Mounts), machine.Mount{Source: p.Mirror.Dir(), Target: target})
+		w.Checkout.Dir, w.Checkout.Mirror = Root, target
+	}
+	return w
+}
+
+// ready says that agents have worked on the disk: it is neither installed
+// again nor thrown away.
+func (w *work) ready() bool { return w.state.Stage == stageReady }
+
+// wake brings up a machine that the driver holds already, to see how far it is.
+func (w *work) wake(ctx context.Context) error {
+	handles, err := w.Driver.List(ctx)
+	if err != nil {
+		return w.explain(ctx, fmt.Errorf("looking for the machine: %w", err))
+	}
+	held := slices.ContainsFunc(handles, func(h machine.Handle) bool { return h.ID == w.Machine })
+	switch {
+	case !held && w.progress.done(errand.PhaseMachine):
+		// It was lost, and all that was done in it.
+		w.progress.forget(errand.PhaseMachine, errand.PhaseInstall, errand.PhaseSnapshot, errand.PhaseCheckout, errand.PhaseStart, errand.PhaseTerminals)
+		return nil
+	case !held, w.progress.done(errand.PhaseImage) && !w.progress.done(errand.PhaseMachine):
+		return nil // create makes it, or finishes what is half made
+	}
+	return w.phase(ctx, errand.PhaseMachine, "", func(ctx context.Context) (outcome, error) {
+		err := w.bringUp(ctx, "")
+		return outcome{cached: true, note: "the agent's own machine"}, err
+	})
+}
+
+// choose settles which disk to start from.
+func (w *work) choose(ctx context.Context) error {
+	if w.ready() {
+		return w.skip(ctx, "the machine's own disk", errand.PhaseImage, errand.PhaseInstall, errand.PhaseSnapshot)
+	}
+	err := w.phase(ctx, errand.PhaseImage, "", func(ctx context.Context) (outcome, error) {
+		resolved, err := w.Resolve(ctx, w.image)
+		if err != nil {
+			return outcome{}, imageError(w.image, err)
+		}
+		o := outcome{note: resolved}
+		for _, note := range w.baseNotes {
+			o.facts = append(o.facts, warning(note))
+		}
+		err = w.makeKey(ctx, resolved)
+		if w.Spec.Image = resolved; w.image == "host" {
+			w.Spec.Image = w.image
+		}
+		return o, err
+	})
+	if err != nil || w.key == "" {
+		return err
+	}
+	if w.has, err = w.hasSnapshot(ctx); err != nil || w.has || w.state.Stage == stageInstalled {
+		return err
+	}
+	w.leave, err = w.Builds.enter(ctx, w.key, func() error {
+		return w.Record(ctx, errand.Fact{Kind: errand.EventNotice, Data: errand.Notice{
+			Level: "info", Text: "Another agent runs the same install now; this one waits for its snapshot."}})
+	})
+	if err != nil {
+		return err
+	}
+	w.has, err = w.hasSnapshot(ctx)
+	return err
+}
+
+// makeKey sets the key and its parts, where there is something to install.
+func (w *work) makeKey(ctx context.Context, resolved string) error {
+	if w.env.Install == "" {
+		return nil
+	}
+	in := KeyInput{Image: resolved, Environment: &w.env, Variables: w.Env}
+	if w.Mirror != nil {
+		in.URL = w.Mirror.URL()
+		tree, err := w.Mirror.Tree(ctx, w.Checkout.Commit)
+		if err != nil {
+			return err
+		}
+		in.Tree = tree
+		in.TreeID = func(dir string) (string, error) { return w.Mirror.TreeID(ctx, w.Checkout.Commit, dir) }
+		in.Read = func(file string) ([]byte, error) { return w.Mirror.ReadFile(ctx, w.Checkout.Commit, file) }
+	}
+	var err error
+	w.key, w.parts, err = Key(in)
+	return err
+}
+
+func (w *work) hasSnapshot(ctx context.Context) (bool, error) {
+	snapshots, ok := w.Driver.(machine.Snapshots)
+	if !ok || w.key == "" {
+		return false, nil
+	}
+	has, err := snapshots.HasSnapshot(ctx, w.key)
+	if err != nil {
+		return false, w.explain(ctx, fmt.Errorf("looking for the snapshot: %w", err))
+	}
+	return has, nil
+}
+
+// create makes the machine on the chosen disk. One that wake found is kept,
+// unless nothing was installed on it and a snapshot has come about meanwhile.
+func (w *work) create(ctx context.Context) error {
+	if w.line != nil {
+		if w.ready() || w.state.Stage == stageInstalled || !w.has {
+			return nil
+		}
+		w.line = nil
+		w.Closed()
+		if err := w.machine.Destroy(ctx); err != nil {
+			return w.explain(ctx, fmt.Errorf("beginning the machine again: %w", err))
+		}
+	}
+	return w.phase(ctx, errand.PhaseMachine, "", func(ctx context.Context) (outcome, error) {
+		if !w.has {
+			return outcome{note: "on the image " + w.Spec.Image}, w.bringUp(ctx, "")
+		}
+		err := w.bringUp(ctx, w.key)
+		if e := new(errand.Error); errors.As(err, &e) && e.Code == "snapshot_missing" {
+			// It was removed since it was looked for.
+			w.has = false
+			return outcome{note: "on the image " + w.Spec.Image}, w.bringUp(ctx, "")
+		}
+		return outcome{note: "on the snapshot " + short(w.key)}, err
+	})
+}
+
+// short gives as much of a key as people need to tell it from others.
+func short(key machine.SnapshotKey) string { return string(key)[:min(len(key), len(keyVersion)+1+12)] }
+
+// bringUp creates or wakes the machine, opens it and reads its state.
+func (w *work) bringUp(ctx context.Context, from machine.SnapshotKey) error {
+	spec := w.Spec
+	spec.From = from
+	spec.Image = cmp.Or(spec.Image, w.image)
+	spec.Progress = func(text string) { w.log.Debug("making a machine", "machine", w.Machine, "doing", text) }
+	m, err := w.Driver.Create(ctx, w.Machine, spec)
+	if err != nil {
+		return createError(spec.Image, err)
+	}
+	line, err := w.Open(ctx, m)
+	if err != nil {
+		return fmt.Errorf("opening the machine: %w", err)
+	}
+	w.machine, w.line = m, line
+	if w.state, err = readState(ctx, line); err != nil {
+		return err
+	}
+	if boot := line.Hello().Boot; w.progress.boot != boot {
+		// What ran in the life that the journal tells of is gone.
+		w.progress.forget(errand.PhaseCheckout, errand.PhaseStart, errand.PhaseTerminals)
+		w.progress.boot = boot
+	}
+	return w.checkUser(ctx)
+}
+
+// finish notes on the disk that this life of the machine is ready.
+func (w *work) finish(ctx context.Context) error {
+	if w.state.Boot == w.line.Hello().Boot {
+		return nil
+	}
+	w.state.Boot = w.line.Hello().Boot
+	return w.explain(ctx, w.state.write(ctx, w.line))
+}
+
+func warning(text string) errand.Fact {
+	return errand.Fact{Kind: errand.EventNotice, Data: errand.Notice{Level: "warning", Text: text}}
+}
+
+// createError tells a fault of the image from one of the host.
+func createError(image string, err error) error {
+	var setup *machine.SetupError
+	switch e := new(errand.Error); {
+	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.As(err, &setup):
+		known := errand.Errorf(errand.Invalid, "image_failed", "The machine could not be made from the image %s: %w. Choose another image, or correct this one.", image, err)
+		if errors.As(err, &e) {
+			*known = *e
+		}
+		known.Output = cmp.Or(known.Output, setup.Output)
+		known.Output = known.Output[max(0, len(known.Output)-maxError):]
+		return known
+	case errors.As(err, &e):
+		return err
+	}
+	return errand.Errorf(errand.Unavailable, "machine_failed", "The host could not start a machine: %w. `errand doctor` says what it lacks.", err)
+}
+
+func imageError(image string, err error) error {
+	if e := new(errand.Error); errors.As(err, &e) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return errand.Errorf(errand.Unavailable, "image_failed", "The image %s could not be found: %w. Check its name and that its registry can be reached.", image, err)
+}
+
+// explain gives an error as one that people can act on.
+func (w *work) explain(ctx context.Context, err error) error {
+	e := new(errand.Error)
+	switch {
+	case err == nil || ctx.Err() != nil || errors.As(err, &e):
+		return err
+	case errors.Is(err, guest.ErrRebooted), errors.Is(err, machine.ErrStopped), errors.Is(err, machine.ErrNotFound):
+		return errand.Errorf(errand.Unavailable, "machine_lost", "The machine ended while it was made ready (%w). It may have run out of memory; send a follow-up to try again.", err)
+	}
+	return errand.Errorf(errand.Internal, "prepare_failed", "The machine could not be made ready: %w. Send a follow-up to try again.", err)
+}

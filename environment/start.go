@@ -1,0 +1,169 @@
+package environment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/guest"
+)
+
+// start runs the start command in a terminal of its own and waits until it
+// ends well or has shown that it stays.
+func (w *work) start(ctx context.Context) error {
+	if w.state.Boot == w.line.Hello().Boot {
+		return nil
+	}
+	w.state.Notes = nil
+	if w.env.Start == "" {
+		return w.skip(ctx, "there is no start command", errand.PhaseStart)
+	}
+	return w.phase(ctx, errand.PhaseStart, w.env.Start, func(ctx context.Context) (outcome, error) {
+		err := w.line.OpenTerminal(ctx, w.terminal(Terminal{Name: StartTerminal, Command: w.env.Start}))
+		if errors.Is(err, guest.ErrNoTmux) {
+			return w.startUnseen(ctx)
+		}
+		if err != nil {
+			return outcome{}, fmt.Errorf("opening the terminal of start: %w", err)
+		}
+		state, err := w.awaitStart(ctx)
+		if err != nil {
+			return outcome{}, err
+		}
+		switch {
+		case state == nil:
+			return outcome{note: "its terminal was closed"}, nil
+		case state.Running:
+			return w.stays("it goes on in the terminal " + StartTerminal), nil
+		case state.ExitCode == 0:
+			return outcome{note: "ended well"}, nil
+		}
+		output, err := w.line.Capture(ctx, StartTerminal, 200)
+		if err != nil {
+			w.log.Debug("reading the terminal of start", "error", err)
+		}
+		return w.startFailed(state.ExitCode, output), nil
+	})
+}
+
+// awaitStart waits until the start terminal's command has ended or the limit
+// is over, counted from the phase's recorded beginning. It gives nil for a
+// terminal that is gone.
+func (w *work) awaitStart(ctx context.Context) (*guest.TerminalState, error) {
+	limit := time.NewTimer(w.startLeft())
+	defer limit.Stop()
+	for wait := 20 * time.Millisecond; ; wait = min(wait*3/2, 500*time.Millisecond) {
+		states, err := w.line.Terminals(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("looking at the terminal of start: %w", err)
+		}
+		at := slices.IndexFunc(states, func(s guest.TerminalState) bool { return s.Name == StartTerminal })
+		if at < 0 {
+			return nil, nil
+		}
+		if !states[at].Running {
+			return &states[at], nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-limit.C:
+			return &states[at], nil
+		case <-time.After(wait): // tmux tells of no ends
+		}
+	}
+}
+
+func (w *work) startLeft() time.Duration {
+	return max(0, w.StartLimit-time.Since(w.progress.phases[errand.PhaseStart].started))
+}
+
+// startUnseen runs the start command where there is no tmux to show it.
+func (w *work) startUnseen(ctx context.Context) (outcome, error) {
+	known, err := w.latest(ctx, "start")
+	if err != nil {
+		return outcome{}, err
+	}
+	if known == nil {
+		known = &guest.Process{ID: newID("start")}
+		if err := w.line.Start(ctx, guest.Command{
+			ID: known.ID, Args: []string{"/bin/sh", "-c", shell, "sh", w.env.Start}, Dir: Root, User: w.env.User, Env: w.Env,
+		}); err != nil {
+			return outcome{}, fmt.Errorf("running start: %w", err)
+		}
+	}
+	t := &transcript{phase: errand.PhaseStart}
+	waiting, cancel := context.WithTimeout(ctx, w.startLeft())
+	defer cancel()
+	exit, err := w.line.Rejoin(waiting, known.ID, 0, t.take)
+	switch {
+	case err != nil && waiting.Err() != nil && ctx.Err() == nil:
+		return w.stays("it goes on unseen, since the machine has no tmux"), nil
+	case err != nil:
+		return outcome{}, err
+	case exit.Code == 0:
+		return outcome{note: "ended well; it was not shown, since the machine has no tmux"}, nil
+	}
+	return w.startFailed(exit.Code, t.lastWords()), nil
+}
+
+// stays is the outcome of a start that has not ended.
+func (w *work) stays(how string) outcome {
+	return outcome{note: fmt.Sprintf("still running after %s; %s", w.StartLimit, how)}
+}
+
+// startFailed is the outcome of a start that failed. The run goes on: an agent
+// that is told can often do without, or mend it.
+func (w *work) startFailed(code int, output string) outcome {
+	const most = 4 << 10
+	output = strings.TrimSpace(output)
+	output = strings.ToValidUTF8(output[max(0, len(output)-most):], "")
+	text := fmt.Sprintf("The start command ended with exit code %d: %s.", code, clip(firstLine([]byte(w.env.Start))))
+	if output != "" {
+		text += " Its output ends with:\n" + output
+	}
+	w.state.Notes = append(w.state.Notes, text)
+	return outcome{note: fmt.Sprintf("ended with exit code %d; the run goes on", code), facts: []errand.Fact{warning(text)}}
+}
+
+// terminals opens the environment's terminals.
+func (w *work) terminals(ctx context.Context) error {
+	if w.state.Boot == w.line.Hello().Boot {
+		return nil
+	}
+	if len(w.env.Terminals) == 0 {
+		return w.skip(ctx, "there are no terminals", errand.PhaseTerminals)
+	}
+	return w.phase(ctx, errand.PhaseTerminals, "", func(ctx context.Context) (outcome, error) {
+		var o outcome
+		var names []string
+		for _, t := range w.env.Terminals {
+			err := w.line.OpenTerminal(ctx, w.terminal(t))
+			var refused *guest.Error
+			switch e := new(errand.Error); {
+			case err == nil:
+				names = append(names, t.Name)
+			case errors.As(err, &refused) || errors.As(err, &e):
+				note := fmt.Sprintf("The terminal %s could not be opened: %v", t.Name, err)
+				w.state.Notes = append(w.state.Notes, note)
+				o.facts = append(o.facts, warning(note))
+			default:
+				return o, fmt.Errorf("opening the terminal %s: %w", t.Name, err)
+			}
+			if errors.Is(err, guest.ErrNoTmux) {
+				break
+			}
+		}
+		o.note = strings.Join(names, ", ")
+		return o, nil
+	})
+}
+
+// terminal gives a terminal as the guest opens it.
+func (w *work) terminal(t Terminal) guest.Terminal {
+	return guest.Terminal{Name: t.Name, Command: t.Command, Dir: Root, User: w.env.User, Env: w.Env}
+}
