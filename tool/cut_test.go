@@ -1,0 +1,94 @@
+package tool
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"pgregory.net/rapid"
+)
+
+func TestCutMiddle(t *testing.T) {
+	var b strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&b, "line %d\n", i)
+	}
+	got, cut := cutMiddle(b.String(), 200, func(n int) string { return fmt.Sprintf("[%d]", n) })
+	head, tail, ok := strings.Cut(got, fmt.Sprintf("[%d]\n", cut))
+	if !ok || !strings.HasPrefix(head, "line 0\n") || !strings.HasSuffix(head, "\n") ||
+		!strings.HasPrefix(tail, "line ") || !strings.HasSuffix(tail, "line 999\n") {
+		t.Errorf("wrong cut:\n%s", got)
+	}
+	if len(head)+len(tail)+cut != b.Len() {
+		t.Errorf("%d bytes are said to be cut, but %d are", cut, b.Len()-len(head)-len(tail))
+	}
+}
+
+// Whatever the text: both ends stay, no character is broken, the bound holds.
+func TestCutMiddleHolds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.String().Draw(t, "s")
+		bound := rapid.IntRange(8, 64).Draw(t, "bound")
+		got, cut := cutMiddle(s, bound, func(int) string { return "\x00" })
+		if cut == 0 {
+			if got != s {
+				t.Fatalf("changed %q into %q without saying so", s, got)
+			}
+			return
+		}
+		head, tail, _ := strings.Cut(got, "\x00\n")
+		if !strings.HasPrefix(s, strings.TrimSuffix(head, "\n")) || !strings.HasSuffix(s, tail) {
+			t.Fatalf("%q is not the ends of %q", got, s)
+		}
+		if len(head)+len(tail) > bound+1 || utf8.ValidString(s) && !utf8.ValidString(got) {
+			t.Fatalf("%q passes %d bytes or is broken", got, bound)
+		}
+	})
+}
+
+func TestPlain(t *testing.T) {
+	tests := []struct{ in, want string }{
+		{"plain\ttext\n", "plain\ttext\n"},
+		{"\x1b[1;31mred\x1b[0m and \x1b]0;title\x07rest", "red and rest"},
+		{"10%\r50%\r100%\ndone\r\n", "100%\ndone\n"},
+		{"bad \xff byte", "bad \uFFFD byte"},
+		{"bell\a null\x00", "bell null"},
+		{"\x1b[?25l\x1b(Bx\x1b=", "x"},
+	}
+	for _, test := range tests {
+		if got := plain(test.in); got != test.want {
+			t.Errorf("plain(%q) = %q, want %q", test.in, got, test.want)
+		}
+	}
+}
+
+func TestPage(t *testing.T) {
+	content := "one\ntwo\n" + strings.Repeat("x", 5000) + "\nfour\nfive"
+	tests := []struct {
+		name        string
+		first, most int
+		piece       int // the file comes in pieces of this size
+		want        string
+		more        bool
+	}{
+		{"all", 1, 10, 1 << 20, "     1|one\n     2|two\n     3|" + strings.Repeat("x", 2000) + " [… the line is longer]\n     4|four\n     5|five\n", false},
+		{"all in small pieces", 1, 10, 7, "     1|one\n     2|two\n     3|" + strings.Repeat("x", 2000) + " [… the line is longer]\n     4|four\n     5|five\n", false},
+		{"some", 2, 1, 3, "     2|two\n", true},
+		{"the end", 4, 2, 1000, "     4|four\n     5|five\n", false},
+		{"past the end", 6, 2, 1000, "", false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			p := page{first: test.first, most: test.most, bound: 1 << 20}
+			for rest, done := []byte(content), false; !done && len(rest) > 0; {
+				n := min(test.piece, len(rest))
+				done = p.take(rest[:n:n], n == len(rest))
+				rest = rest[n:]
+			}
+			if got := p.text.String(); got != test.want || p.more != test.more {
+				t.Errorf("got %q, more %v; want %q, more %v", got, p.more, test.want, test.more)
+			}
+		})
+	}
+}

@@ -1,0 +1,323 @@
+package tool
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strings"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/guest"
+)
+
+const (
+	// readLines is how many lines read_file gives at once, if they fit.
+	readLines = 2000
+	// lineBytes bounds one line that is shown.
+	lineBytes = 2000
+	// maxScan bounds how far into a file read_file looks for its first line.
+	maxScan = 256 << 20
+	// maxImage bounds a picture: what all providers take.
+	maxImage = 3_750_000
+	// listEntries bounds one listing, searchMatches one search.
+	listEntries   = 500
+	searchMatches = 200
+)
+
+// FileResult is what reading did, for screens.
+type FileResult struct {
+	Path  string `json:"path"`
+	First int    `json:"first,omitempty"` // lines shown, from 1
+	Last  int    `json:"last,omitempty"`
+}
+
+func (s *Set) readFile(ctx context.Context, c Call) (Result, error) {
+	var args struct {
+		Path   string `json:"path"`
+		Offset int    `json:"offset"`
+		Limit  int    `json:"limit"`
+	}
+	if err := decodeCall(c, &args, "path"); err != nil {
+		return Result{}, err
+	}
+	root, rel, shown := s.place(args.Path)
+	data, stat, err := s.o.Line.ReadFile(ctx, root, rel, 0, 0)
+	if err != nil {
+		return Result{}, s.explain(ctx, err, args.Path)
+	}
+	mime := http.DetectContentType(data)
+	switch {
+	case stat.Size == 0:
+		return Result{Output: fmt.Sprintf("%s is empty.", shown), Structured: FileResult{Path: shown}}, nil
+	case isPicture(mime):
+		return picture(shown, mime, data, stat)
+	case bytes.IndexByte(data[:min(len(data), 8<<10)], 0) >= 0:
+		return Result{}, misusef("%s is a binary file (%s, %d bytes). Look at it with run_terminal_cmd: file, xxd, unzip -l.", shown, mime, stat.Size)
+	}
+	p := page{first: max(args.Offset, 1), most: cmp.Or(max(args.Limit, 0), readLines), bound: s.o.OutputBound}
+	if err := s.turnPages(ctx, &p, root, rel, data, stat.Size); err != nil {
+		return Result{}, err
+	}
+	if p.shown == 0 {
+		return Result{}, misusef("%s has %s; offset %d is past its end.", shown, count(p.line, "line"), p.first)
+	}
+	last := p.first + p.shown - 1
+	if p.more {
+		fmt.Fprintf(&p.text, "[lines %d to %d; go on with offset %d]", p.first, last, last+1)
+	}
+	return Result{Output: p.text.String(), Structured: FileResult{Path: shown, First: p.first, Last: last}}, nil
+}
+
+// turnPages gives a file to p, piece by piece, until it has what it shows.
+func (s *Set) turnPages(ctx context.Context, p *page, root, rel string, data []byte, size int64) error {
+	offset := int64(0)
+	for {
+		offset += int64(len(data))
+		end := offset >= size || len(data) == 0
+		if p.take(data, end) || end {
+			return nil
+		}
+		if offset > maxScan {
+			return misusef("line %d is more than %d MiB into the file; use run_terminal_cmd with sed -n or tail.", p.first, maxScan>>20)
+		}
+		var err error
+		if data, _, err = s.o.Line.ReadFile(ctx, root, rel, offset, 0); err != nil {
+			return err
+		}
+	}
+}
+
+// page is the lines of a file that are shown.
+type page struct {
+	first, most, bound int
+	line               int // lines seen so far
+	shown              int
+	rest               []byte // the beginning of a line that is not whole yet
+	text               strings.Builder
+	more               bool // there are lines after those shown
+}
+
+// take reads a piece of the file and says whether no more is needed.
+func (p *page) take(data []byte, end bool) bool {
+	data = append(p.rest, data...)
+	for len(data) > 0 {
+		i := bytes.IndexByte(data, '\n')
+		if i < 0 && !end {
+			// A line without end is shown cut, so that its rest need not be kept.
+			p.rest = data[:min(len(data), lineBytes+1):min(len(data), lineBytes+1)]
+			return false
+		}
+		line, rest := data, []byte(nil)
+		if i >= 0 {
+			line, rest = data[:i], data[i+1:]
+		}
+		data = rest
+		if !p.add(line) {
+			p.more = true
+			return true
+		}
+	}
+	p.rest = nil
+	return false
+}
+
+// add takes the next line, and says false when it would be one too many.
+func (p *page) add(line []byte) bool {
+	if p.line+1 >= p.first && (p.shown >= p.most || p.text.Len() > p.bound) {
+		return false
+	}
+	p.line++
+	if p.line < p.first {
+		return true
+	}
+	text := strings.ToValidUTF8(strings.TrimSuffix(string(line[:min(len(line), lineBytes)]), "\r"), "\uFFFD")
+	if len(line) > lineBytes {
+		text += " [… the line is longer]"
+	}
+	fmt.Fprintf(&p.text, "%6d|%s\n", p.line, text)
+	p.shown++
+	return true
+}
+
+func isPicture(mime string) bool {
+	switch mime {
+	case "image/png", "image/jpeg", "image/gif", "image/webp":
+		return true
+	}
+	return false
+}
+
+func picture(shown, mime string, data []byte, stat guest.Stat) (Result, error) {
+	if stat.Size > maxImage || int64(len(data)) < stat.Size {
+		return Result{}, misusef("%s is a picture of %d bytes; at most %d can be shown. Make it smaller first.", shown, stat.Size, maxImage)
+	}
+	return Result{
+		Output:     fmt.Sprintf("%s: %s, %d bytes.", shown, mime, stat.Size),
+		Images:     []errand.Image{{MIME: mime, Data: data}},
+		Structured: FileResult{Path: shown},
+	}, nil
+}
+
+// isRefusal says whether err is the guest's answer and not a loss of the line.
+func isRefusal(err error) bool {
+	var refused *guest.Error
+	return errors.As(err, &refused)
+}
+
+// explain says what to do about a file that cannot be read or changed as asked.
+func (s *Set) explain(ctx context.Context, err error, path string) error {
+	switch {
+	case !isRefusal(err):
+		return err
+	case errors.Is(err, fs.ErrNotExist):
+		return misusef("%s does not exist.%s", path, s.similar(ctx, path))
+	case errors.Is(err, fs.ErrInvalid):
+		root, rel, _ := s.place(path)
+		if stat, serr := s.o.Line.Stat(ctx, root, rel); serr == nil && stat.Mode.IsDir() {
+			return misusef("%s is a directory; list it with list_dir.", path)
+		}
+	case errors.Is(err, guest.ErrOutside):
+		return misusef("%s is reached through a symbolic link that is absolute or leaves the repository; name the file itself, or use run_terminal_cmd.", path)
+	}
+	return err
+}
+
+// similar names files of the same name elsewhere in the repository.
+func (s *Set) similar(ctx context.Context, path string) string {
+	name := path[strings.LastIndexByte(path, '/')+1:]
+	if name == "" || strings.ContainsAny(name, "*?[{") {
+		return ""
+	}
+	found, err := s.o.Line.List(ctx, s.o.Root, ".", guest.ListOptions{Glob: name, Limit: 3})
+	if err != nil || len(found.Entries) == 0 {
+		return ""
+	}
+	var names []string
+	for _, e := range found.Entries {
+		names = append(names, e.Path)
+	}
+	return " There is " + strings.Join(names, ", ") + "."
+}
+
+func (s *Set) listDir(ctx context.Context, c Call) (Result, error) {
+	var args struct {
+		Path    string `json:"path"`
+		Depth   int    `json:"depth"`
+		Glob    string `json:"glob"`
+		Ignored bool   `json:"ignored"`
+	}
+	if err := decodeCall(c, &args); err != nil {
+		return Result{}, err
+	}
+	root, rel, shown := s.place(cmp.Or(args.Path, "."))
+	list, err := s.o.Line.List(ctx, root, rel, guest.ListOptions{
+		Depth: args.Depth, Glob: args.Glob, Ignored: args.Ignored, Limit: listEntries,
+	})
+	if err != nil {
+		return Result{}, s.explain(ctx, err, args.Path)
+	}
+	var b strings.Builder
+	for _, e := range list.Entries {
+		name := e.Path
+		if root == "/" {
+			name = "/" + name
+		}
+		switch {
+		case e.Mode.IsDir():
+			fmt.Fprintf(&b, "%s/\n", name)
+		case e.Link != "":
+			fmt.Fprintf(&b, "%s -> %s\n", name, e.Link)
+		default:
+			fmt.Fprintf(&b, "%s  %s\n", name, bytesText(e.Size))
+		}
+	}
+	switch {
+	case len(list.Entries) == 0 && args.Glob != "":
+		fmt.Fprintf(&b, "No file in %s matches %s.", shown, args.Glob)
+	case len(list.Entries) == 0:
+		fmt.Fprintf(&b, "%s is empty.", shown)
+	case list.Truncated:
+		fmt.Fprintf(&b, "[only the first %d entries; list a directory below, or use glob]", len(list.Entries))
+	}
+	text, err := s.fit(ctx, c.Op, b.String())
+	return Result{Output: text, Structured: FileResult{Path: shown}}, err
+}
+
+// bytesText writes a file's size for people.
+func bytesText(n int64) string {
+	switch {
+	case n < 10_000:
+		return fmt.Sprintf("%d B", n)
+	case n < 10_000_000:
+		return fmt.Sprintf("%d KB", n/1000)
+	}
+	return fmt.Sprintf("%d MB", n/1_000_000)
+}
+
+func (s *Set) search(ctx context.Context, c Call) (Result, error) {
+	var args struct {
+		Pattern string `json:"pattern"`
+		Path    string `json:"path"`
+		Glob    string `json:"glob"`
+		Context int    `json:"context"`
+		Ignored bool   `json:"ignored"`
+	}
+	if err := decodeCall(c, &args, "pattern"); err != nil {
+		return Result{}, err
+	}
+	if args.Pattern == "" {
+		return Result{}, misusef("the pattern is empty.")
+	}
+	root, rel, shown := s.place(cmp.Or(args.Path, "."))
+	found, err := s.o.Line.Search(ctx, root, guest.SearchOptions{
+		Pattern: args.Pattern, Path: rel, Glob: args.Glob, Context: args.Context, Ignored: args.Ignored, Limit: searchMatches,
+	})
+	if err != nil {
+		return Result{}, s.explain(ctx, err, cmp.Or(args.Path, args.Pattern))
+	}
+	var b strings.Builder
+	prefix := ""
+	if root == "/" {
+		prefix = "/"
+	}
+	for i, m := range found.Matches {
+		writeMatch(&b, prefix, m, args.Context > 0 && i > 0)
+	}
+	switch {
+	case len(found.Matches) == 0:
+		fmt.Fprintf(&b, "No match in %s of %s.", count(found.Files, "file"), shown)
+	case found.Truncated:
+		fmt.Fprintf(&b, "[only the first %s; make the pattern, the path or the glob narrower]", count(len(found.Matches), "match"))
+	}
+	text, err := s.fit(ctx, c.Op, b.String())
+	return Result{Output: text}, err
+}
+
+// writeMatch writes one match as grep does: ":" on the line itself, "-" on those
+// around it.
+func writeMatch(b *strings.Builder, prefix string, m guest.Match, apart bool) {
+	if apart {
+		b.WriteString("--\n")
+	}
+	for i, line := range m.Before {
+		fmt.Fprintf(b, "%s%s-%d- %s\n", prefix, m.Path, m.Line-len(m.Before)+i, clipLine(line))
+	}
+	fmt.Fprintf(b, "%s%s:%d: %s\n", prefix, m.Path, m.Line, clipLine(m.Text))
+	for i, line := range m.After {
+		fmt.Fprintf(b, "%s%s-%d- %s\n", prefix, m.Path, m.Line+1+i, clipLine(line))
+	}
+}
+
+// clipLine bounds a line that matched: minified files have very long ones.
+func clipLine(line string) string {
+	const most = 400
+	line = strings.TrimRight(line, "\r\n")
+	if len(line) <= most {
+		return line
+	}
+	return headOf(line, most) + " […]"
+}
