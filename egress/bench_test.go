@@ -12,15 +12,6 @@ import (
 	"github.com/errand-dev/errand/egress/egresstest"
 )
 
-// TestMain makes this program its own client where it is started for that.
-func TestMain(m *testing.M) {
-	if address := os.Getenv("EGRESS_TEST_PUMP"); address != "" {
-		pump(address, os.Getenv("EGRESS_TEST_WAY"), os.Getenv("EGRESS_TEST_BYTES"))
-		return
-	}
-	os.Exit(m.Run())
-}
-
 // pump moves bytes to or from address; it runs inside a network namespace.
 func pump(address, way, size string) {
 	n, err := strconv.ParseInt(size, 10, 64)

@@ -197,8 +197,9 @@ func (g *Gate) connect(ctx context.Context, r *rules, f *flow, addr netip.Addr) 
 // recordedConn counts and records a connection made by DialContext.
 type recordedConn struct {
 	net.Conn
-	flow *flow
-	once sync.Once
+	flow  *flow
+	ended func() // told once it is closed; may be nil
+	once  sync.Once
 }
 
 func (c *recordedConn) Read(b []byte) (int, error) {
@@ -218,7 +219,12 @@ func (c *recordedConn) CloseWrite() error { return closeWrite(c.Conn) }
 
 func (c *recordedConn) Close() error {
 	err := c.Conn.Close()
-	c.once.Do(c.flow.end)
+	c.once.Do(func() {
+		c.flow.end()
+		if c.ended != nil {
+			c.ended()
+		}
+	})
 	return err
 }
 

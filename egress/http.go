@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -25,8 +26,9 @@ type plain struct {
 	proxy *httputil.ReverseProxy
 
 	mu    sync.Mutex
-	early net.Conn // to the address asked for, made before the first request
-	wg    sync.WaitGroup
+	early net.Conn               // to the address asked for, made before the first request
+	made  map[*recordedConn]bool // not closed yet
+	wg    sync.WaitGroup         // of requests
 }
 
 // guardHTTP serves requests until the machine or the world ends. Each of its
@@ -37,11 +39,7 @@ func (c *connection) guardHTTP(ctx context.Context, r *relay, first []byte) erro
 		p.early = r.stop()
 	}
 	c.flow.record = nil
-	defer func() {
-		if up := p.takeEarly(); up != nil {
-			up.Close()
-		}
-	}()
+	defer p.closeMade()
 	one, two := p.transport(new(http.Protocols)), p.transport(new(http.Protocols))
 	one.Protocols.SetHTTP1(true)
 	two.Protocols.SetUnencryptedHTTP2(true)
@@ -160,7 +158,33 @@ func (p *plain) dial(_ context.Context, _, address string) (net.Conn, error) {
 		f.end()
 		return nil, err
 	}
-	return &recordedConn{Conn: conn, flow: f}, nil
+	up := &recordedConn{Conn: conn, flow: f}
+	up.ended = func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.made, up)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.made == nil {
+		p.made = map[*recordedConn]bool{}
+	}
+	p.made[up] = true
+	return up, nil
+}
+
+// closeMade closes what the transports may still be about to close, so that all
+// records are told when the connection has ended.
+func (p *plain) closeMade() {
+	if up := p.takeEarly(); up != nil {
+		up.Close()
+	}
+	p.mu.Lock()
+	left := slices.Collect(maps.Keys(p.made))
+	p.mu.Unlock()
+	for _, up := range left {
+		up.Close()
+	}
 }
 
 func (p *plain) dialHost(f *flow, host string) (net.Conn, error) {

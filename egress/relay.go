@@ -73,7 +73,9 @@ func newRelay(f *flow, down *stream, up net.Conn) *relay {
 
 func (r *relay) carryDown() error {
 	for {
-		awaitReadable(r.up)
+		if err := awaitReadable(r.up); err != nil {
+			return err
+		}
 		if err := r.pump(r.down, r.up, &r.flow.received, nil); err != nil {
 			return err
 		}
@@ -144,11 +146,13 @@ func (r *relay) run(first []byte, idle time.Duration, heard func([]byte)) error 
 		case <-down:
 			one, down = r.err, nil
 		}
-		if !errors.Is(one, io.EOF) && err == nil {
-			err = one
-		}
 		if half == nil {
 			half = r.endWhenIdle(idle)
+			// Only what ends a whole connection is a fault: a reset that follows
+			// an end is how many programs hang up.
+			if !errors.Is(one, io.EOF) {
+				err = one
+			}
 		}
 	}
 	r.up.Close()

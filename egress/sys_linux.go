@@ -3,6 +3,7 @@ package egress
 import (
 	"fmt"
 	"net"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -37,19 +38,25 @@ func writeFrame(fd uintptr, parts [][]byte) error {
 }
 
 // awaitReadable blocks until conn has something to read, its end included, so
-// that a silent connection holds no buffer. Any error is left for the read.
-func awaitReadable(conn net.Conn) {
+// that a silent connection holds no buffer. It returns what broke the
+// connection: the kernel tells that once, and the read would see an end.
+func awaitReadable(conn net.Conn) error {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
-		return
+		return nil
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return
+		return err
 	}
-	_ = raw.Read(func(fd uintptr) bool {
+	var broken error
+	err = raw.Read(func(fd uintptr) bool {
 		var one [1]byte
-		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		return err != unix.EAGAIN && err != unix.EINTR
+		_, _, broken = unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		return broken != unix.EAGAIN && broken != unix.EINTR
 	})
+	if broken != nil && broken != unix.EAGAIN {
+		return os.NewSyscallError("read", broken)
+	}
+	return err
 }

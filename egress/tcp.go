@@ -164,8 +164,7 @@ func (c *connection) guard(ctx context.Context, up net.Conn, no refusal) error {
 		}
 	}
 	switch {
-	case err != nil && no == "":
-		no = refusal("")
+	case err != nil && len(first) == 0: // nothing was said; no stands, if it does
 	case what == garbled || what == undecided:
 		no = "The connection begins like TLS or HTTP and names no host that could be checked."
 	case what == request:
@@ -174,13 +173,13 @@ func (c *connection) guard(ctx context.Context, up net.Conn, no refusal) error {
 		r, no, err = c.guardName(ctx, r, name)
 	}
 	if err != nil || no != "" {
-		return c.turnAway(r, what, no, err)
+		return c.turnAway(ctx, r, what, no, err)
 	}
 	return c.carry(ctx, r, first, nil)
 }
 
 // turnAway ends a connection that was accepted.
-func (c *connection) turnAway(r *relay, what speech, no refusal, err error) error {
+func (c *connection) turnAway(ctx context.Context, r *relay, what speech, no refusal, err error) error {
 	if what == hello && no != "" {
 		c.down.Write(refuseHello())
 		c.down.CloseWrite()
@@ -194,7 +193,10 @@ func (c *connection) turnAway(r *relay, what speech, no refusal, err error) erro
 	} else {
 		c.down.abort()
 	}
-	if no != "" {
+	switch {
+	case ctx.Err() != nil:
+		return errEnded
+	case no != "":
 		return no
 	}
 	return err

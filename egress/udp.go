@@ -87,7 +87,10 @@ type datagrams struct {
 	wq *waiter.Queue
 }
 
-func (d *datagrams) await() { awaitEndpoint(d.ep, d.wq) }
+func (d *datagrams) await() error {
+	awaitEndpoint(d.ep, d.wq)
+	return nil
+}
 
 // forward carries a flow until it is silent for the idle time.
 func (n *Network) forward(ctx context.Context, r *rules, f *flow, down *datagrams) {
@@ -111,7 +114,7 @@ func (n *Network) forward(ctx context.Context, r *rules, f *flow, down *datagram
 	go func() {
 		defer close(done)
 		defer end()
-		copyDatagrams(down, up, func() { awaitReadable(up) }, func(size int) { alive(&f.received, size) })
+		copyDatagrams(down, up, func() error { return awaitReadable(up) }, func(size int) { alive(&f.received, size) })
 	}()
 	copyDatagrams(up, down, down.await, func(size int) { alive(&f.sent, size) })
 	end()
@@ -120,9 +123,11 @@ func (n *Network) forward(ctx context.Context, r *rules, f *flow, down *datagram
 }
 
 // copyDatagrams copies from src to dst, each as it is, until one of them ends.
-func copyDatagrams(dst, src net.Conn, await func(), moved func(int)) {
+func copyDatagrams(dst, src net.Conn, await func() error, moved func(int)) {
 	for {
-		await()
+		if await() != nil {
+			return
+		}
 		b := buffers.Get().(*[64 << 10]byte)
 		n, err := src.Read(b[:])
 		if err == nil {

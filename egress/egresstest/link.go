@@ -187,13 +187,18 @@ func (s *Space) inside(f func() error) error {
 	return ferr
 }
 
-// Dial connects from inside to an IP address and port, in this process.
+// Dial connects from inside to an IP address and port (for "ip4:icmp" an
+// address alone), in this process.
 func (s *Space) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if _, err := netip.ParseAddrPort(address); err != nil {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = address
+	}
+	if _, err := netip.ParseAddr(host); err != nil {
 		return nil, fmt.Errorf("dialing inside needs an IP address: %w", err)
 	}
 	var conn net.Conn
-	err := s.inside(func() (err error) {
+	err = s.inside(func() (err error) {
 		conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
 		return err
 	})
