@@ -113,6 +113,9 @@ type PhaseOutput struct {
 	Phase  Phase  `json:"phase"`
 	Text   string `json:"text"`
 	Stderr bool   `json:"stderr,omitempty"`
+	// End is where this piece ends in all that the command printed, in bytes,
+	// so that a restarted server goes on from there. 0 where it is no command's.
+	End int64 `json:"end,omitempty"`
 }
 
 // PhaseEnded closes a phase.
