@@ -28,7 +28,6 @@ func isZero(id string) bool { return strings.Trim(id, "0") == "" }
 // proposal is all that stands before the pack of a push.
 type proposal struct {
 	changes  []change
-	shallow  []string // lines, as they came
 	sideBand bool
 	report   bool
 }
@@ -47,6 +46,7 @@ var (
 // nothing but a flush (git's probe before a large push) is an empty proposal.
 func readProposal(body io.Reader) (proposal, error) {
 	var p proposal
+	shallow := 0
 	for {
 		line, more, err := readPacket(body)
 		if err == io.EOF && len(p.changes) == 0 {
@@ -67,13 +67,15 @@ func readProposal(body io.Reader) (proposal, error) {
 			}
 		}
 		if shallowPattern.MatchString(text) {
-			p.shallow = append(p.shallow, text)
+			// Where the machine's history is cut off ours goes on: the mirror
+			// has it, and git checks that nothing is missing.
+			shallow++
 		} else if m := changePattern.FindStringSubmatch(text); m != nil && len(m[3]) <= maxRef {
 			p.changes = append(p.changes, change{m[1], m[2], m[3]})
 		} else {
 			return p, errors.New("reading a push: a line that is no change of a ref")
 		}
-		if len(p.changes)+len(p.shallow) > maxChanges {
+		if len(p.changes)+shallow > maxChanges {
 			return p, fmt.Errorf("reading a push: more than %d refs", maxChanges)
 		}
 	}
@@ -275,9 +277,6 @@ func (m *Mirrors) agentRepositoryDir(agent errand.AgentID, url string) (string, 
 func (b *broker) take(ctx context.Context, dir string, p proposal, ref string, pack io.Reader) (why string, err error) {
 	_, _ = b.mirrors.git(ctx, dir, "update-ref", "-d", ref) // left by a kill
 	var head bytes.Buffer
-	for _, s := range p.shallow {
-		_ = writePacket(&head, s+"\n")
-	}
 	id := p.changes[0].new
 	caps := "\x00report-status"
 	if len(id) == 64 {
