@@ -6,6 +6,7 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/llm"
+	"github.com/errand-dev/errand/llm/wire"
 )
 
 // dialect marks the Raw of blocks that came from here.
@@ -176,7 +177,7 @@ func encodeBlocks(msg llm.Message) []content {
 				rest = append(rest, c)
 			}
 		case llm.ToolCall:
-			rest = append(rest, content{Type: "tool_use", ID: b.Call, Name: b.Name, Input: b.Args})
+			rest = append(rest, content{Type: "tool_use", ID: b.Call, Name: b.Name, Input: wire.Unescape(b.Args)})
 		case llm.ToolResult:
 			results = append(results, encodeResult(b))
 		case llm.Image:
@@ -205,9 +206,12 @@ func encodeResult(b llm.Block) content {
 	if strings.TrimSpace(b.Text) != "" {
 		c.Content = append(c.Content, text(b.Text))
 	}
-	c.Content = append(c.Content, images(b.Images)...)
-	if len(c.Content) == 0 && b.IsError {
-		c.Content = []content{text("The tool failed without a word.")} // an error needs content
+	switch {
+	case !b.IsError:
+		c.Content = append(c.Content, images(b.Images)...)
+	case len(c.Content) == 0:
+		// The API wants text in an error, and nothing else.
+		c.Content = []content{text("The tool failed without a word.")}
 	}
 	return c
 }

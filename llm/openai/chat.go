@@ -150,7 +150,7 @@ func assistantMessage(blocks []llm.Block) (chatMessage, bool) {
 			}
 		case llm.ToolCall:
 			call := chatCall{ID: b.Call, Type: "function"}
-			call.Function.Name, call.Function.Arguments = b.Name, string(b.Args)
+			call.Function.Name, call.Function.Arguments = b.Name, string(wire.Unescape(b.Args))
 			msg.ToolCalls = append(msg.ToolCalls, call)
 		}
 	}

@@ -208,7 +208,7 @@ func assistantItem(b llm.Block) (any, bool) {
 		}
 		return msg, strings.TrimSpace(b.Text) != ""
 	case llm.ToolCall:
-		return functionCall{Type: "function_call", ID: from.ID, CallID: b.Call, Name: b.Name, Arguments: string(b.Args)}, true
+		return functionCall{Type: "function_call", ID: from.ID, CallID: b.Call, Name: b.Name, Arguments: string(wire.Unescape(b.Args))}, true
 	}
 	return nil, false
 }

@@ -254,3 +254,32 @@ func Encode(v any) ([]byte, error) {
 	}
 	return bytes.TrimRight(b.Bytes(), "\n"), nil
 }
+
+// Unescape gives a JSON text with <, > and & written as themselves. What has
+// been kept by encoding/json has them escaped; sent back so, it would not be
+// what the model said, and not what the provider has cached.
+func Unescape(raw json.RawMessage) json.RawMessage {
+	if !bytes.Contains(raw, []byte(`\u00`)) {
+		return raw
+	}
+	out := make(json.RawMessage, 0, len(raw))
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' || i+1 == len(raw) {
+			out = append(out, raw[i])
+			continue
+		}
+		if i+6 <= len(raw) {
+			if plain, ok := escaped[string(raw[i:i+6])]; ok {
+				out = append(out, plain)
+				i += 5
+				continue
+			}
+		}
+		out = append(out, raw[i], raw[i+1])
+		i++
+	}
+	return out
+}
+
+// escaped are the escapes of encoding/json that no other writer makes.
+var escaped = map[string]byte{`\u003c`: '<', `\u003e`: '>', `\u0026`: '&'}
