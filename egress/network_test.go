@@ -207,6 +207,7 @@ func TestHalfClose(t *testing.T) {
 func TestResets(t *testing.T) {
 	w := newWorld(t, egress.Policy{}, egress.Options{})
 	w.host("198.51.100.1:7", func(conn net.Conn) {
+		io.ReadFull(conn, make([]byte, 1))
 		conn.(*net.TCPConn).SetLinger(0)
 	})
 	w.host("198.51.100.1:8", func(conn net.Conn) {
@@ -216,6 +217,7 @@ func TestResets(t *testing.T) {
 	})
 	conn := w.dial("198.51.100.1:7")
 	defer conn.Close()
+	io.WriteString(conn, "x")
 	if _, err := io.ReadAll(conn); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("after a reset from outside: %v", err)
 	}

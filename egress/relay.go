@@ -47,25 +47,32 @@ func awaitEndpoint(ep tcpip.Endpoint, wq *waiter.Queue) {
 	}
 }
 
-// relay carries bytes between a machine and what it reached. It is driven by
-// one goroutine and has one of its own for the way down.
+// relay carries bytes between a machine and what it reached, passing on an end
+// as an end and a reset as a reset. One goroutine carries up, one of its own
+// down.
 type relay struct {
 	flow   *flow
-	down   *stream  // the machine
-	up     net.Conn // the world
-	ended  chan struct{}
-	err    error // of the way down, once ended is closed
-	active atomic.Int64
+	down   *stream       // the machine
+	up     net.Conn      // the world
+	idle   time.Duration // bounds the silence of a connection that one side has ended
+	active atomic.Int64  // when bytes moved last, Unix time in nanoseconds
+	ended  chan struct{} // closed when the way down has ended
+	err    error         // what ended the way down, once ended is closed
+
+	once  sync.Once   // for the first of both ways to end
+	fault error       // what broke the connection, if that was no end
+	half  *time.Timer // resets a connection that is half ended and silent
 }
 
-// newRelay starts carrying bytes down to the machine.
-func newRelay(f *flow, down *stream, up net.Conn) *relay {
-	r := &relay{flow: f, down: down, up: up, ended: make(chan struct{})}
+// newRelay starts carrying bytes down to the machine. Either run or stop must
+// follow.
+func newRelay(f *flow, down *stream, up net.Conn, idle time.Duration) *relay {
+	r := &relay{flow: f, down: down, up: up, idle: idle, ended: make(chan struct{})}
 	go func() {
 		defer close(r.ended)
 		r.err = r.carryDown()
 		if !errors.Is(r.err, os.ErrDeadlineExceeded) { // else stop takes it back
-			r.endDown(r.err)
+			r.end(r.err, func() { r.down.CloseWrite() })
 		}
 	}()
 	return r
@@ -123,56 +130,30 @@ func (r *relay) carryUp(first []byte, heard func([]byte)) error {
 	}
 }
 
-// run carries bytes both ways until both sides have ended, passing on an end as
-// an end and a reset as a reset. idle bounds the silence of a connection that
-// one side has ended.
-func (r *relay) run(first []byte, idle time.Duration, heard func([]byte)) error {
-	upErr := make(chan error, 1)
-	go func() { upErr <- r.carryUp(first, heard) }()
-	var err error
-	var half *time.Timer
-	defer func() {
-		if half != nil {
-			half.Stop()
-		}
-	}()
-	up, down := upErr, r.ended
-	for up != nil || down != nil {
-		var one error
-		select {
-		case one = <-up:
-			up = nil
-			r.endUp(one)
-		case <-down:
-			one, down = r.err, nil
-		}
-		if half == nil {
-			half = r.endWhenIdle(idle)
-			// Only what ends a whole connection is a fault: a reset that follows
-			// an end is how many programs hang up.
-			if !errors.Is(one, io.EOF) {
-				err = one
-			}
-		}
-	}
+// run carries first and what follows up, until both ways have ended. The error
+// is what broke the connection.
+func (r *relay) run(first []byte, heard func([]byte)) error {
+	r.end(r.carryUp(first, heard), func() { closeWrite(r.up) })
+	<-r.ended
+	r.half.Stop()
 	r.up.Close()
 	r.down.Close()
-	return err
+	return r.fault
 }
 
-// endUp passes the end of the machine's bytes on.
-func (r *relay) endUp(err error) {
-	if errors.Is(err, io.EOF) {
-		closeWrite(r.up)
-		return
-	}
-	r.reset()
-}
-
-// endDown passes the end of the world's bytes on.
-func (r *relay) endDown(err error) {
-	if errors.Is(err, io.EOF) {
-		r.down.CloseWrite()
+// end passes the end of one way on, by pass if it was orderly. Only what ends a
+// whole connection is a fault: a reset that follows an end is how many programs
+// hang up.
+func (r *relay) end(err error, pass func()) {
+	orderly := errors.Is(err, io.EOF)
+	r.once.Do(func() {
+		if !orderly {
+			r.fault = err
+		}
+		r.half = r.endWhenIdle()
+	})
+	if orderly {
+		pass()
 		return
 	}
 	r.reset()
@@ -184,8 +165,9 @@ func (r *relay) reset() {
 	reset(r.up)
 }
 
-// endWhenIdle resets the connection once no byte has moved for idle.
-func (r *relay) endWhenIdle(idle time.Duration) *time.Timer {
+// endWhenIdle resets the connection once no byte has moved for the idle time.
+func (r *relay) endWhenIdle() *time.Timer {
+	idle := r.idle
 	var t *time.Timer
 	ready := make(chan struct{})
 	t = time.AfterFunc(idle, func() {
@@ -206,6 +188,9 @@ func (r *relay) stop() net.Conn {
 	r.up.SetReadDeadline(aLongTimeAgo)
 	<-r.ended
 	if r.flow.received.Load() > 0 || !errors.Is(r.err, os.ErrDeadlineExceeded) {
+		if r.half != nil {
+			r.half.Stop()
+		}
 		r.up.Close()
 		return nil
 	}

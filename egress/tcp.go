@@ -126,17 +126,21 @@ func (c *connection) accept(ctx context.Context) error {
 // listen carries everything as it comes and notes the name if it hears one.
 func (c *connection) listen(ctx context.Context, up net.Conn) error {
 	var l listener
-	return c.carry(ctx, newRelay(c.flow, c.down, up), nil, func(b []byte) {
+	return c.carry(ctx, c.relay(up), nil, func(b []byte) {
 		if name := l.hear(b); name != "" {
 			c.flow.name(name)
 		}
 	})
 }
 
+func (c *connection) relay(up net.Conn) *relay {
+	return newRelay(c.flow, c.down, up, 5*c.network.gate.idleTimeout)
+}
+
 func (c *connection) carry(ctx context.Context, r *relay, first []byte, heard func([]byte)) error {
 	stop := context.AfterFunc(ctx, r.reset)
 	defer stop()
-	err := r.run(first, 5*c.network.gate.idleTimeout, heard)
+	err := r.run(first, heard)
 	if ctx.Err() != nil {
 		return errEnded
 	}
@@ -151,7 +155,7 @@ var errEnded = errors.New("the machine's network was closed")
 func (c *connection) guard(ctx context.Context, up net.Conn, no refusal) error {
 	var r *relay
 	if up != nil {
-		r = newRelay(c.flow, c.down, up)
+		r = c.relay(up)
 	}
 	stop := context.AfterFunc(ctx, c.down.abort)
 	first, what, err := readFirst(c.down, c.network.gate.firstTimeout, up != nil)
@@ -217,7 +221,7 @@ func (c *connection) guardName(ctx context.Context, r *relay, name string) (*rel
 		if err != nil {
 			return nil, "", err
 		}
-		return newRelay(c.flow, c.down, up), "", nil
+		return c.relay(up), "", nil
 	}
 	if r != nil {
 		if up := r.stop(); up != nil {
@@ -232,7 +236,7 @@ func (c *connection) guardName(ctx context.Context, r *relay, name string) (*rel
 		}
 		return nil, "", err
 	}
-	return newRelay(c.flow, c.down, up), "", nil
+	return c.relay(up), "", nil
 }
 
 // holds says whether the address that was asked for is one of name, or is
