@@ -45,10 +45,7 @@ func (s *Set) writeFile(ctx context.Context, c Call) (Result, error) {
 	result, err := s.o.Line.Change(ctx, c.Op, root, []guest.FileChange{{
 		Path: rel, Kind: guest.ChangeWrite, Data: []byte(args.Content),
 	}})
-	if err != nil {
-		return Result{}, s.explain(ctx, err, args.Path)
-	}
-	return changed(root, result), nil
+	return changed(root, result), s.explain(ctx, err, args.Path)
 }
 
 func (s *Set) editFile(ctx context.Context, c Call) (Result, error) {
@@ -71,35 +68,51 @@ func (s *Set) editFile(ctx context.Context, c Call) (Result, error) {
 		}
 	}
 	root, rel, shown := s.place(args.Path)
-	result, err := s.o.Line.Change(ctx, c.Op, root, []guest.FileChange{{
-		Path: rel, Kind: guest.ChangeEdit, Edits: args.Edits,
-	}})
+	change := guest.FileChange{Path: rel, Kind: guest.ChangeEdit, Edits: args.Edits}
+	result, err := s.o.Line.Change(ctx, c.Op, root, []guest.FileChange{change})
+	if !errors.Is(err, guest.ErrMismatch) {
+		return changed(root, result), s.explain(ctx, err, args.Path)
+	}
+	data, _, rerr := s.o.Line.ReadFile(ctx, root, rel, 0, 0)
+	if rerr != nil {
+		return Result{}, err
+	}
+	file := splitLines(string(data))
+	if !file.crlf {
+		return Result{}, mismatch(err, file, shown, args.Edits)
+	}
+	// The model does not see the carriage returns of such a file.
+	change.Edits = withReturns(args.Edits)
+	result, err = s.o.Line.Change(ctx, c.Op+returnsSuffix, root, []guest.FileChange{change})
 	if errors.Is(err, guest.ErrMismatch) {
-		return Result{}, s.mismatch(ctx, err, root, rel, shown, args.Edits)
+		return Result{}, mismatch(err, file, shown, args.Edits)
 	}
-	if err != nil {
-		return Result{}, s.explain(ctx, err, args.Path)
+	return changed(root, result), err
+}
+
+func withReturns(edits []guest.Edit) []guest.Edit {
+	crlf := func(s string) string {
+		return strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\n", "\r\n")
 	}
-	return changed(root, result), nil
+	out := make([]guest.Edit, len(edits))
+	for i, e := range edits {
+		out[i] = guest.Edit{Old: crlf(e.Old), New: crlf(e.New), All: e.All}
+	}
+	return out
 }
 
 // mismatch words an edit that did not match, with what the file has instead
 // where that can be told: mostly it is the white space.
-func (s *Set) mismatch(ctx context.Context, err error, root, rel, shown string, edits []guest.Edit) error {
-	data, _, rerr := s.o.Line.ReadFile(ctx, root, rel, 0, 0)
-	if rerr != nil {
-		return err
-	}
-	file := splitLines(string(data)).lines
+func mismatch(err error, file text, shown string, edits []guest.Edit) error {
 	hint := ""
 	for i, e := range edits {
-		if bytes.Contains(data, []byte(e.Old)) {
+		if strings.Contains(file.String(), e.Old) {
 			continue
 		}
 		old := splitLines(e.Old).lines
-		if at := findLines(file, old, sameTrimmed); len(at) == 1 {
-			text := strings.Join(file[at[0]:at[0]+len(old)], "\n")
-			hint += fmt.Sprintf("\nEdit %d nearly matches line %d; the white space differs. The file has:\n%s", i+1, at[0]+1, text)
+		if at := findLines(file.lines, old, sameTrimmed); len(at) == 1 {
+			near := strings.Join(file.lines[at[0]:at[0]+len(old)], "\n")
+			hint += fmt.Sprintf("\nEdit %d nearly matches line %d; the white space differs. The file has:\n%s", i+1, at[0]+1, near)
 		}
 	}
 	if hint == "" {
@@ -169,7 +182,7 @@ func (s *Set) under(root, name string) string {
 // which the patch itself changes; so the first outcome is left in the machine,
 // and a call that is made again takes that one.
 func (s *Set) draft(ctx context.Context, c Call, root string, patches []filePatch) ([]guest.FileChange, error) {
-	name := path.Join(path.Base(outputDir), c.Op+".patch.json")
+	name := s.spill(c.Op + ".patch.json")
 	if c.Boot != "" {
 		changes, ok, err := s.readDraft(ctx, name)
 		if ok || err != nil {
@@ -184,7 +197,7 @@ func (s *Set) draft(ctx context.Context, c Call, root string, patches []filePatc
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.o.Line.WriteFile(ctx, c.Op+draftSuffix, "/tmp", name, data, fs.FileMode(0o600)); err != nil {
+	if _, err := s.o.Line.WriteFile(ctx, c.Op+draftSuffix, "/", name, data, fs.FileMode(0o600)); err != nil {
 		return nil, err
 	}
 	return changes, nil
@@ -193,7 +206,7 @@ func (s *Set) draft(ctx context.Context, c Call, root string, patches []filePatc
 func (s *Set) readDraft(ctx context.Context, name string) (changes []guest.FileChange, ok bool, err error) {
 	var data []byte
 	for {
-		piece, stat, err := s.o.Line.ReadFile(ctx, "/tmp", name, int64(len(data)), 0)
+		piece, stat, err := s.o.Line.ReadFile(ctx, "/", name, int64(len(data)), 0)
 		if isRefusal(err) {
 			return nil, false, nil
 		}

@@ -34,8 +34,8 @@ const (
 	DefaultLimit = 2 * time.Minute
 	// DefaultMaxLimit is the most that the model may ask for.
 	DefaultMaxLimit = 30 * time.Minute
-	// outputDir is where the full text of what was cut is left, in the machine.
-	outputDir = "/tmp/errand-output"
+	// DefaultSpill is where the full text of what was cut is left.
+	DefaultSpill = "/tmp/errand-output"
 )
 
 // Options are for New. Line is needed; what else is zero has a default.
@@ -49,6 +49,7 @@ type Options struct {
 	// Limit and MaxLimit bound a command in the foreground.
 	Limit, MaxLimit time.Duration
 	OutputBound     int          // bytes of one result; 0 is DefaultOutputBound
+	Spill           string       // directory in the machine; "" is DefaultSpill
 	Log             *slog.Logger // nil is none
 }
 
@@ -68,6 +69,7 @@ func New(o Options) *Set {
 	o.Limit = cmp.Or(o.Limit, DefaultLimit)
 	o.MaxLimit = max(cmp.Or(o.MaxLimit, DefaultMaxLimit), o.Limit)
 	o.OutputBound = cmp.Or(o.OutputBound, DefaultOutputBound)
+	o.Spill = cmp.Or(o.Spill, DefaultSpill)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -158,7 +160,7 @@ func (s *Set) Call(ctx context.Context, c Call) (Result, error) {
 // Forget lets the machine drop what it keeps of a call. It is to be called when
 // the result is on record, and not before: the call cannot be made again.
 func (s *Set) Forget(ctx context.Context, op string) error {
-	return s.o.Line.Forget(ctx, op, op+spillSuffix, op+draftSuffix)
+	return s.o.Line.Forget(ctx, op, op+spillSuffix, op+draftSuffix, op+returnsSuffix)
 }
 
 // Stop ends the command that a call runs, if it runs one: SIGTERM to its
@@ -173,8 +175,9 @@ func (s *Set) Stop(ctx context.Context, op string) error {
 
 // Ids of what a call asks of the guest beside the thing itself.
 const (
-	spillSuffix = "/output"
-	draftSuffix = "/draft"
+	spillSuffix   = "/output"
+	draftSuffix   = "/draft"
+	returnsSuffix = "/crlf"
 )
 
 func (s *Set) kind(name string) (kind, bool) {
@@ -205,14 +208,15 @@ func failed(format string, args ...any) Result {
 	return Result{Output: fmt.Sprintf(format, args...), IsError: true}
 }
 
-// sentence gives an error's text as a sentence.
+// sentence gives an error's text as a sentence. What is quoted below the first
+// line stays as it is.
 func sentence(s string) string {
 	s = strings.TrimSpace(s)
 	if s == "" {
 		return s
 	}
 	s = strings.ToUpper(s[:1]) + s[1:]
-	if !strings.ContainsAny(s[len(s)-1:], ".!?:\n") {
+	if !strings.Contains(s, "\n") && !strings.ContainsAny(s[len(s)-1:], ".!?:") {
 		s += "."
 	}
 	return s
@@ -244,14 +248,19 @@ func (s *Set) place(p string) (root, rel, shown string) {
 	return "/", cmp.Or(strings.TrimPrefix(abs, "/"), "."), abs
 }
 
+// spill gives the path of a file of ours in the machine, relative to its root.
+func (s *Set) spill(name string) string {
+	return strings.TrimPrefix(path.Join(s.o.Spill, name), "/")
+}
+
 // fit cuts output to the bound. What is cut is left in a file of the machine.
 func (s *Set) fit(ctx context.Context, op, output string) (string, error) {
 	if len(output) <= s.o.OutputBound {
 		return output, nil
 	}
-	name := op + ".txt"
-	_, err := s.o.Line.WriteFile(ctx, op+spillSuffix, "/tmp", path.Join(path.Base(outputDir), name), []byte(output), 0)
-	where := "full output in " + path.Join(outputDir, name)
+	file := s.spill(op + ".txt")
+	_, err := s.o.Line.WriteFile(ctx, op+spillSuffix, "/", file, []byte(output), 0)
+	where := "full output in /" + file
 	var refused *guest.Error
 	if errors.As(err, &refused) {
 		where = "keeping the full output failed: " + refused.Message
