@@ -145,12 +145,10 @@ type joint struct {
 	from    int64 // where it began
 	next    int64 // the first offset not handed out yet
 	acked   int64 // what the guest was told of that
+	frames  int   // since then
 	dropped int64
 	out     func(Output)
 }
-
-// ackEvery is how much output is taken before the guest is told, in bytes.
-const ackEvery = 128 << 10
 
 // join follows a command to its exit, over as many connections as that takes.
 func (l *Line) join(ctx context.Context, m wire.Method, j *joint, params func() any) (Exit, error) {
@@ -189,11 +187,8 @@ func (j *joint) follow(stream io.ReadWriter) (Exit, error) {
 				return Exit{}, err
 			}
 			j.take(Output{Stderr: kind == wire.KindStderr, Offset: offset, Data: data})
-			if j.next-j.acked >= ackEvery {
-				if err := wire.WriteAck(stream, j.next); err != nil {
-					return Exit{}, err
-				}
-				j.acked = j.next
+			if err := j.ack(stream); err != nil {
+				return Exit{}, err
 			}
 		case wire.KindHead:
 			var exit Exit
@@ -203,6 +198,16 @@ func (j *joint) follow(stream io.ReadWriter) (Exit, error) {
 			return Exit{}, fmt.Errorf("%w: kind %q in output", wire.ErrFrame, kind)
 		}
 	}
+}
+
+// ack tells the guest from time to time what has arrived.
+func (j *joint) ack(stream io.Writer) error {
+	j.frames++
+	if j.next-j.acked < wire.AckBytes && j.frames < wire.AckFrames {
+		return nil
+	}
+	j.acked, j.frames = j.next, 0
+	return wire.WriteAck(stream, j.next)
 }
 
 // take hands on what was not handed on yet.

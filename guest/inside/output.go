@@ -1,13 +1,17 @@
 package inside
 
 import (
+	"cmp"
 	"slices"
 	"sync"
+
+	"github.com/errand-dev/errand/guest/wire"
 )
 
 const (
 	defaultKeep = 8 << 20
 	leastKeep   = 8 << 10
+	leastHold   = 2 * wire.AckBytes // less, and the acks would never come
 	mostKeep    = 64 << 20
 	maxKept     = 256 << 20 // of all commands together
 
@@ -46,12 +50,18 @@ type output struct {
 }
 
 func newOutput(b *budget, keep int64, hold bool) *output {
-	if keep == 0 {
-		keep = defaultKeep
-	}
-	o := &output{budget: b, keep: min(max(keep, leastKeep), mostKeep), hold: hold}
+	o := &output{budget: b, hold: hold}
+	o.keep = min(max(cmp.Or(keep, defaultKeep), o.least()), mostKeep)
 	b.add(o)
 	return o
+}
+
+// least is what may be kept in any case.
+func (o *output) least() int64 {
+	if o.hold {
+		return leastHold
+	}
+	return leastKeep
 }
 
 // write adds p. It never waits.
@@ -190,7 +200,7 @@ func (o *output) full() <-chan struct{} {
 func (o *output) squeeze() {
 	o.mu.Lock()
 	before := o.cost
-	o.keep = max(o.keep/2, leastKeep)
+	o.keep = max(o.keep/2, o.least())
 	for !o.hold && o.cost > o.keep && len(o.tail) > 1 {
 		o.dropLocked()
 	}

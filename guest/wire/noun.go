@@ -52,9 +52,9 @@ type Command struct {
 	// half stay; the process never waits.
 	Keep int64 `json:"keep,omitempty"`
 	// Hold, if set, drops nothing: output is let go when it has been handed
-	// out, and when Keep is full the process waits, as at a full pipe. Somebody
-	// must be joined for it to go on. What was handed out once is not given
-	// again after the server's restart.
+	// out, and when Keep (then 256 KiB at least) is full the process waits, as
+	// at a full pipe. Somebody must be joined for it to go on. What was handed
+	// out may not be there for another Rejoin.
 	Hold bool `json:"hold,omitempty"`
 	// From skips output before this offset: for a caller that has it already.
 	From int64 `json:"from,omitempty"`

@@ -40,6 +40,13 @@ const (
 	MaxRequest = 96 << 20
 )
 
+// How often the server acknowledges output: after so many bytes, or so many
+// frames. A guest that waits for acks must be able to keep more than that.
+const (
+	AckBytes  = 128 << 10
+	AckFrames = 256
+)
+
 const frameHeader = 5
 
 // ErrFrame: the other side broke the protocol.

@@ -1,0 +1,178 @@
+package guest_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/errand-dev/errand/guest"
+)
+
+// needTmux skips a test where there is no tmux, but not in CI.
+func needTmux(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("tmux"); err == nil {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("tmux is missing; install it")
+	}
+	t.Skip("needs tmux")
+}
+
+// until waits for a terminal to show something.
+func until(t *testing.T, ctx context.Context, l *guest.Line, name, want string) string {
+	t.Helper()
+	for {
+		shown, err := l.Capture(ctx, name, -1)
+		if err != nil {
+			t.Fatalf("waiting for %q: %v", want, err)
+		}
+		if strings.Contains(shown, want) {
+			return shown
+		}
+	}
+}
+
+func TestTerminals(t *testing.T) {
+	needTmux(t)
+	m, l := plain(t)
+	ctx := within(t, 30*time.Second)
+
+	if all, err := l.Terminals(ctx); err != nil || len(all) != 0 {
+		t.Fatalf("before any: %v, %v", all, err)
+	}
+	if _, err := l.Capture(ctx, "none", 0); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("capturing what is not there: %v", err)
+	}
+	server := guest.Terminal{
+		Name: "Dev Server: é.1", Dir: m.dir, Env: []string{"GREETING=hé llo;"},
+		Command: `echo "$GREETING in $(pwd) $USER"; cat >typed;`, User: "root",
+	}
+	for range 2 {
+		if err := l.OpenTerminal(ctx, server); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, ctx, l, server.Name, "hé llo; in "+m.dir+" root")
+
+	if err := l.OpenTerminal(ctx, guest.Terminal{Name: "fails", Command: "exit 3"}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, ctx, l, "fails", "dead")
+	if err := l.OpenTerminal(ctx, guest.Terminal{Name: "shell"}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := l.Terminals(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []guest.TerminalState{
+		{Name: server.Name, Running: true, Command: server.Command, Cols: 120, Rows: 32},
+		{Name: "fails", ExitCode: 3, Command: "exit 3", Cols: 120, Rows: 32},
+		{Name: "shell", Running: true, Cols: 120, Rows: 32},
+	}
+	if diff := cmp.Diff(want, all, cmpopts.IgnoreFields(guest.TerminalState{}, "PID")); diff != "" {
+		t.Error(diff)
+	}
+	for range 2 {
+		if err := l.CloseTerminal(ctx, "fails"); err != nil {
+			t.Error(err)
+		}
+	}
+	if all, _ := l.Terminals(ctx); len(all) != 2 {
+		t.Errorf("after closing one: %v", all)
+	}
+}
+
+func TestTypeOnce(t *testing.T) {
+	needTmux(t)
+	m, l := plain(t)
+	ctx := within(t, 30*time.Second)
+	if err := l.OpenTerminal(ctx, guest.Terminal{Name: "t", Dir: m.dir, Command: "stty -echo; echo ready; cat >typed"}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, ctx, l, "t", "ready")
+	long := strings.Repeat(strings.Repeat("abcdefghi;", 50)+"\n", 40)
+	typed := []string{"-n one; two;", `back\slash\;`, "'quoted' \"$HOME\" Enter é", "", long}
+	for _, text := range typed {
+		op := id()
+		for range 3 {
+			if err := l.Type(ctx, op, "t", text, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	want := strings.Join(typed, "\n") + "\n"
+	for {
+		got := read(t, filepath.Join(m.dir, "typed"))
+		if len(got) >= len(want) || ctx.Err() != nil {
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+			break
+		}
+	}
+	if err := l.Type(ctx, id(), "other", "x", true); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("typing into nothing: %v", err)
+	}
+}
+
+func TestAttach(t *testing.T) {
+	needTmux(t)
+	_, l := plain(t)
+	ctx := within(t, 30*time.Second)
+	if err := l.OpenTerminal(ctx, guest.Terminal{Name: "main"}); err != nil {
+		t.Fatal(err)
+	}
+	viewer := guest.Command{ID: id(), Args: l.AttachCommand("main", false), TTY: &guest.Size{Cols: 90, Rows: 25}}
+	if err := l.Start(ctx, viewer); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Write(ctx, viewer.ID, 0, []byte("echo see$((1+1))me\r")); err != nil {
+		t.Fatal(err)
+	}
+	until(t, ctx, l, "main", "see2me")
+	all, err := l.Terminals(ctx)
+	if err != nil || len(all) != 1 || all[0].Cols != 90 || all[0].Rows != 25 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if err := l.CloseTerminal(ctx, "main"); err != nil {
+		t.Fatal(err)
+	}
+	var shown strings.Builder
+	if _, err := l.Rejoin(ctx, viewer.ID, 0, func(o guest.Output) { shown.Write(o.Data) }); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(shown.String(), "see2me") {
+		t.Errorf("the viewer saw %q", shown.String())
+	}
+}
+
+func TestNoTmux(t *testing.T) {
+	m := &machine{t: t}
+	t.Setenv("PATH", t.TempDir())
+	m = boot(t)
+	l := m.line(nil, guest.Options{})
+	if err := l.OpenTerminal(within(t, 10*time.Second), guest.Terminal{Name: "x"}); !errors.Is(err, guest.ErrNoTmux) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTerminalNames(t *testing.T) {
+	_, l := plain(t)
+	for _, name := range []string{"", strings.Repeat("x", 65), "a\nb", "\xff"} {
+		if err := l.OpenTerminal(within(t, time.Second), guest.Terminal{Name: name}); !errors.Is(err, fs.ErrInvalid) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
