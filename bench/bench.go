@@ -1,0 +1,187 @@
+// Package bench measures what Errand promises: how soon a machine is there, how
+// long a command takes to come back, what a snapshot and a checkout cost, what
+// goes through a machine's way out, how quickly the API answers and how much
+// memory the server holds.
+//
+// It measures the parts as the server uses them, on a data directory of its
+// own, cold and warm, each engine by itself, beside Docker where a Docker
+// engine answers. Figures are what was seen, with every sample counted: nothing
+// is left out, smoothed or compared with a wish. It judges nothing; it is not a
+// test.
+package bench
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/errand-dev/errand/image"
+	"github.com/errand-dev/errand/machine"
+)
+
+// Options say what is measured, and with what.
+type Options struct {
+	Dir     string                                                                // an empty directory for all that is made; the caller removes it
+	Driver  func(dir, engine string, images *image.Store) (machine.Driver, error) // a driver on a directory of its own
+	Server  []string                                                              // the command that serves on the data directory that is put behind it
+	Engines []string                                                              // "gvisor", "runc"
+	Only    []string                                                              // parts by name; nil is all
+	Quick   bool                                                                  // a tenth of the sizes, to see that it works
+	Tell    func(string)                                                          // progress, in sentences
+	Log     *slog.Logger
+}
+
+// Report is all that was measured.
+type Report struct {
+	Date    time.Time `json:"date"`
+	Host    Host      `json:"host"`
+	Results []Result  `json:"results"`
+	// Skipped says what could not be measured here, and why.
+	Skipped []string `json:"skipped,omitempty"`
+}
+
+// Host is the machine that was measured on.
+type Host struct {
+	CPU    string `json:"cpu"`
+	CPUs   int    `json:"cpus"`
+	Memory int64  `json:"memory"` // bytes
+	Kernel string `json:"kernel"`
+	Go     string `json:"go"`
+}
+
+// Result is one figure: the spread of its samples.
+type Result struct {
+	Part    string  `json:"part"`    // "spawn"
+	Name    string  `json:"name"`    // what was measured, for people
+	Subject string  `json:"subject"` // "gvisor", "runc", "docker", "server"
+	Unit    string  `json:"unit"`    // "ms", "MB/s", "MB"
+	Samples int     `json:"samples"`
+	Min     float64 `json:"min"`
+	P50     float64 `json:"p50"`
+	P95     float64 `json:"p95"`
+	P99     float64 `json:"p99"`
+	Max     float64 `json:"max"`
+	Note    string  `json:"note,omitempty"`
+}
+
+// part is one measurement by name.
+type part struct {
+	name    string
+	measure func(context.Context, *bench) error
+}
+
+var parts = []part{
+	{"spawn", measureSpawn},
+	{"crowd", measureCrowd},
+	{"exec", measureExec},
+	{"snapshot", measureSnapshot},
+	{"egress", measureEgress},
+	{"checkout", measureCheckout},
+	{"api", measureAPI},
+	{"memory", measureMemory},
+	{"docker", measureDocker},
+}
+
+// Parts gives the names that Options.Only may have.
+func Parts() []string {
+	var names []string
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// bench is one run.
+type bench struct {
+	Options
+	report Report
+}
+
+// Run measures and gives the report. A part that fails is an error, with the
+// report so far; it blocks for minutes.
+func Run(ctx context.Context, o Options) (Report, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Tell == nil {
+		o.Tell = func(string) {}
+	}
+	b := &bench{Options: o, report: Report{Date: time.Now().UTC().Truncate(time.Second), Host: host()}}
+	for _, p := range parts {
+		if len(o.Only) > 0 && !slices.Contains(o.Only, p.name) {
+			continue
+		}
+		if err := p.measure(ctx, b); err != nil {
+			return b.report, fmt.Errorf("measuring %s: %w", p.name, err)
+		}
+	}
+	return b.report, nil
+}
+
+// size gives n, or a tenth of it for a quick look.
+func (b *bench) size(n int) int {
+	if b.Quick {
+		return max(n/10, 1)
+	}
+	return n
+}
+
+func (b *bench) skip(format string, args ...any) {
+	b.report.Skipped = append(b.report.Skipped, fmt.Sprintf(format, args...))
+}
+
+// keep adds a figure of samples.
+func (b *bench) keep(part, name, subject, unit string, samples []float64, note string) {
+	if len(samples) == 0 {
+		return
+	}
+	sorted := slices.Sorted(slices.Values(samples))
+	r := Result{
+		Part: part, Name: name, Subject: subject, Unit: unit, Samples: len(sorted), Note: note,
+		Min: sorted[0], P50: quantile(sorted, 0.5), P95: quantile(sorted, 0.95), P99: quantile(sorted, 0.99), Max: sorted[len(sorted)-1],
+	}
+	b.report.Results = append(b.report.Results, r)
+	b.Tell(fmt.Sprintf("%s, %s: %.4g %s (median of %d)", name, subject, r.P50, unit, r.Samples))
+}
+
+// quantile gives the smallest sample that at least q of all do not pass.
+func quantile(sorted []float64, q float64) float64 {
+	i := int(math.Ceil(q*float64(len(sorted)))) - 1
+	return sorted[max(i, 0)]
+}
+
+// ms gives a duration in milliseconds, rounded to microseconds.
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func host() Host {
+	h := Host{CPUs: runtime.NumCPU(), Go: runtime.Version()}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		h.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	var s unix.Sysinfo_t
+	if unix.Sysinfo(&s) == nil {
+		h.Memory = int64(s.Totalram) * int64(s.Unit)
+	}
+	f, err := os.Open("/proc/cpuinfo")
+	if err != nil {
+		return h
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if name, value, ok := strings.Cut(lines.Text(), ":"); ok && strings.TrimSpace(name) == "model name" {
+			h.CPU = strings.TrimSpace(value)
+			break
+		}
+	}
+	return h
+}

@@ -1,0 +1,263 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/egress"
+	"github.com/errand-dev/errand/git"
+	"github.com/errand-dev/errand/image"
+	"github.com/errand-dev/errand/journal"
+	"github.com/errand-dev/errand/llm"
+	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/runner"
+	"github.com/errand-dev/errand/secret"
+	"github.com/errand-dev/errand/store"
+)
+
+// Wiring is what cmd/errand puts into the commands that are a server: which
+// drivers and providers there are.
+type Wiring struct {
+	// Drivers make machines, by the name that handles carry. "oci" is taken.
+	Drivers map[string]func(DriverOptions) (machine.Driver, error)
+	// Providers are those of models, set up from the process' environment.
+	Providers func(getenv func(string) string) map[string]runner.Provider
+}
+
+// DriverOptions are what any driver needs of its host.
+type DriverOptions struct {
+	Dir    string       // for disks and records; the driver's own
+	RunDir string       // for mounts and namespaces; the driver's own; "" is the driver's choice
+	Images *image.Store //
+	Engine string       // of machines that name none; "" is the driver's choice
+	// Program finds a program that is shipped beside errand, or in PATH; "" if
+	// it is in neither.
+	Program func(name string) string
+	Log     *slog.Logger
+}
+
+// assembly is a server's parts, open.
+type assembly struct {
+	store    *store.Store
+	redactor *secret.Redactor
+	runner   *runner.Runner
+	log      *slog.Logger
+	closers  []func() error
+}
+
+// Close closes the parts, the newest first.
+func (a *assembly) Close() error {
+	var errs []error
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		errs = append(errs, a.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// assemble opens a server's parts in its data directory. The caller closes the
+// assembly, after runner.Run has returned.
+func assemble(ctx context.Context, w Wiring, o ServeOptions, getenv func(string) string) (*assembly, error) {
+	a := &assembly{redactor: &secret.Redactor{}}
+	if err := a.open(ctx, w, o, getenv); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, nil
+}
+
+func (a *assembly) open(ctx context.Context, w Wiring, o ServeOptions, getenv func(string) string) error {
+	if err := os.MkdirAll(o.Data, 0o700); err != nil {
+		return fmt.Errorf("making the data directory: %w", err)
+	}
+	in := func(name string) string { return filepath.Join(o.Data, name) }
+	handler := slog.Handler(slog.DiscardHandler)
+	if o.Log != nil {
+		handler = o.Log.Handler()
+	}
+	a.log = slog.New(a.redactor.Log(handler))
+	var err error
+	if a.store, err = store.Open(ctx, in("errand.db")); err != nil {
+		return err
+	}
+	a.closers = append(a.closers, a.store.Close)
+	box, err := secret.OpenBox(in("secret.key"))
+	if err != nil {
+		return err
+	}
+	mirrors, err := a.mirrors(in("git"), getenv)
+	if err != nil {
+		return err
+	}
+	driver, err := a.driver(w, o, in)
+	if err != nil {
+		return err
+	}
+	models, err := a.models(w, o, getenv)
+	if err != nil {
+		return err
+	}
+	private, err := prefixes(getenv("ERRAND_EGRESS_PRIVATE"))
+	if err != nil {
+		return err
+	}
+	a.runner, err = runner.Open(runner.Options{
+		Dir: o.Data, Store: a.store, Journal: journal.New(a.store, a.redactor), Redactor: a.redactor, Box: box,
+		Driver: driver.Driver, Images: driver.images, Mirrors: mirrors, Gate: egress.New(egress.Options{Log: a.log, Private: private}),
+		Models: models, Log: a.log,
+		Defaults: runner.Defaults{Engine: o.Engine, Image: o.Image, Runs: o.Runs, Idle: o.Idle},
+	})
+	if err != nil {
+		return err
+	}
+	a.closers = append(a.closers, a.runner.Close)
+	return nil
+}
+
+// driver is a machine.Driver with the images it stands on.
+type driver struct {
+	machine.Driver
+	images *image.Store
+}
+
+func (a *assembly) driver(w Wiring, o ServeOptions, in func(string) string) (driver, error) {
+	const name = "oci"
+	open, ok := w.Drivers[name]
+	if !ok {
+		return driver{}, fmt.Errorf("this program was built without the driver %q", name)
+	}
+	images, err := image.Open(image.Options{Dir: in("images"), Log: a.log})
+	if err != nil {
+		return driver{}, err
+	}
+	d, err := open(DriverOptions{Dir: in("machines"), Images: images, Engine: o.Engine, Program: beside, Log: a.log})
+	return driver{d, images}, err
+}
+
+func (a *assembly) models(w Wiring, o ServeOptions, getenv func(string) string) (*runner.Models, error) {
+	for _, name := range []string{"ANTHROPIC_API_KEY", "OPENAI_API_KEY"} {
+		a.redactor.Add(getenv(name))
+	}
+	catalog := llm.NewCatalog()
+	if o.Models != "" {
+		var err error
+		if catalog, err = llm.OpenCatalog(o.Models); err != nil {
+			return nil, err
+		}
+	}
+	return &runner.Models{Catalog: catalog, Providers: w.Providers(getenv), Default: o.Model}, nil
+}
+
+// beside finds a program next to this one, or in PATH.
+func beside(name string) string {
+	if self, err := os.Executable(); err == nil {
+		path := filepath.Join(filepath.Dir(self), name)
+		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() {
+			return path
+		}
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return ""
+	}
+	return path
+}
+
+// mirrors opens the git mirrors with the credentials of ERRAND_GIT_CREDENTIALS,
+// a file in the form of git's own credential store.
+func (a *assembly) mirrors(dir string, getenv func(string) string) (*git.Mirrors, error) {
+	credentials, err := readCredentials(getenv("ERRAND_GIT_CREDENTIALS"))
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range credentials {
+		if password, ok := u.User.Password(); ok {
+			a.redactor.Add(password)
+		}
+	}
+	m, err := git.New(git.Options{Dir: dir, Log: a.log, Credential: func(remote string) (git.Credential, bool) {
+		target, err := url.Parse(remote)
+		if err != nil {
+			return git.Credential{}, false
+		}
+		for _, u := range credentials {
+			if u.Scheme == target.Scheme && u.Host == target.Host && strings.HasPrefix(target.Path, strings.TrimSuffix(u.Path, "/")) {
+				password, _ := u.User.Password()
+				return git.Credential{User: u.User.Username(), Password: password}, true
+			}
+		}
+		return git.Credential{}, false
+	}})
+	if err != nil {
+		return nil, err
+	}
+	a.closers = append(a.closers, m.Close)
+	return m, nil
+}
+
+// readCredentials reads lines such as https://user:token@host/path. "" is none.
+func readCredentials(path string) ([]*url.URL, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errand.Errorf(errand.Invalid, "validation_error", "ERRAND_GIT_CREDENTIALS names %s, which is not there.", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading git credentials: %w", err)
+	}
+	defer f.Close()
+	var all []*url.URL
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		text := strings.TrimSpace(lines.Text())
+		if text == "" || strings.HasPrefix(text, "#") {
+			continue
+		}
+		u, err := url.Parse(text)
+		if err != nil || u.User == nil || u.Host == "" {
+			return nil, errand.Errorf(errand.Invalid, "validation_error", "%s line %d is not of the form https://user:token@host.", path, n)
+		}
+		all = append(all, u)
+	}
+	return all, lines.Err()
+}
+
+// missing names what this host lacks for serving, in a sentence; "" is nothing.
+func missing() string {
+	if os.Geteuid() != 0 {
+		return "Machines need root: run errand as root (sudo errand …)."
+	}
+	for program, how := range map[string]string{"git": "install git", "errand-guest": "run make build", "runsc": "run make build"} {
+		if beside(program) == "" {
+			return fmt.Sprintf("%s is not beside errand nor in PATH: %s.", program, how)
+		}
+	}
+	return ""
+}
+
+// prefixes reads a list of address ranges, separated by commas.
+func prefixes(list string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for text := range strings.SplitSeq(list, ",") {
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, errand.Errorf(errand.Invalid, "validation_error", "ERRAND_EGRESS_PRIVATE has %q, which is not a range such as 10.1.0.0/16.", text)
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}

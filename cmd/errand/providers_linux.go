@@ -1,0 +1,72 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"path/filepath"
+
+	"github.com/errand-dev/errand/cli"
+	"github.com/errand-dev/errand/llm"
+	"github.com/errand-dev/errand/llm/anthropic"
+	"github.com/errand-dev/errand/llm/openai"
+	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/oci"
+	"github.com/errand-dev/errand/runner"
+)
+
+// wiring is all that this program can use, each named once.
+func wiring() cli.Wiring {
+	return cli.Wiring{
+		Drivers: map[string]func(cli.DriverOptions) (machine.Driver, error){
+			"oci": newOCI,
+		},
+		Providers: func(getenv func(string) string) map[string]runner.Provider {
+			return map[string]runner.Provider{
+				"anthropic": newAnthropic(getenv("ANTHROPIC_API_KEY"), getenv("ANTHROPIC_BASE_URL")),
+				"openai":    newOpenAI(getenv("OPENAI_API_KEY"), getenv("OPENAI_BASE_URL")),
+			}
+		},
+	}
+}
+
+func newOCI(o cli.DriverOptions) (machine.Driver, error) {
+	return oci.New(oci.Options{
+		Dir: filepath.Clean(o.Dir), RunDir: o.RunDir, Images: o.Images,
+		Guest: o.Program("errand-guest"), Runsc: o.Program("runsc"), Runc: o.Program("runc"),
+		DefaultEngine: o.Engine, Log: o.Log,
+	})
+}
+
+func newAnthropic(key, base string) runner.Provider {
+	p := runner.Provider{New: func(e llm.Entry) llm.Model {
+		return anthropic.New(anthropic.Options{Key: key, BaseURL: base, Model: e})
+	}}
+	if key == "" {
+		p.Missing = "ANTHROPIC_API_KEY"
+	}
+	return p
+}
+
+// newOpenAI speaks to OpenAI, or to any server that speaks its dialect: then its
+// own list says which models there are.
+func newOpenAI(key, base string) runner.Provider {
+	p := runner.Provider{
+		New: func(e llm.Entry) llm.Model {
+			o := openai.Options{Key: key, BaseURL: base, Model: e}
+			if e.Dialect == llm.Responses {
+				return openai.NewResponses(o)
+			}
+			return openai.NewChat(o)
+		},
+		Unlisted: llm.Entry{Provider: "openai", Dialect: llm.Chat, Window: 128_000, MaxOutput: 16_384},
+	}
+	if base != "" {
+		p.List = func(ctx context.Context) ([]string, error) {
+			return openai.List(ctx, openai.Options{Key: key, BaseURL: base})
+		}
+	}
+	if cmp.Or(key, base) == "" {
+		p.Missing = "OPENAI_API_KEY"
+	}
+	return p
+}

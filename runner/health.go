@@ -1,0 +1,43 @@
+package runner
+
+import (
+	"context"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/store"
+)
+
+// Health is how the server stands.
+type Health struct {
+	Runs     map[errand.RunStatus]int `json:"runs"`     // that have not ended
+	RunsMost int                      `json:"runsMost"` // how many may be under way at once
+	Machines map[string]int           `json:"machines"` // by state
+	Findings []machine.Finding        `json:"findings"` // what the driver found of its host
+	Models   int                      `json:"models"`   // how many can be used
+	Missing  string                   `json:"missing,omitempty"`
+}
+
+// Health looks at the server and its host. It changes nothing.
+func (r *Runner) Health(ctx context.Context) (Health, error) {
+	h := Health{RunsMost: r.Defaults.Runs, Machines: map[string]int{}, Models: len(r.Models.List(ctx)), Missing: r.Models.missing()}
+	var err error
+	if h.Runs, err = r.Store.OpenRuns(ctx); err != nil {
+		return h, err
+	}
+	rows, err := r.Store.Machines(ctx)
+	if err != nil {
+		return h, err
+	}
+	for _, m := range rows {
+		state := string(m.State)
+		if m.State == store.MachineWanted {
+			state = "running"
+		}
+		h.Machines[state]++
+	}
+	if i, ok := r.Driver.(machine.Inspector); ok {
+		h.Findings = i.Inspect(ctx)
+	}
+	return h, nil
+}

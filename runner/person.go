@@ -1,0 +1,187 @@
+package runner
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/git"
+	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/terminal"
+)
+
+// ExecRequest is a command that a person runs in an agent's machine.
+type ExecRequest struct {
+	Args  []string
+	Dir   string // "" is the repository's root
+	User  string // "" is the environment's
+	Env   []string
+	TTY   *guest.Size // non-nil: with a pty
+	Stdin io.Reader   // nil: none; read until its end or the command's
+	Limit time.Duration
+	// Resize gives new sizes of the pty; may be nil.
+	Resize <-chan guest.Size
+}
+
+// Exec runs a command in the agent's machine, waking it if it sleeps, and hands
+// its output to out until it ends. When ctx ends first, the command is killed.
+func (r *Runner) Exec(ctx context.Context, _ errand.Caller, id errand.AgentID, req ExecRequest, out func(guest.Output)) (guest.Exit, error) {
+	p, err := r.visit(ctx, id)
+	if err != nil {
+		return guest.Exit{}, err
+	}
+	defer p.release()
+	line := p.current()
+	if line == nil {
+		return guest.Exit{}, guest.ErrRebooted
+	}
+	if req.Dir == "" {
+		req.Dir = root
+	}
+	if req.User == "" {
+		req.User = p.environment.User
+	}
+	return terminal.Run(ctx, line, guest.Command{
+		ID: "person." + uuid.NewString(), Args: req.Args, Dir: req.Dir, User: req.User,
+		Env: append(append([]string(nil), p.env...), req.Env...), TTY: req.TTY, Stdin: req.Stdin != nil, Limit: req.Limit,
+	}, terminal.Streams{In: req.Stdin, Resize: req.Resize, Out: out})
+}
+
+// Attach shows a terminal of the agent's machine, waking it if it sleeps, until
+// ctx or the input ends. The terminal goes on without its viewers.
+func (r *Runner) Attach(ctx context.Context, _ errand.Caller, id errand.AgentID, name string, readOnly bool, size guest.Size, s terminal.Streams) error {
+	p, err := r.visit(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer p.release()
+	line := p.current()
+	if line == nil {
+		return guest.ErrRebooted
+	}
+	return terminal.Attach(ctx, line, terminal.View{Name: name, ReadOnly: readOnly, Size: size, Dir: root, User: p.environment.User, Env: p.env}, s)
+}
+
+// Terminals lists the terminals of the agent's machine. A machine that sleeps
+// has none.
+func (r *Runner) Terminals(ctx context.Context, _ errand.Caller, id errand.AgentID) ([]guest.TerminalState, error) {
+	if _, err := r.Store.Agent(ctx, id); err != nil {
+		return nil, err
+	}
+	line := r.placeOf(id).current()
+	if line == nil {
+		return nil, nil
+	}
+	return line.Terminals(ctx)
+}
+
+// visit wakes the machine for a person. An agent whose first run has not made
+// one yet has nothing to visit.
+func (r *Runner) visit(ctx context.Context, id errand.AgentID) (*place, error) {
+	if _, err := r.Store.Agent(ctx, id); err != nil {
+		return nil, err
+	}
+	if _, err := r.Store.Machine(ctx, id); err != nil {
+		return nil, err
+	}
+	p, err := r.wake(ctx, id, "")
+	if err == nil || !died(err) {
+		return p, err
+	}
+	r.lose(id, "", err)
+	return r.wake(ctx, id, "")
+}
+
+// Diff is what an agent's branch adds to its base.
+type Diff struct {
+	Base  string         `json:"base"`
+	Head  string         `json:"head"` // "" where it is not committed
+	Files []git.FileStat `json:"files"`
+	Patch []byte         `json:"-"`
+	// Uncommitted says that the machine was asked, so that work which is not
+	// committed is in it.
+	Uncommitted bool `json:"uncommitted"`
+}
+
+// Diff gives what the agent changed: from its machine while that runs, with
+// what is not committed; otherwise what was pushed.
+func (r *Runner) Diff(ctx context.Context, _ errand.Caller, id errand.AgentID) (Diff, error) {
+	agent, err := r.Store.Agent(ctx, id)
+	if err != nil {
+		return Diff{}, err
+	}
+	if agent.Base == "" {
+		return Diff{}, errand.Errorf(errand.NotFound, "no_diff", "Agent %s has no repository checked out yet, so there is nothing to compare.", id)
+	}
+	if p := r.placeOf(id); p.isReady() {
+		d, err := r.liveDiff(ctx, p, agent)
+		if err == nil || !died(err) {
+			return d, err
+		}
+	}
+	if agent.Pushed == "" {
+		return Diff{Base: agent.Base, Head: agent.Base}, nil
+	}
+	patch, files, err := r.Mirrors.Diff(ctx, id, agent.Repositories[0].URL, agent.Base, agent.Pushed)
+	return Diff{Base: agent.Base, Head: agent.Pushed, Files: files, Patch: patch}, err
+}
+
+// diffBound is how much of a diff is taken out of a machine, in bytes.
+const diffBound = 32 << 20
+
+// liveDiff asks git in the machine, through an index of its own so that the
+// agent's is not touched.
+func (r *Runner) liveDiff(ctx context.Context, p *place, agent errand.Agent) (Diff, error) {
+	const script = `set -e
+index=$(mktemp)
+trap 'rm -f "$index"' EXIT
+cp "$(git rev-parse --git-path index)" "$index"
+export GIT_INDEX_FILE="$index"
+git add -A >/dev/null 2>&1
+git -c core.quotepath=false diff --cached --no-color --no-ext-diff --no-textconv -M "$@" --`
+	ask := func(options ...string) ([]byte, error) {
+		args := append([]string{"sh", "-c", script, "diff"}, options...)
+		return r.printed(ctx, p, agent.ID, append(args, agent.Base))
+	}
+	stats, err := ask("--raw", "--numstat", "-z")
+	if err != nil {
+		return Diff{}, err
+	}
+	patch, err := ask("-p", "--full-index")
+	return Diff{Base: agent.Base, Files: git.ParseStats(stats), Patch: patch, Uncommitted: true}, err
+}
+
+// printed gives the standard output of a command in the machine.
+func (r *Runner) printed(ctx context.Context, p *place, agent errand.AgentID, args []string) ([]byte, error) {
+	line := p.current()
+	if line == nil {
+		return nil, guest.ErrRebooted
+	}
+	op := "person." + uuid.NewString()
+	var b, complaint []byte
+	exit, err := line.Run(ctx, guest.Command{ID: op, Args: args, Dir: root, User: p.environment.User, Limit: time.Minute, Keep: diffBound}, func(o guest.Output) {
+		if o.Stderr {
+			complaint = append(complaint, o.Data...)
+			return
+		}
+		b = append(b, o.Data...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := line.Forget(ctx, op); err != nil {
+		return nil, err
+	}
+	if exit.Code != 0 {
+		e := errand.Errorf(errand.Unavailable, "diff_failed", "git in the machine ended with exit code %d. Look at the repository there: errand exec %s -- git status", exit.Code, agent)
+		e.Output = clipTail(string(complaint))
+		return nil, e
+	}
+	if exit.Dropped > 0 {
+		return nil, errand.Errorf(errand.TooLarge, "diff_too_large", "The diff has more than %d MiB. Fetch the branch and look at it with git.", diffBound>>20)
+	}
+	return b, nil
+}

@@ -1,0 +1,259 @@
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/egress"
+	"github.com/errand-dev/errand/environment"
+	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/journal"
+	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/store"
+)
+
+// root is where the agent's repository stands in its machine.
+const root = "/workspace"
+
+// brokerAddress is where git in the machine finds the broker.
+const brokerAddress = "127.0.0.1:7418"
+
+// place is what this process holds of one agent's machine.
+type place struct {
+	runner *Runner
+	agent  errand.AgentID
+
+	// preparing is held by whoever brings the machine up or down.
+	preparing sync.Mutex
+
+	mu          sync.Mutex
+	machine     machine.Machine
+	line        *guest.Line
+	network     *egress.Network
+	boot        string // of the guest that line leads to
+	ready       bool   // start and terminals have run in this boot
+	environment environment.Environment
+	env         []string // for what runs in the machine
+	notes       []string // what the agent should know of its environment
+	users       int
+	used        time.Time
+}
+
+// placeOf gives the agent's place, new and empty if need be.
+func (r *Runner) placeOf(agent errand.AgentID) *place {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p, ok := r.places[agent]
+	if !ok {
+		p = &place{runner: r, agent: agent}
+		r.places[agent] = p
+	}
+	return p
+}
+
+// machineID is the agent's machine's. It follows from the agent, so that making
+// it again finds it.
+func machineID(agent errand.AgentID) machine.ID {
+	var id []byte
+	for _, c := range []byte(agent[len("bc-"):]) {
+		if c != '-' {
+			id = append(id, c)
+		}
+	}
+	return machine.ID("m-" + string(id))
+}
+
+// wake brings the agent's machine up, ready for work, and gives its place. The
+// caller releases it. Events belong to run; "" where a person asks.
+func (r *Runner) wake(ctx context.Context, agent errand.AgentID, run errand.RunID) (*place, error) {
+	p := r.placeOf(agent)
+	p.hold()
+	p.preparing.Lock()
+	defer p.preparing.Unlock()
+	if p.isReady() {
+		return p, nil
+	}
+	if err := r.prepare(ctx, p, run); err != nil {
+		p.release()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *place) hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.users++
+}
+
+// release ends one use of the place. Its machine may sleep when there are none.
+func (p *place) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.users--
+	p.used = time.Now()
+}
+
+func (p *place) isReady() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ready && p.line != nil
+}
+
+// current gives the line, nil where there is none.
+func (p *place) current() *guest.Line {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.line
+}
+
+// open connects this process with a machine that runs: network first, so that
+// nothing inside waits for it, then the line, then what the guest offers.
+func (r *Runner) open(ctx context.Context, p *place, m machine.Machine, run errand.RunID, policy egress.Policy) (*guest.Line, error) {
+	p.close()
+	network, err := r.attach(ctx, m, p.agent, policy)
+	if err != nil {
+		return nil, err
+	}
+	broker, err := r.broker(ctx, p.agent)
+	if err != nil {
+		network.close()
+		return nil, err
+	}
+	line, err := guest.Open(ctx, m.Dial, guest.Options{
+		Log:      r.Log.With("agent", p.agent),
+		Services: map[string]func(net.Conn){"git": broker},
+		Gone:     func(err error) bool { return errors.Is(err, machine.ErrStopped) || errors.Is(err, machine.ErrNotFound) },
+	})
+	if err != nil {
+		network.close()
+		return nil, fmt.Errorf("opening the line to machine %s: %w", m.Handle().ID, err)
+	}
+	if err := line.Listen(ctx, "git", brokerAddress); err != nil {
+		line.Close()
+		network.close()
+		return nil, fmt.Errorf("offering git in machine %s: %w", m.Handle().ID, err)
+	}
+	p.mu.Lock()
+	p.machine, p.line, p.network, p.boot, p.ready = m, line, network.Network, line.Hello().Boot, false
+	p.mu.Unlock()
+	return line, r.keepMachine(ctx, p, run)
+}
+
+// attached is a machine's network, or none.
+type attached struct{ *egress.Network }
+
+func (a attached) close() {
+	if a.Network != nil {
+		a.Network.Close()
+	}
+}
+
+// attach ends the machine's network in this process.
+func (r *Runner) attach(ctx context.Context, m machine.Machine, agent errand.AgentID, policy egress.Policy) (attached, error) {
+	n, ok := m.(machine.Networked)
+	if !ok {
+		return attached{}, nil
+	}
+	link, err := n.Link(ctx)
+	if err != nil {
+		return attached{}, fmt.Errorf("opening the network of machine %s: %w", m.Handle().ID, err)
+	}
+	network, err := r.Gate.Attach(context.WithoutCancel(ctx), link, policy, func(c errand.Connection) {
+		// A connection may end when the agent is deleted already.
+		_, err := r.Journal.Append(context.Background(), agent, "", errand.Fact{Kind: errand.EventConnection, Data: c})
+		if err != nil && errand.KindOf(err) != errand.NotFound {
+			r.Log.Error("cannot record a connection", "agent", agent, "error", err)
+		}
+	})
+	if err != nil {
+		return attached{}, errors.Join(fmt.Errorf("attaching the network of machine %s: %w", m.Handle().ID, err), link.File.Close())
+	}
+	return attached{network}, nil
+}
+
+// keepMachine writes down how the machine is found again, and tells the first
+// sight of each of its lives.
+func (r *Runner) keepMachine(ctx context.Context, p *place, run errand.RunID) error {
+	p.mu.Lock()
+	m, boot := p.machine, p.boot
+	p.mu.Unlock()
+	handle, err := json.Marshal(m.Handle())
+	if err != nil {
+		return err
+	}
+	_, err = r.Journal.Decide(ctx, func(t *journal.Tx) error {
+		row, err := t.Machine(ctx, p.agent)
+		if err != nil && errand.KindOf(err) != errand.NotFound {
+			return err
+		}
+		what := "created"
+		switch {
+		case row.Boot == boot:
+			what = "found"
+		case row.Handle != "":
+			what = "woken"
+		}
+		row = store.Machine{ID: string(m.Handle().ID), Agent: p.agent, State: store.MachineWanted, Handle: string(handle), Boot: boot, Prepared: row.Prepared, UsedAt: t.Now()}
+		if err := t.PutMachine(row); err != nil {
+			return err
+		}
+		return t.Tell(p.agent, run, machineFact(what, m, boot))
+	})
+	return err
+}
+
+func machineFact(what string, m machine.Machine, boot string) errand.Fact {
+	d := errand.MachineData{What: what, ID: string(m.Handle().ID), Driver: m.Handle().Driver, Boot: boot}
+	if reporter, ok := m.(machine.Reporter); ok {
+		report := reporter.Report()
+		d.Engine, d.Image, d.Unenforced = report.Engine, report.Image, report.Unenforced
+	}
+	return errand.Fact{Kind: errand.EventMachine, Data: d}
+}
+
+// close drops line and network. The machine stays as it is.
+func (p *place) close() {
+	p.mu.Lock()
+	line, network := p.line, p.network
+	p.line, p.network, p.ready = nil, nil, false
+	p.mu.Unlock()
+	if line != nil {
+		line.Close()
+	}
+	attached{network}.close()
+}
+
+// lose notes that a machine's processes are gone and drops the place's hold.
+func (r *Runner) lose(agent errand.AgentID, run errand.RunID, why error) {
+	p := r.placeOf(agent)
+	p.preparing.Lock()
+	defer p.preparing.Unlock()
+	p.mu.Lock()
+	m, boot := p.machine, p.boot
+	p.mu.Unlock()
+	p.close()
+	r.Log.Warn("a machine ended", "agent", agent, "error", why)
+	if m == nil {
+		return
+	}
+	if _, err := r.Journal.Append(context.Background(), agent, run, machineFact("lost", m, boot)); err != nil {
+		r.Log.Error("cannot record the loss of a machine", "agent", agent, "error", err)
+	}
+}
+
+// dropPlaces lets go of all machines without touching them.
+func (r *Runner) dropPlaces() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.places {
+		p.close()
+	}
+	clear(r.places)
+}

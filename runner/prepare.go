@@ -1,0 +1,353 @@
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/egress"
+	"github.com/errand-dev/errand/environment"
+	"github.com/errand-dev/errand/git"
+	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/journal"
+	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/store"
+)
+
+// author is whom an agent's commits are by; the caller is their co-author.
+var author = git.Person{Name: "Errand", Email: "errand@localhost"}
+
+// setup is what decides an agent's machine.
+type setup struct {
+	agent       errand.Agent
+	mirror      *git.Mirror // nil without a repository
+	environment environment.Environment
+	warnings    []environment.Warning
+	policy      egress.Policy
+	env         []string // sealed variables, opened
+}
+
+// setup reads what is known of the agent's environment, without network.
+func (r *Runner) setup(ctx context.Context, agent errand.Agent) (setup, error) {
+	s := setup{agent: agent, policy: r.Defaults.Egress}
+	if len(agent.Repositories) > 0 && agent.Base != "" {
+		mirror, err := r.Mirrors.Open(ctx, agent.Repositories[0].URL)
+		if err != nil {
+			return s, err
+		}
+		s.mirror = mirror
+		found, warnings, err := environment.Find(func(path string) ([]byte, error) { return mirror.ReadFile(ctx, agent.Base, path) })
+		if err != nil {
+			return s, err
+		}
+		s.environment, s.warnings = *found, warnings
+		if err := (egress.Policy{Mode: egress.Listed, Allow: found.EgressAllowlist}).Check(); err != nil {
+			return s, err
+		}
+	}
+	s.policy = narrow(s.policy, s.environment)
+	env, err := r.unseal(ctx, agent.ID)
+	s.env = env
+	return s, err
+}
+
+// narrow applies what the environment file says about the way out. The file
+// comes with the repository, which the agent itself may change: it can make a
+// list where the server is open, and never adds to a list of the server.
+func narrow(p egress.Policy, e environment.Environment) egress.Policy {
+	listed := len(e.EgressAllowlist) > 0 && e.EgressMode == "" ||
+		e.EgressMode == environment.EgressNetworkSettingsOnly || e.EgressMode == environment.EgressDefaultWithSettings
+	if p.Mode != egress.Listed && listed {
+		p.Mode, p.Allow = egress.Listed, e.EgressAllowlist
+	}
+	return p
+}
+
+func (r *Runner) unseal(ctx context.Context, agent errand.AgentID) ([]string, error) {
+	sealed, err := r.Store.AgentEnv(ctx, agent)
+	if err != nil || sealed == "" {
+		return nil, err
+	}
+	raw, err := r.Box.Open(sealed, "env of "+string(agent))
+	if err != nil {
+		return nil, err
+	}
+	var vars map[string]string
+	if err := json.Unmarshal(raw, &vars); err != nil {
+		return nil, fmt.Errorf("reading the agent's variables: %w", err)
+	}
+	var env []string
+	for name, value := range vars {
+		env = append(env, name+"="+value)
+		r.Redactor.Add(value)
+	}
+	slices.Sort(env)
+	return env, nil
+}
+
+// prepare brings the place's machine up. The caller holds p.preparing.
+func (r *Runner) prepare(ctx context.Context, p *place, run errand.RunID) error {
+	agent, err := r.Store.Agent(ctx, p.agent)
+	if err != nil {
+		return err
+	}
+	if agent, err = r.resolveBase(ctx, agent, run); err != nil {
+		return err
+	}
+	s, err := r.setup(ctx, agent)
+	if err != nil {
+		return err
+	}
+	if err := r.warn(ctx, s, run); err != nil {
+		return err
+	}
+	if err := r.wantMachine(ctx, p); err != nil {
+		return err
+	}
+	progress, err := r.progress(ctx, agent.ID, run)
+	if err != nil {
+		return err
+	}
+	ready, err := environment.Prepare(ctx, environment.Preparation{
+		Driver: r.Driver, Machine: machineID(agent.ID),
+		Spec:        machine.Spec{Engine: orDefault(agent.Settings.Engine, r.Defaults.Engine), Limits: agent.Settings.Limits},
+		Environment: &s.environment, Image: agent.Settings.Image, DefaultImage: r.Defaults.Image,
+		Mirror: s.mirror, Checkout: checkout(s), Env: s.env,
+		Open: func(ctx context.Context, m machine.Machine) (*guest.Line, error) {
+			return r.open(ctx, p, m, run, s.policy)
+		},
+		Closed: p.close,
+		Record: func(ctx context.Context, facts ...errand.Fact) error {
+			_, err := r.tell(ctx, agent.ID, run, facts...)
+			return err
+		},
+		Progress: progress, Builds: r.builds,
+		InstallLimit: r.Defaults.InstallLimit, Resolve: r.resolveImage, Log: r.Log,
+	})
+	if err != nil {
+		return err
+	}
+	return r.prepared(ctx, p, s, ready)
+}
+
+func orDefault(s, d string) string {
+	if s == "" {
+		return d
+	}
+	return s
+}
+
+// resolveImage gives an image's exact name, pulling it if it is not here yet.
+func (r *Runner) resolveImage(ctx context.Context, name string) (string, error) {
+	got, err := r.Images.Get(ctx, name, nil)
+	return got.Reference, err
+}
+
+func checkout(s setup) git.Checkout {
+	if s.mirror == nil {
+		return git.Checkout{}
+	}
+	c := git.Checkout{
+		URL: s.agent.Repositories[0].URL, Dir: root, Commit: s.agent.Base, Branch: s.agent.Branch,
+		Author: author, BrokerURL: "http://" + brokerAddress + "/",
+	}
+	if s.agent.Caller.Name != "" {
+		c.CoAuthor = git.Person{Name: s.agent.Caller.Name, Email: s.agent.Caller.Email}
+	}
+	return c
+}
+
+// progress is what the journal already has of this run's preparing.
+func (r *Runner) progress(ctx context.Context, agent errand.AgentID, run errand.RunID) (environment.Progress, error) {
+	if run == "" {
+		return environment.Progress{}, nil
+	}
+	events, err := r.Journal.All(ctx, agent)
+	if err != nil {
+		return environment.Progress{}, err
+	}
+	return environment.ProgressOf(events, run), nil
+}
+
+// wantMachine writes down that a machine is being made before it is, so that it
+// is not taken for a stray.
+func (r *Runner) wantMachine(ctx context.Context, p *place) error {
+	return r.Store.Write(ctx, func(t *store.Tx) error {
+		row, err := t.Machine(ctx, p.agent)
+		if err == nil && row.State == store.MachineWanted {
+			return nil
+		}
+		if err != nil && errand.KindOf(err) != errand.NotFound {
+			return err
+		}
+		row.ID, row.Agent, row.State, row.UsedAt = string(machineID(p.agent)), p.agent, store.MachineWanted, t.Now()
+		return t.PutMachine(row)
+	})
+}
+
+// prepared notes that the place is ready.
+func (r *Runner) prepared(ctx context.Context, p *place, s setup, ready *environment.Ready) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.machine, p.line, p.ready = ready.Machine, ready.Line, true
+	p.environment, p.env, p.notes = *ready.Environment, s.env, ready.Notes
+	return r.Store.Write(ctx, func(t *store.Tx) error {
+		row, err := t.Machine(ctx, p.agent)
+		if err != nil {
+			return err
+		}
+		row.Prepared, row.UsedAt = p.boot, t.Now()
+		return t.PutMachine(row)
+	})
+}
+
+// resolveBase brings the mirror up to date and settles the commit and branch
+// that the agent starts from, once in its life.
+func (r *Runner) resolveBase(ctx context.Context, agent errand.Agent, run errand.RunID) (errand.Agent, error) {
+	if len(agent.Repositories) == 0 || agent.Base != "" {
+		return agent, nil
+	}
+	repo := agent.Repositories[0]
+	err := r.phase(ctx, errand.Run{ID: run, Agent: agent.ID}, errand.PhaseMirror, "", func() (string, error) {
+		mirror, err := r.Mirrors.Fetch(ctx, repo.URL)
+		if err != nil {
+			return "", err
+		}
+		commit, branch, err := mirror.Resolve(ctx, repo.Ref)
+		if err != nil {
+			return "", err
+		}
+		agent.Base = commit
+		if agent.Settings.WorkOnCurrentBranch {
+			if branch == "" {
+				return "", errand.Errorf(errand.Invalid, "invalid_branch_name", "%q is not a branch, and the agent was told to work on the current one. Name a branch with --ref.", repo.Ref)
+			}
+			agent.Branch = branch
+		}
+		return fmt.Sprintf("%.12s of %s", commit, orDefault(branch, repo.Ref)), nil
+	})
+	if err != nil {
+		return agent, err
+	}
+	_, err = r.Journal.Decide(ctx, func(t *journal.Tx) error {
+		now, err := t.Agent(ctx, agent.ID)
+		if err != nil {
+			return err
+		}
+		now.Base, now.Branch = agent.Base, agent.Branch
+		if err := t.UpdateAgent(now); err != nil {
+			return err
+		}
+		return t.Tell(agent.ID, run, errand.Fact{Kind: errand.EventAgentChanged, Data: errand.AgentChanged{Base: agent.Base, Branch: agent.Branch}})
+	})
+	return agent, err
+}
+
+// warn tells, once for each run, what the environment file made us guess.
+func (r *Runner) warn(ctx context.Context, s setup, run errand.RunID) error {
+	if run == "" || len(s.warnings) == 0 {
+		return nil
+	}
+	events, err := r.Journal.All(ctx, s.agent.ID)
+	if err != nil {
+		return err
+	}
+	told := map[string]bool{}
+	for _, e := range events {
+		var n errand.Notice
+		if e.Kind == errand.EventNotice && json.Unmarshal(e.Data, &n) == nil {
+			told[n.Text] = true
+		}
+	}
+	var facts []errand.Fact
+	for _, w := range s.warnings {
+		if text := w.String(); !told[text] {
+			facts = append(facts, errand.Fact{Kind: errand.EventNotice, Data: errand.Notice{Level: "warning", Text: text}})
+		}
+	}
+	_, err = r.tell(ctx, s.agent.ID, run, facts...)
+	return err
+}
+
+// broker gives what serves git to one connection from the agent's machine.
+func (r *Runner) broker(ctx context.Context, id errand.AgentID) (func(net.Conn), error) {
+	agent, err := r.Store.Agent(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if len(agent.Repositories) == 0 {
+		return func(c net.Conn) { c.Close() }, nil
+	}
+	h, err := r.Mirrors.Broker(git.Grant{Agent: id, URL: agent.Repositories[0].URL, Branch: agent.Branch, AllowForce: !agent.Settings.WorkOnCurrentBranch},
+		func(d errand.PushData) { r.pushed(id, d) })
+	if err != nil {
+		return nil, fmt.Errorf("opening the git broker: %w", err)
+	}
+	return func(c net.Conn) { serveOne(h, c) }, nil
+}
+
+// serveOne serves HTTP on one connection and returns when it is closed.
+func serveOne(h http.Handler, c net.Conn) {
+	l := &oneListener{conn: c, closed: make(chan struct{})}
+	s := &http.Server{Handler: h, ConnState: func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed || state == http.StateHijacked {
+			l.Close()
+		}
+	}}
+	_ = s.Serve(l) // ends with the listener, which is no fault
+}
+
+// oneListener accepts one connection and then waits for its end.
+type oneListener struct {
+	mu     sync.Mutex
+	conn   net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *oneListener) Accept() (net.Conn, error) {
+	l.mu.Lock()
+	c := l.conn
+	l.conn = nil
+	l.mu.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+func (l *oneListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *oneListener) Addr() net.Addr { return &net.UnixAddr{Name: "line", Net: "unix"} }
+
+// pushed writes down what the broker did with a push.
+func (r *Runner) pushed(id errand.AgentID, d errand.PushData) {
+	ctx := context.Background()
+	_, err := r.Journal.Decide(ctx, func(t *journal.Tx) error {
+		agent, err := t.Agent(ctx, id)
+		if err != nil {
+			return err
+		}
+		facts := []errand.Fact{{Kind: errand.EventPush, Data: d}}
+		if d.Refused == "" {
+			agent.Pushed = d.New
+			if err := t.UpdateAgent(agent); err != nil {
+				return err
+			}
+			facts = append(facts, errand.Fact{Kind: errand.EventAgentChanged, Data: errand.AgentChanged{Pushed: d.New}})
+		}
+		return t.Tell(id, agent.LatestRun, facts...)
+	})
+	if err != nil {
+		r.Log.Error("cannot record a push", "agent", id, "error", err)
+	}
+}

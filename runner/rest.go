@@ -1,0 +1,196 @@
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/journal"
+	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/store"
+)
+
+// recoverMachines takes up what an earlier process left: machines that run get
+// their network back at once, those that nobody wants are destroyed.
+func (r *Runner) recoverMachines(ctx context.Context) error {
+	rows, err := r.Store.Machines(ctx)
+	if err != nil {
+		return err
+	}
+	wanted := map[machine.ID]bool{}
+	for _, row := range rows {
+		wanted[machine.ID(row.ID)] = row.State != store.MachineUnwanted
+		if row.State != store.MachineWanted || row.Handle == "" {
+			continue
+		}
+		if err := r.find(ctx, row); err != nil {
+			// One broken machine must not keep the server from starting; its
+			// agent's next run says what is wrong with it.
+			r.Log.Warn("cannot take up a machine", "agent", row.Agent, "machine", row.ID, "error", err)
+		}
+	}
+	held, err := r.Driver.List(ctx)
+	if err != nil {
+		return fmt.Errorf("listing machines: %w", err)
+	}
+	strays := map[machine.ID]bool{}
+	for _, h := range held {
+		strays[h.ID] = !wanted[h.ID]
+	}
+	for id, want := range wanted {
+		strays[id] = strays[id] || !want // a row may outlive its machine
+	}
+	for id, stray := range strays {
+		if !stray {
+			continue
+		}
+		r.Log.Info("destroying a stray machine", "machine", id)
+		r.work.Go(func() {
+			if err := r.destroy(ctx, id); err != nil && ctx.Err() == nil {
+				r.Log.Warn("cannot destroy a stray machine; the next start tries again", "machine", id, "error", err)
+			}
+		})
+	}
+	return nil
+}
+
+// find opens the network and the line of a machine that was running.
+func (r *Runner) find(ctx context.Context, row store.Machine) error {
+	var h machine.Handle
+	if err := json.Unmarshal([]byte(row.Handle), &h); err != nil {
+		return fmt.Errorf("reading the handle: %w", err)
+	}
+	m, err := r.Driver.Open(ctx, h)
+	if err != nil {
+		return err
+	}
+	agent, err := r.Store.Agent(ctx, row.Agent)
+	if err != nil {
+		return err
+	}
+	p := r.placeOf(row.Agent)
+	p.preparing.Lock()
+	defer p.preparing.Unlock()
+	setup, err := r.setup(ctx, agent)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if _, err := r.open(ctx, p, m, "", setup.policy); err != nil {
+		if errors.Is(err, machine.ErrStopped) {
+			return nil // the next run wakes it
+		}
+		return err
+	}
+	p.mu.Lock()
+	p.used = time.Now()
+	p.mu.Unlock()
+	return nil
+}
+
+// destroy removes a machine and its row. A machine that is not there is no error.
+func (r *Runner) destroy(ctx context.Context, id machine.ID) error {
+	held, err := r.Driver.List(ctx)
+	if err != nil {
+		return fmt.Errorf("listing machines: %w", err)
+	}
+	for _, h := range held {
+		if h.ID != id {
+			continue
+		}
+		m, err := r.Driver.Open(ctx, h)
+		if err == nil {
+			err = m.Destroy(ctx)
+		}
+		if err != nil && !errors.Is(err, machine.ErrNotFound) {
+			return err
+		}
+	}
+	return r.Store.Write(ctx, func(t *store.Tx) error { return t.DropMachine(string(id)) })
+}
+
+// discard destroys the machine of a deleted agent and forgets its repository.
+func (r *Runner) discard(ctx context.Context, agent errand.AgentID) {
+	r.mu.Lock()
+	p := r.places[agent]
+	delete(r.places, agent)
+	r.mu.Unlock()
+	if p != nil {
+		p.preparing.Lock()
+		defer p.preparing.Unlock()
+		p.close()
+	}
+	if err := r.destroy(ctx, machineID(agent)); err != nil {
+		r.Log.Warn("cannot destroy a deleted agent's machine; the next start tries again", "agent", agent, "error", err)
+	}
+	if err := r.Mirrors.Forget(ctx, agent); err != nil {
+		r.Log.Warn("cannot remove a deleted agent's repository", "agent", agent, "error", err)
+	}
+}
+
+// hibernateIdle stops machines that nobody has used for Defaults.Idle, until
+// ctx ends.
+func (r *Runner) hibernateIdle(ctx context.Context) {
+	every := min(max(r.Defaults.Idle/4, 100*time.Millisecond), 15*time.Second)
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		r.mu.Lock()
+		var idle []*place
+		for _, p := range r.places {
+			if p.idleFor(r.Defaults.Idle) {
+				idle = append(idle, p)
+			}
+		}
+		r.mu.Unlock()
+		for _, p := range idle {
+			if err := r.hibernate(ctx, p); err != nil && ctx.Err() == nil {
+				r.Log.Warn("cannot stop an idle machine", "agent", p.agent, "error", err)
+			}
+		}
+	}
+}
+
+func (p *place) idleFor(d time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.line != nil && p.users == 0 && time.Since(p.used) > d
+}
+
+// hibernate stops the place's machine, unless somebody came meanwhile.
+func (r *Runner) hibernate(ctx context.Context, p *place) error {
+	p.preparing.Lock()
+	defer p.preparing.Unlock()
+	p.mu.Lock()
+	m, users := p.machine, p.users
+	p.mu.Unlock()
+	h, ok := m.(machine.Hibernator)
+	if !ok || users > 0 {
+		return nil
+	}
+	p.close()
+	if err := h.Hibernate(ctx); err != nil {
+		return err
+	}
+	_, err := r.Journal.Decide(ctx, func(t *journal.Tx) error {
+		row, err := t.Machine(ctx, p.agent)
+		if err != nil {
+			return err
+		}
+		row.State, row.Boot = store.MachineHibernated, ""
+		if err := t.PutMachine(row); err != nil {
+			return err
+		}
+		return t.Tell(p.agent, "", machineFact("stopped", m, ""))
+	})
+	return err
+}

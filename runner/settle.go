@@ -1,0 +1,135 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/git"
+	"github.com/errand-dev/errand/guest"
+)
+
+// settle leaves what the agent did on its branch: commits what it left
+// uncommitted and pushes. Both are harmless when done again.
+func (r *Runner) settle(ctx context.Context, run errand.Run, p *place) error {
+	agent, err := r.Store.Agent(ctx, run.Agent)
+	if err != nil || len(agent.Repositories) == 0 {
+		return err
+	}
+	if err := r.phase(ctx, run, errand.PhaseCommit, "", func() (string, error) { return r.commit(ctx, agent, run, p) }); err != nil {
+		return err
+	}
+	err = r.phase(ctx, run, errand.PhasePush, "", func() (string, error) { return r.push(ctx, agent, run, p) })
+	if err != nil || !agent.Settings.AutoCreatePR {
+		return err
+	}
+	_, err = r.tell(ctx, agent.ID, run.ID, errand.Fact{Kind: errand.EventNotice, Data: errand.Notice{
+		Level: "warning", Text: "No pull request was opened: this server has no git host set up yet. The branch is pushed; open one from it.",
+	}})
+	return err
+}
+
+func (r *Runner) commit(ctx context.Context, agent errand.Agent, run errand.Run, p *place) (string, error) {
+	script := git.SettleScript(git.Settle{
+		Dir: root, Branch: agent.Branch, Title: title(run.Prompt.Text),
+		CoAuthor: git.Person{Name: agent.Caller.Name, Email: agent.Caller.Email},
+	})
+	settled, err := r.script(ctx, p, guest.Command{ID: string(run.ID) + ".commit." + p.boot, Args: []string{"sh", "-c", script}, Limit: 5 * time.Minute}, func(output string, exit guest.Exit) error {
+		return failed("commit_failed", "The agent's work could not be committed", "Its files are still in the machine; look with: errand exec "+string(run.Agent)+" -- git status", output, exit)
+	})
+	if err != nil {
+		return "", err
+	}
+	note := "nothing was left uncommitted"
+	var facts []errand.Fact
+	if c := settled.Commit; c != nil {
+		note = fmt.Sprintf("%d files as %.12s", c.Files, c.Commit)
+		facts = append(facts, errand.Fact{Kind: errand.EventCommit, Data: *c})
+	}
+	for _, text := range settled.Notices {
+		facts = append(facts, errand.Fact{Kind: errand.EventNotice, Data: errand.Notice{Level: "warning", Text: text}})
+	}
+	_, err = r.tell(ctx, run.Agent, run.ID, facts...)
+	return note, err
+}
+
+// push pushes the agent's branch if it has anything that the remote has not.
+func (r *Runner) push(ctx context.Context, agent errand.Agent, run errand.Run, p *place) (string, error) {
+	head, err := r.head(ctx, run, p)
+	if err != nil || head == agent.Base || head == agent.Pushed {
+		return "nothing to push", err
+	}
+	pushed, err := r.script(ctx, p, guest.Command{ID: string(run.ID) + ".push." + p.boot + "." + uuid.NewString()[:8], Args: []string{"sh", "-c", git.PushScript(root, agent.Branch)}, Limit: 15 * time.Minute}, func(output string, exit guest.Exit) error {
+		return failed("repository_access", "The branch "+agent.Branch+" could not be pushed",
+			"The commits are safe in the agent's machine. Once the cause is mended, any follow-up pushes them: errand send "+string(agent.ID)+" push", output, exit)
+	})
+	return fmt.Sprintf("%.12s to %s", pushed.Head, agent.Branch), err
+}
+
+// head gives the commit that the checkout is on.
+func (r *Runner) head(ctx context.Context, run errand.Run, p *place) (string, error) {
+	var out strings.Builder
+	_, err := r.inside(ctx, p, guest.Command{ID: string(run.ID) + ".head." + uuid.NewString()[:8], Args: []string{"git", "rev-parse", "HEAD"}, Dir: root, Limit: time.Minute},
+		func(o guest.Output) {
+			if !o.Stderr {
+				out.Write(o.Data)
+			}
+		})
+	return strings.TrimSpace(out.String()), err
+}
+
+// script runs one of git's scripts in the machine and reads what it printed.
+// refused makes the error of an exit code that is not 0.
+func (r *Runner) script(ctx context.Context, p *place, c guest.Command, refused func(output string, exit guest.Exit) error) (git.Settled, error) {
+	var words, all strings.Builder
+	c.Dir = root
+	exit, err := r.inside(ctx, p, c, func(o guest.Output) {
+		all.Write(o.Data)
+		if !o.Stderr {
+			words.Write(o.Data)
+		}
+	})
+	if err != nil {
+		return git.Settled{}, err
+	}
+	if exit.Code != 0 {
+		return git.Settled{}, refused(all.String(), exit)
+	}
+	return git.ParseSettled(words.String()), nil
+}
+
+// inside runs a command of ours in the machine, as the environment's user, to
+// its end. It is not run twice for one id.
+func (r *Runner) inside(ctx context.Context, p *place, c guest.Command, out func(guest.Output)) (guest.Exit, error) {
+	line := p.current()
+	if line == nil {
+		return guest.Exit{}, guest.ErrRebooted
+	}
+	c.User = p.environment.User
+	return line.Run(ctx, c, out)
+}
+
+// failed is the error of a command of ours in the machine.
+func failed(code, what, next, output string, exit guest.Exit) *errand.Error {
+	how := fmt.Sprintf("git ended with exit code %d", exit.Code)
+	if exit.TimedOut {
+		how = "git did not end in time"
+	}
+	e := errand.Errorf(errand.Unavailable, code, "%s: %s. %s", what, how, next)
+	e.Output, e.ExitCode = clipTail(output), &exit.Code
+	return e
+}
+
+// outputBound is how much of a command's output an error carries.
+const outputBound = 16 << 10
+
+func clipTail(s string) string {
+	if len(s) <= outputBound {
+		return s
+	}
+	return "…" + strings.ToValidUTF8(s[len(s)-outputBound:], "")
+}

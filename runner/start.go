@@ -1,0 +1,245 @@
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/git"
+	"github.com/errand-dev/errand/journal"
+	"github.com/errand-dev/errand/store"
+)
+
+// StartRequest is what a new agent is made of.
+type StartRequest struct {
+	ID           errand.AgentID // "" for a new one
+	Name         string         // "" is taken from the prompt
+	Prompt       errand.Prompt
+	Mode         string // "agent" (also "") or "plan"
+	Repositories []errand.Repository
+	Settings     errand.Settings
+	EnvVars      map[string]string // sealed at rest, given to what runs in the machine
+	Branch       string            // "" is made from the name
+	// IdempotencyKey makes a repeated request give the first one's answer.
+	IdempotencyKey string
+}
+
+// Start makes an agent and queues its first run. It touches no machine and no
+// network: what only they can tell (a repository that is not there) fails the
+// run.
+func (r *Runner) Start(ctx context.Context, caller errand.Caller, req StartRequest) (errand.Agent, errand.Run, error) {
+	agent, env, err := r.newAgent(ctx, caller, req)
+	if err != nil {
+		return errand.Agent{}, errand.Run{}, err
+	}
+	var run errand.Run
+	_, err = r.Journal.Decide(ctx, func(t *journal.Tx) error {
+		earlier, found, err := repeated(ctx, t.Tx, caller, req.IdempotencyKey)
+		if err != nil {
+			return err
+		}
+		if found {
+			if agent, err = t.Agent(ctx, earlier.Agent); err != nil {
+				return err
+			}
+			run, err = t.Run(ctx, earlier.Agent, earlier.Run)
+			return err
+		}
+		agent.CreatedAt, agent.UpdatedAt = t.Now(), t.Now()
+		if err := t.InsertAgent(agent, env); err != nil {
+			return err
+		}
+		if err := t.Tell(agent.ID, "", errand.Fact{Kind: errand.EventAgentCreated, Data: errand.AgentCreated{Agent: agent}}); err != nil {
+			return err
+		}
+		run, err = queue(t, &agent, caller, req.Prompt, req.Mode, req.IdempotencyKey)
+		return err
+	})
+	if err != nil {
+		return errand.Agent{}, errand.Run{}, err
+	}
+	r.nudge()
+	return agent, run, nil
+}
+
+func repeated(ctx context.Context, t *store.Tx, caller errand.Caller, key string) (store.Request, bool, error) {
+	if key == "" {
+		return store.Request{}, false, nil
+	}
+	return t.Request(ctx, caller.Key, key)
+}
+
+// newAgent checks a request and gives the agent it asks for, with its sealed
+// variables.
+func (r *Runner) newAgent(ctx context.Context, caller errand.Caller, req StartRequest) (errand.Agent, string, error) {
+	var none errand.Agent
+	if strings.TrimSpace(req.Prompt.Text) == "" {
+		return none, "", errand.Errorf(errand.Invalid, "validation_error", "The prompt is empty. Say what the agent is to do.")
+	}
+	if _, _, err := r.Models.Model(ctx, req.Settings.Model.ID); err != nil {
+		return none, "", err
+	}
+	if len(req.Repositories) > 1 {
+		return none, "", errand.Errorf(errand.Invalid, "validation_error", "An agent works on one repository for now; %d were given. Start one agent for each.", len(req.Repositories))
+	}
+	agent := errand.Agent{
+		ID: req.ID, Name: req.Name, Status: errand.AgentActive, Caller: caller, Settings: req.Settings,
+	}
+	if agent.ID == "" {
+		agent.ID = errand.NewAgentID()
+	}
+	if agent.Name == "" {
+		agent.Name = title(req.Prompt.Text)
+	}
+	for _, repo := range req.Repositories {
+		clean, err := git.Clean(repo.URL)
+		if err != nil {
+			return none, "", err
+		}
+		agent.Repositories = append(agent.Repositories, errand.Repository{URL: clean, Ref: repo.Ref})
+	}
+	if len(agent.Repositories) > 0 {
+		switch {
+		case req.Settings.WorkOnCurrentBranch:
+			agent.Branch = agent.Repositories[0].Ref // "" is settled when the default branch is known
+		case req.Branch != "":
+			agent.Branch = req.Branch
+		default:
+			agent.Branch = git.BranchName(r.Defaults.BranchPrefix, agent.Name)
+		}
+	}
+	env, err := r.seal(agent.ID, req.EnvVars)
+	return agent, env, err
+}
+
+func (r *Runner) seal(id errand.AgentID, vars map[string]string) (string, error) {
+	if len(vars) == 0 {
+		return "", nil
+	}
+	b, err := json.Marshal(vars)
+	if err != nil {
+		return "", err
+	}
+	return r.Box.Seal(b, "env of "+string(id))
+}
+
+// title makes an agent's name of the first line of its prompt.
+func title(prompt string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(prompt), "\n")
+	line = strings.TrimSpace(line)
+	if utf8.RuneCountInString(line) <= 80 {
+		return line
+	}
+	cut := string([]rune(line)[:80])
+	if i := strings.LastIndexByte(cut, ' '); i > 40 {
+		cut = cut[:i]
+	}
+	return cut + "…"
+}
+
+// queue makes a run of agent and tells it. It sets the agent's latest run and
+// status.
+func queue(t *journal.Tx, agent *errand.Agent, caller errand.Caller, prompt errand.Prompt, mode, key string) (errand.Run, error) {
+	run := errand.Run{
+		ID: errand.NewRunID(), Agent: agent.ID, Prompt: prompt, Mode: mode,
+		Status: errand.RunQueued, CreatedAt: t.Now(), UpdatedAt: t.Now(),
+	}
+	if err := t.InsertRun(run); err != nil {
+		return run, err
+	}
+	agent.LatestRun, agent.Status = run.ID, errand.AgentActive
+	if err := t.UpdateAgent(*agent); err != nil {
+		return run, err
+	}
+	if key != "" {
+		if err := t.PutRequest(caller.Key, key, store.Request{Agent: agent.ID, Run: run.ID}); err != nil {
+			return run, err
+		}
+	}
+	return run, t.Tell(agent.ID, run.ID, errand.Fact{Kind: errand.EventRunQueued, Data: errand.RunQueuedData{Prompt: prompt, Mode: mode, Caller: caller}})
+}
+
+// FollowUp is a further prompt for an agent.
+type FollowUp struct {
+	Prompt errand.Prompt
+	Mode   string // "" keeps the mode of the run before
+	// WhenBusy says what happens while another run is under way: "reject" (also
+	// ""), "queue" or "interrupt" (the runs before it are cancelled).
+	WhenBusy       string
+	IdempotencyKey string
+}
+
+// FollowUp queues a run of an agent that exists.
+func (r *Runner) FollowUp(ctx context.Context, caller errand.Caller, id errand.AgentID, f FollowUp) (errand.Run, error) {
+	if strings.TrimSpace(f.Prompt.Text) == "" {
+		return errand.Run{}, errand.Errorf(errand.Invalid, "validation_error", "The prompt is empty. Say what the agent is to do.")
+	}
+	var run errand.Run
+	var interrupted []errand.RunID
+	_, err := r.Journal.Decide(ctx, func(t *journal.Tx) error {
+		earlier, found, err := repeated(ctx, t.Tx, caller, f.IdempotencyKey)
+		if err != nil {
+			return err
+		}
+		if found {
+			run, err = t.Run(ctx, earlier.Agent, earlier.Run)
+			return err
+		}
+		agent, err := t.Agent(ctx, id)
+		if err != nil {
+			return err
+		}
+		if agent.Status == errand.AgentArchived {
+			return errand.Errorf(errand.Conflict, "agent_archived", "Agent %s is archived. Unarchive it first: errand unarchive %s", id, id)
+		}
+		if interrupted, err = makeWay(ctx, t, caller, id, f.WhenBusy); err != nil {
+			return err
+		}
+		if f.Mode == "" {
+			f.Mode = lastMode(ctx, t, agent)
+		}
+		run, err = queue(t, &agent, caller, f.Prompt, f.Mode, f.IdempotencyKey)
+		return err
+	})
+	if err != nil {
+		return errand.Run{}, err
+	}
+	r.stop(interrupted)
+	r.nudge()
+	return run, nil
+}
+
+func lastMode(ctx context.Context, t *journal.Tx, agent errand.Agent) string {
+	last, err := t.Run(ctx, agent.ID, agent.LatestRun)
+	if err != nil {
+		return ""
+	}
+	return last.Mode
+}
+
+// makeWay applies whenBusy and gives the runs that are to be stopped.
+func makeWay(ctx context.Context, t *journal.Tx, caller errand.Caller, id errand.AgentID, whenBusy string) ([]errand.RunID, error) {
+	busy, err := t.BusyRuns(ctx, id)
+	if err != nil || len(busy) == 0 {
+		return nil, err
+	}
+	switch whenBusy {
+	case "queue":
+		return nil, nil
+	case "interrupt":
+		var stopped []errand.RunID
+		for _, run := range busy {
+			if err := askCancel(t, caller, run); err != nil {
+				return nil, err
+			}
+			stopped = append(stopped, run.ID)
+		}
+		return stopped, nil
+	case "", "reject":
+		return nil, errand.Errorf(errand.Conflict, "agent_busy",
+			`Agent %s is busy with run %s. Wait for it, cancel it, or send "whenBusy": "queue" or "interrupt".`, id, busy[0].ID)
+	}
+	return nil, errand.Errorf(errand.Invalid, "validation_error", `whenBusy is %q; it may be "queue", "interrupt" or "reject".`, whenBusy)
+}
