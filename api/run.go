@@ -82,7 +82,11 @@ func FromRun(r errand.Run, a errand.Agent) Run {
 		wire.StartedAt = &r.StartedAt
 	}
 	if r.Status.Ended() && !r.EndedAt.IsZero() {
-		ms := max(0, r.EndedAt.Sub(r.CreatedAt).Milliseconds())
+		from := r.StartedAt
+		if from.IsZero() {
+			from = r.CreatedAt // it ended while it waited
+		}
+		ms := max(0, r.EndedAt.Sub(from).Milliseconds())
 		wire.DurationMs = &ms
 	}
 	return wire

@@ -1,0 +1,108 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/api"
+)
+
+type listEvents struct {
+	byID
+	After int64 `query:"after" minimum:"0" doc:"Only events after this number."`
+	Limit int   `query:"limit" minimum:"1" maximum:"1000" default:"200"`
+}
+
+func (s *Server) journalRoutes(r *router) {
+	add(r, route{name: "listEvents", method: "GET", path: "/v1/agents/{id}/events", failures: []int{400, 403, 404},
+		summary: "Get a piece of an agent's journal"}, s.listEvents)
+	r.addRaw(route{name: "followJournal", method: "GET", path: "/v1/agents/{id}/journal", failures: []int{400, 403, 404},
+		summary: "Follow an agent's journal as server-sent events, one for each event with its number as id"},
+		http.StatusOK, "text/event-stream", []*huma.Param{lastEventID(), {
+			Name: "follow", In: "query", Schema: &huma.Schema{Type: huma.TypeBoolean, Default: true},
+			Description: "false: end where the journal ends now.",
+		}}, s.followJournal)
+}
+
+func (s *Server) listEvents(ctx context.Context, w who, in *listEvents) (api.Events, error) {
+	out := api.Events{Items: []errand.Event{}, Next: errand.Seq(in.After)}
+	id, err := errand.ParseAgentID(in.ID)
+	if err != nil {
+		return out, err
+	}
+	events, err := s.runner.Events(ctx, w.caller, id, errand.Seq(in.After), in.Limit)
+	if err != nil {
+		return out, err
+	}
+	if n := len(events); n > 0 {
+		out.Items, out.Next = events, events[n-1].Seq
+	}
+	return out, nil
+}
+
+// followJournal sends an agent's events as they are.
+func (s *Server) followJournal(w http.ResponseWriter, r *http.Request) error {
+	ctx, caller := r.Context(), whoIs(r.Context()).caller
+	agent, err := s.agent(ctx, whoIs(ctx), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	var after errand.Seq
+	if last := r.Header.Get(api.HeaderLastEventID); last != "" {
+		n, err := strconv.ParseInt(last, 10, 64)
+		if err != nil || n < 0 {
+			return errand.Errorf(errand.Invalid, "invalid_last_event_id", "Last-Event-ID %.80q is not the number of an event.", last)
+		}
+		after = errand.Seq(n)
+	}
+	follow, err := strconv.ParseBool(cmp.Or(r.URL.Query().Get("follow"), "true"))
+	if err != nil {
+		return errand.Errorf(errand.Invalid, "validation_error", "follow must be true or false.")
+	}
+	events := s.runner.Follow(ctx, caller, agent.ID, after)
+	if !follow {
+		events = s.now(ctx, caller, agent.ID, after)
+	}
+	out := newSSE(w)
+	if err := out.control.Flush(); err != nil {
+		return nil
+	}
+	gone, err := s.stream(ctx, out, events, func(e errand.Event) (bool, error) {
+		return false, out.put(api.Message{ID: strconv.FormatInt(int64(e.Seq), 10), Event: string(e.Kind), Data: e})
+	})
+	if err != nil {
+		s.lost(ctx, err)
+	}
+	if gone {
+		_ = out.put(api.Message{Event: api.StreamDone, Data: struct{}{}})
+		_ = out.flush() // the reader may be gone too
+	}
+	return nil
+}
+
+// now gives the events that are there now.
+func (s *Server) now(ctx context.Context, caller errand.Caller, agent errand.AgentID, after errand.Seq) func(func(errand.Event, error) bool) {
+	return func(yield func(errand.Event, error) bool) {
+		for {
+			events, err := s.runner.Events(ctx, caller, agent, after, 500)
+			if err != nil {
+				yield(errand.Event{}, err)
+				return
+			}
+			for _, e := range events {
+				after = e.Seq
+				if !yield(e, nil) {
+					return
+				}
+			}
+			if len(events) == 0 {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,128 @@
+// Package server is Errand over HTTP: Cursor's v1, what Errand adds to it, and
+// the streams.
+//
+// A request passes one door (security headers, host and origin, key, rate) and
+// then one route; a route reads its form, asks the runner and gives a form back.
+// Kinds of errors become statuses in one place. Streams are pulled from the
+// journal by their own reader, so a slow one holds up nobody but itself.
+//
+// Nothing is decided here that the command line or another face would have to
+// decide again: that is the runner's.
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/auth"
+	"github.com/errand-dev/errand/runner"
+	"github.com/errand-dev/errand/store"
+)
+
+// Options are for New. Runner, Keys, Log and URL are needed.
+type Options struct {
+	Runner *runner.Runner
+	Keys   *auth.Keys
+	Log    *slog.Logger
+	// URL is how people reach the server, "http://127.0.0.1:7070".
+	URL     string
+	Version string // told by /v1/health and the OpenAPI document
+	// Rate is how many requests a key may make in a minute; 0 is 60,000.
+	Rate int
+	// Heartbeat is how often a quiet stream shows that it lives; 0 is 15 s.
+	Heartbeat time.Duration
+}
+
+// Server is the handler of all that Errand serves over HTTP.
+type Server struct {
+	runner    *runner.Runner
+	keys      *auth.Keys
+	log       *slog.Logger
+	url       string // without a slash at its end
+	host      string // of url
+	version   string
+	started   time.Time
+	heartbeat time.Duration
+	rate      *rate
+	handler   http.Handler
+}
+
+// New gives the server. It starts nothing; requests that are under way end with
+// their contexts. A URL that is none is an Invalid error.
+func New(o Options) (*Server, error) {
+	u, err := url.Parse(strings.TrimSuffix(o.URL, "/"))
+	if err != nil || u.Host == "" {
+		return nil, errand.Errorf(errand.Invalid, "validation_error", "%q is not a URL under which people reach the server. It looks like https://errand.example.com.", o.URL)
+	}
+	s := &Server{
+		runner: o.Runner, keys: o.Keys, log: o.Log,
+		url: u.String(), host: u.Host, version: o.Version, started: time.Now().UTC().Truncate(time.Second),
+		heartbeat: o.Heartbeat, rate: newRate(o.Rate),
+	}
+	if s.heartbeat == 0 {
+		s.heartbeat = 15 * time.Second
+	}
+	mux := http.NewServeMux()
+	document, err := s.routes(mux)
+	if err != nil {
+		return nil, err
+	}
+	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(document)
+	})
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write([]byte("{\"status\":\"ok\"}\n"))
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.refuse(w, r, errand.Errorf(errand.NotFound, "not_found", "There is no %s %.100s here. /openapi.json lists what there is.", r.Method, r.URL.Path))
+	})
+	s.handler = s.door(mux)
+	return s, nil
+}
+
+// ServeHTTP serves one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// routes puts every route on mux and gives the OpenAPI document made from them.
+func (s *Server) routes(mux *http.ServeMux) ([]byte, error) {
+	r := newRouter(s, mux)
+	s.agentRoutes(r)
+	s.runRoutes(r)
+	s.accountRoutes(r)
+	s.journalRoutes(r)
+	s.machineRoutes(r)
+	delete(r.api.OpenAPI().Components.Schemas.Map(), "ErrorModel") // huma's own form, which is never sent
+	document, err := json.MarshalIndent(r.api.OpenAPI(), "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("writing the OpenAPI document: %w", err)
+	}
+	return append(document, '\n'), nil
+}
+
+// who makes a request.
+type who struct {
+	caller errand.Caller
+	key    store.Key
+}
+
+type whoKey struct{}
+
+// whoIs gives who makes the request of ctx. Routes are behind the door, so there
+// is always somebody.
+func whoIs(ctx context.Context) who {
+	w, _ := ctx.Value(whoKey{}).(who)
+	return w
+}
+
+var _ huma.StatusError = (*refusal)(nil)
