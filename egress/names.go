@@ -114,30 +114,42 @@ func (l *lookups) addresses(ctx context.Context, name string) ([]netip.Addr, err
 	if !isName(name) {
 		return nil, &net.DNSError{Err: "not a name that can be looked up", Name: name, IsNotFound: true}
 	}
-	l.mu.Lock()
-	one, ok := l.kept[name]
-	if ok && !l.staleLocked(one) {
-		l.mu.Unlock()
+	for {
+		one, mine := l.claim(name)
+		if mine {
+			l.ask(ctx, name, one)
+			return one.addrs, one.err
+		}
 		select {
 		case <-one.done:
-			return one.addrs, one.err
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+		if !errors.Is(one.err, context.Canceled) {
+			return one.addrs, one.err
+		}
+		// Whoever asked went away before the answer came: ask ourselves.
+	}
+}
+
+// claim gives the lookup of name that is kept or under way, or a new one that
+// the caller must ask.
+func (l *lookups) claim(name string) (one *lookup, mine bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if one, ok := l.kept[name]; ok && !l.staleLocked(one) {
+		return one, false
 	}
 	one = &lookup{done: make(chan struct{}), until: time.Now().Add(lookupTimeLimit + lookupFresh)}
 	l.makeRoomLocked()
 	l.kept[name] = one
-	l.mu.Unlock()
-	l.ask(ctx, name, one)
-	return one.addrs, one.err
+	return one, true
 }
 
-// ask fills one in. It goes on when ctx ends, since others may be waiting, but
-// never for longer than the time limit.
+// ask fills one in.
 func (l *lookups) ask(ctx context.Context, name string, one *lookup) {
 	defer close(one.done)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupTimeLimit)
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeLimit)
 	defer cancel()
 	// The final dot keeps the server's search domains out of it.
 	addrs, err := l.resolver.LookupNetIP(ctx, "ip", name+".")

@@ -139,14 +139,32 @@ func (n *Network) Close() error {
 		n.wg.Wait()
 		return nil
 	}
-	// A handshake that the machine does not finish ends only by this.
-	for _, ep := range n.stack.RegisteredEndpoints() {
-		ep.Abort()
-	}
-	n.wg.Wait()
+	n.abort()
 	n.tap.stop()
 	n.stack.Destroy()
 	return n.tap.file.Close()
+}
+
+// abort waits for all that is under way. A handshake that the machine does not
+// finish ends only by being aborted, and may have begun a moment ago.
+func (n *Network) abort() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		n.wg.Wait()
+	}()
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for {
+		for _, ep := range n.stack.RegisteredEndpoints() {
+			ep.Abort()
+		}
+		select {
+		case <-done:
+			return
+		case <-again.C:
+		}
+	}
 }
 
 // enter counts one more open thing, for which finish must be called. It reports

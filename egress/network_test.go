@@ -16,9 +16,12 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv4"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/egress"
+	"github.com/errand-dev/errand/egress/egresstest"
 )
 
 // TestMain makes this program its own client where it is started for that, and
@@ -300,6 +303,77 @@ func TestAttachAgain(t *testing.T) {
 	conn.SetDeadline(time.Now().Add(5 * time.Second))
 	if _, err := io.ReadAll(conn); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("a connection of before the restart: %v", err)
+	}
+}
+
+// A link without offloads works as well, only slower.
+func TestPlainLink(t *testing.T) {
+	w := newOutside(t, egress.Options{})
+	w.Space = egresstest.New(t, 1500)
+	n, err := w.gate.Attach(t.Context(), w.OpenPlain(t), egress.Policy{}, w.record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	const size = 5 << 20
+	w.host("198.51.100.1:7", func(conn net.Conn) { io.Copy(conn, io.LimitReader(conn, size)) })
+	conn := w.dial("198.51.100.1:7")
+	defer conn.Close()
+	go conn.Write(make([]byte, size))
+	if got, err := io.Copy(io.Discard, conn); got != size {
+		t.Errorf("%d bytes came back of %d: %v", got, size, err)
+	}
+}
+
+// The gateway answers a ping; the rest of the world cannot be pinged, and says so.
+func TestPing(t *testing.T) {
+	w := newWorld(t, egress.Policy{}, egress.Options{})
+	echo := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: 1, Seq: 1, Data: []byte("ping")}}
+	for to, want := range map[string]icmp.Type{"10.201.0.1": ipv4.ICMPTypeEchoReply, "198.51.100.1": ipv4.ICMPTypeDestinationUnreachable} {
+		conn, err := w.Dial(t.Context(), "ip4:icmp", "10.201.0.1") // both answers come from there
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := echo.Marshal(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := w.Dial(t.Context(), "ip4:icmp", to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(5 * time.Second))
+		raw.Write(out)
+		b := make([]byte, 1500)
+		n, _, err := conn.(*net.IPConn).ReadFrom(b) // without the IP header
+		if err != nil {
+			t.Errorf("ping %s: %v", to, err)
+		} else if m, err := icmp.ParseMessage(1, b[:n]); err != nil || m.Type != want {
+			t.Errorf("ping %s: %+v, %v; want %v", to, m, err, want)
+		}
+		raw.Close()
+		conn.Close()
+	}
+}
+
+// A machine that is removed while it is attached does not hold Close up.
+func TestMachineGoesAway(t *testing.T) {
+	w := newWorld(t, egress.Policy{}, egress.Options{})
+	w.host("198.51.100.1:7", func(conn net.Conn) { io.Copy(conn, conn) })
+	conn := w.dial("198.51.100.1:7")
+	defer conn.Close()
+	io.WriteString(conn, "x")
+	io.ReadFull(conn, make([]byte, 1))
+	if out, err := w.Command(t.Context(), "ip", "link", "delete", egresstest.Device).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	begun := time.Now()
+	w.network.Close()
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("closing took %v", took)
+	}
+	if c := w.find(func(c errand.Connection) bool { return c.Port == 7 }); c.Sent != 1 || c.Received != 1 {
+		t.Errorf("record %+v", c)
 	}
 }
 

@@ -202,7 +202,9 @@ func canonical(name string) string {
 
 // strict says whether names decide, so that what a client claims must be seen
 // before its bytes go on, and must be true.
-func (r *rules) strict() bool { return r.mode == Listed || len(r.deny) > 0 }
+func (r *rules) strict() bool {
+	return r.mode == Listed || slices.ContainsFunc(r.deny, func(d rule) bool { return d.name != "" && d.name != "*" })
+}
 
 // judgeClass refuses addresses by their class.
 func (r *rules) judgeClass(addr netip.Addr) refusal {

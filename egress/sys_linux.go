@@ -18,7 +18,7 @@ func setOffloads(raw syscall.RawConn) error {
 			err = fmt.Errorf("setting its header size: %w", err)
 			return
 		}
-		if err = unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6); err != nil {
+		if err = unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4); err != nil {
 			err = fmt.Errorf("setting its offloads: %w", err)
 		}
 	})

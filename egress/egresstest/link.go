@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package egresstest gives tests a machine's network without a machine: a
 // network namespace with a persistent TAP in it, made as a driver makes it, and
 // ways to run programs and open connections inside. It needs root on Linux and
@@ -98,7 +100,7 @@ func (s *Space) makeNamespace() error {
 }
 
 func (s *Space) makeDevice() error {
-	fd, err := openTAP()
+	fd, err := openTAP(unix.IFF_VNET_HDR)
 	if err != nil {
 		return err
 	}
@@ -130,7 +132,7 @@ func (s *Space) makeDevice() error {
 	return netlink.RouteAdd(&netlink.Route{LinkIndex: device.Attrs().Index, Gw: s.Gateway.AsSlice()})
 }
 
-func openTAP() (int, error) {
+func openTAP(flags uint16) (int, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("opening /dev/net/tun: %w", err)
@@ -140,7 +142,7 @@ func openTAP() (int, error) {
 		unix.Close(fd)
 		return -1, err
 	}
-	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | flags)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
 		unix.Close(fd)
 		return -1, fmt.Errorf("attaching to the TAP: %w", err)
@@ -151,9 +153,20 @@ func openTAP() (int, error) {
 // Open opens the TAP, as a driver's Link does.
 func (s *Space) Open(t testing.TB) *machine.Link {
 	t.Helper()
+	return s.open(t, unix.IFF_VNET_HDR)
+}
+
+// OpenPlain opens the TAP without virtio-net headers.
+func (s *Space) OpenPlain(t testing.TB) *machine.Link {
+	t.Helper()
+	return s.open(t, 0)
+}
+
+func (s *Space) open(t testing.TB, flags uint16) *machine.Link {
+	t.Helper()
 	var fd int
 	err := s.inside(func() (err error) {
-		fd, err = openTAP()
+		fd, err = openTAP(flags)
 		return err
 	})
 	if err != nil {
@@ -163,7 +176,7 @@ func (s *Space) Open(t testing.TB) *machine.Link {
 		t.Fatal(err)
 	}
 	return &machine.Link{
-		File: os.NewFile(uintptr(fd), "tap"), VNetHdr: true, MTU: s.mtu,
+		File: os.NewFile(uintptr(fd), "tap"), VNetHdr: flags != 0, MTU: s.mtu,
 		Machine: s.Machine, Gateway: s.Gateway, MAC: s.mac,
 	}
 }
