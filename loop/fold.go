@@ -103,9 +103,9 @@ type folder struct {
 
 	began  int // index in c.Messages of the one that holds current's prompt
 	prompt []llm.Block
-	noted  bool        // the last block is a note of ours
-	failed string      // the failing call that Repeats counts
-	ended  []string    // ops of the run's last turn that have a result
+	noted  bool     // the last block is a note of ours
+	failed string   // the failing call that Repeats counts
+	ended  []string // ops of the run's last turn that have a result
 }
 
 func newFolder(run errand.RunID) *folder {
