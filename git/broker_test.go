@@ -38,7 +38,7 @@ func TestPushIsRefused(t *testing.T) {
 		name  string
 		setup []string // a git command before
 		push  []string
-		want  []string            // in what git printed
+		want  []string          // in what git printed
 		told  map[string]string // by ref: what was recorded
 	}{
 		{"main", nil, []string{"HEAD:main"},

@@ -163,8 +163,8 @@ func environ(url string, cred Credential) []string {
 	env = append(env, "LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_ALLOW_PROTOCOL=file:http:https:ssh",
 		"GIT_NO_REPLACE_OBJECTS=1", "GIT_NO_LAZY_FETCH=1")
 	config := settings
-	if cred.SSHKey != "" {
-		env = append(env, "GIT_SSH_COMMAND=ssh -i "+quote(cred.SSHKey)+" -o IdentitiesOnly=yes -o BatchMode=yes")
+	if ssh := sshCommand(cred); ssh != "" {
+		env = append(env, "GIT_SSH_COMMAND="+ssh)
 	}
 	if origin := httpOrigin(url); origin != "" && cred.Password != "" {
 		user := cred.User
@@ -183,6 +183,21 @@ func environ(url string, cred Credential) []string {
 		env = append(env, "GIT_CONFIG_KEY_"+n+"="+kv[0], "GIT_CONFIG_VALUE_"+n+"="+kv[1])
 	}
 	return env
+}
+
+// sshCommand is "" where the server's own configuration is all there is.
+func sshCommand(cred Credential) string {
+	ssh := ""
+	if cred.SSHKey != "" {
+		ssh += " -i " + quote(cred.SSHKey) + " -o IdentitiesOnly=yes"
+	}
+	if cred.KnownHosts != "" {
+		ssh += " -o UserKnownHostsFile=" + quote(cred.KnownHosts) + " -o GlobalKnownHostsFile=/dev/null"
+	}
+	if ssh == "" {
+		return ""
+	}
+	return "ssh -o BatchMode=yes" + ssh
 }
 
 // httpOrigin is the scheme and host of an http URL, "" for any other.

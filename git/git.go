@@ -37,6 +37,9 @@ type Credential struct {
 	User     string // for http(s); "" with a Password means "x-access-token"
 	Password string // password or token, for http(s)
 	SSHKey   string // path of a private key on the server, for ssh
+	// KnownHosts is a file of host keys to trust instead of the server user's
+	// own; "" leaves that to ssh's configuration.
+	KnownHosts string
 }
 
 // Options are the settings of Mirrors. Only Dir must be set.
