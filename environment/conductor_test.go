@@ -24,6 +24,25 @@ import (
 	"github.com/errand-dev/errand/machine/oci"
 )
 
+// images is where all tests of the package keep the host's image, which takes
+// seconds to make.
+var images string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "environment-images-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	images = dir
+	code := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
 // program finds a built program, as make build leaves it.
 func program(t testing.TB, name string) string {
 	t.Helper()
@@ -71,10 +90,21 @@ func newHost(t testing.TB, engine string, files map[string]string) *host {
 		t.Skip("needs machines")
 	}
 	h := &host{t: t, engine: engine}
-	run := t.TempDir()
-	// Root in a machine is nobody here, who must get through to its disk.
-	if err := os.Chmod(filepath.Dir(run), 0o755); err != nil {
+	// Short, since paths of sockets are below it.
+	run, err := os.MkdirTemp("", "e-")
+	if err != nil {
 		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(run); err != nil {
+			t.Error(err)
+		}
+	})
+	// Root in a machine is nobody here, who must get through to its disk.
+	for _, dir := range []string{run, images} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	opts := oci.Options{Dir: t.TempDir(), RunDir: run, Guest: program(t, "errand-guest"), DefaultEngine: engine}
 	if engine == oci.GVisor {
@@ -82,11 +112,16 @@ func newHost(t testing.TB, engine string, files map[string]string) *host {
 	} else if _, err := exec.LookPath("runc"); err != nil {
 		lacking(t, "runc is not installed")
 	}
-	images, err := image.Open(image.Options{Dir: t.TempDir()})
+	store, err := image.Open(image.Options{Dir: images})
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts.Images = images
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	opts.Images = store
 	if h.driver, err = oci.New(opts); err != nil {
 		t.Fatal(err)
 	}
@@ -291,15 +326,16 @@ func (a *agent) story() []string {
 	return told
 }
 
-// output gives what the run's install printed, as the journal has it.
+// output gives what the run's install printed, as the journal has it: first all
+// of stdout, then all of stderr, whose order among each other is nobody's.
 func (a *agent) output() string {
-	var text strings.Builder
+	var text, errs strings.Builder
 	for _, e := range a.events {
 		if d, ok := decode(a.t, e).(*errand.PhaseOutput); ok && e.Run == a.run {
-			text.WriteString(d.Text)
+			map[bool]*strings.Builder{false: &text, true: &errs}[d.Stderr].WriteString(d.Text)
 		}
 	}
-	return text.String()
+	return text.String() + errs.String()
 }
 
 func decode(t testing.TB, e errand.Event) any {

@@ -47,8 +47,9 @@ func (w *work) runInstall(ctx context.Context) (outcome, error) {
 			return outcome{}, err
 		}
 	}
-	if !w.progress.phases[errand.PhaseInstall].fresh {
-		// The machine was started anew, or lost, in the middle of it.
+	if w.progress.done(errand.PhaseInstall) || w.progress.phases[errand.PhaseInstall].end > 0 {
+		// What the journal has is of an install whose machine was started anew,
+		// or lost.
 		if err := w.begin(ctx, errand.PhaseInstall, w.env.Install); err != nil {
 			return outcome{}, err
 		}
@@ -133,6 +134,11 @@ func (w *work) snapshot(ctx context.Context) error {
 		return nil
 	case w.env.Install == "":
 		return w.skip(ctx, "nothing was installed", errand.PhaseSnapshot)
+	case w.has && w.progress.open(errand.PhaseSnapshot):
+		// It was kept, but that was not recorded any more.
+		return w.phase(ctx, errand.PhaseSnapshot, "", func(context.Context) (outcome, error) {
+			return outcome{note: short(w.key)}, nil
+		})
 	case w.has:
 		w.leave()
 		return w.skip(ctx, short(w.key), errand.PhaseSnapshot)

@@ -24,8 +24,8 @@ func (w *work) start(ctx context.Context) error {
 	}
 	return w.phase(ctx, errand.PhaseStart, w.env.Start, func(ctx context.Context) (outcome, error) {
 		err := w.line.OpenTerminal(ctx, w.terminal(Terminal{Name: StartTerminal, Command: w.env.Start}))
-		if errors.Is(err, guest.ErrNoTmux) {
-			return w.startUnseen(ctx)
+		if errors.Is(err, guest.ErrNoTmux) || errors.Is(err, guest.ErrTooLarge) {
+			return w.startUnseen(ctx, err)
 		}
 		if err != nil {
 			return outcome{}, fmt.Errorf("opening the terminal of start: %w", err)
@@ -82,8 +82,8 @@ func (w *work) startLeft() time.Duration {
 	return max(0, w.StartLimit-time.Since(w.progress.phases[errand.PhaseStart].started))
 }
 
-// startUnseen runs the start command where there is no tmux to show it.
-func (w *work) startUnseen(ctx context.Context) (outcome, error) {
+// startUnseen runs the start command where no terminal can, which why says.
+func (w *work) startUnseen(ctx context.Context, why error) (outcome, error) {
 	known, err := w.latest(ctx, "start")
 	if err != nil {
 		return outcome{}, err
@@ -102,11 +102,11 @@ func (w *work) startUnseen(ctx context.Context) (outcome, error) {
 	exit, err := w.line.Rejoin(waiting, known.ID, 0, t.take)
 	switch {
 	case err != nil && waiting.Err() != nil && ctx.Err() == nil:
-		return w.stays("it goes on unseen, since the machine has no tmux"), nil
+		return w.stays("it goes on without a terminal: " + why.Error()), nil
 	case err != nil:
 		return outcome{}, err
 	case exit.Code == 0:
-		return outcome{note: "ended well; it was not shown, since the machine has no tmux"}, nil
+		return outcome{note: "ended well, without a terminal: " + why.Error()}, nil
 	}
 	return w.startFailed(exit.Code, t.lastWords()), nil
 }

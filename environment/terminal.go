@@ -1,8 +1,10 @@
 package environment
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/tailscale/hujson"
 )
@@ -133,10 +135,7 @@ func (r *reader) nameTerminals(offset int) error {
 	taken := map[string]bool{StartTerminal: true}
 	for i := range r.env.Terminals {
 		t := &r.env.Terminals[i]
-		wanted := t.Name
-		if wanted == "" {
-			wanted = fmt.Sprintf("terminal-%d", i+1)
-		}
+		wanted := cmp.Or(plainName(t.Name), fmt.Sprintf("terminal-%d", i+1))
 		name := wanted
 		for n := 2; taken[name]; n++ {
 			name = fmt.Sprintf("%s-%d", wanted, n)
@@ -147,6 +146,21 @@ func (r *reader) nameTerminals(offset int) error {
 		t.Name, taken[name] = name, true
 	}
 	return nil
+}
+
+// plainName makes a terminal's name one that tmux and people can deal with.
+func plainName(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, name)
+	const most = 48 // bytes, so that a number fits behind it
+	if len(name) > most {
+		name = strings.ToValidUTF8(name[:most], "")
+	}
+	return strings.TrimSpace(name)
 }
 
 // StartTerminal is the name of the terminal in which start runs.

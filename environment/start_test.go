@@ -1,0 +1,235 @@
+package environment_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/errand-dev/errand/environment"
+	"github.com/errand-dev/errand/machine/oci"
+)
+
+// unprepared is the story of a machine of an environment without install, up to
+// start.
+var unprepared = []string{
+	"image", "image done", "machine", "machine done", "install", "install cached", "snapshot", "snapshot cached", "checkout", "checkout done",
+}
+
+// TestPrepareStart runs start and terminals and looks at what an agent would
+// see of them.
+func TestPrepareStart(t *testing.T) {
+	for _, engine := range engines {
+		t.Run(engine, func(t *testing.T) {
+			h := newHost(t, engine, map[string]string{environment.File: `{
+				"start": "echo started >>/opt/trace; echo up",
+				"terminals": [
+					{ "name": "dev server", "command": "echo listening; echo $FLAVOUR; exec sleep 1000" },
+					{ "name": "dev server", "command": "cat" },
+					{ "name": "done", "command": "echo bye; exit 3" }
+				]
+			}`})
+			a := h.agent("a")
+			a.env = []string{"FLAVOUR=vanilla"}
+			ready, err := a.prepare(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := append(slices.Clone(unprepared), "start", "start done", "terminals", "terminals done")
+			if diff := cmp.Diff(want, a.story()); diff != "" {
+				t.Errorf("phases (-want +got):\n%s", diff)
+			}
+			checkTerminals(t, ready)
+
+			a.nextRun()
+			if ready, err = a.prepare(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := in(t, ready, "cat /opt/trace"); got != "started" {
+				t.Errorf("prepared again while it runs, start has run %q, want once", got)
+			}
+			if err := ready.Machine.(hibernator).Hibernate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			a.nextRun()
+			if ready, err = a.prepare(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := in(t, ready, "cat /opt/trace"); got != "started\nstarted" {
+				t.Errorf("after it slept, start has run %q, want twice", got)
+			}
+			checkTerminals(t, ready)
+		})
+	}
+}
+
+func checkTerminals(t *testing.T, ready *environment.Ready) {
+	t.Helper()
+	until(t, ready, "dev server", "listening\nvanilla")
+	until(t, ready, "done", "bye")
+	until(t, ready, "start", "up")
+	states, err := ready.Line.Terminals(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]bool{}
+	for _, s := range states {
+		got[s.Name] = s.Running
+	}
+	want := map[string]bool{"start": false, "dev server": true, "dev server-2": true, "done": false}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("terminals and whether they run (-want +got):\n%s", diff)
+	}
+}
+
+// until waits until a terminal shows text.
+func until(t *testing.T, ready *environment.Ready, name, text string) {
+	t.Helper()
+	var shown string
+	for range 200 {
+		var err error
+		if shown, err = ready.Line.Capture(t.Context(), name, 100); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(shown, text) {
+			return
+		}
+		time.Sleep(25 * time.Millisecond) // tmux tells of no changes
+	}
+	t.Fatalf("terminal %q shows %q, want %q", name, shown, text)
+}
+
+// TestPrepareStartKinds goes through the ways in which a start can end.
+func TestPrepareStartKinds(t *testing.T) {
+	h := newHost(t, oci.Runc, nil)
+	tests := []struct {
+		name, start string
+		limit       time.Duration
+		want        []string
+		notes       string
+		trace       string
+		env         []string
+	}{
+		{name: "ends well", start: "echo hello", want: []string{"start", "start done"}},
+		{name: "fails", start: "echo no docker; exit 4", want: []string{"start", "warning", "start done"}, notes: "exit code 4"},
+		{name: "stays", start: "sleep 1000", limit: 300 * time.Millisecond, want: []string{"start", "start done"}},
+		{name: "leaves a daemon", start: "(sleep 1000; true) & echo leaving", want: []string{"start", "start done"}},
+		{name: "too long for a terminal", start: "echo hello # " + strings.Repeat("x", 9000), want: []string{"start", "start done"}},
+		{name: "fails without a terminal", start: "exit 5 # " + strings.Repeat("x", 9000), want: []string{"start", "warning", "start done"}, notes: "exit code 5"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			h.t = t
+			h.push(map[string]string{environment.File: `{"start": "` + test.start + `"}`})
+			a := h.agent("s-" + strings.ReplaceAll(test.name, " ", "-"))
+			a.change = func(p *environment.Preparation) { p.StartLimit = test.limit }
+			ready, err := a.prepare(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := append(append(slices.Clone(unprepared), test.want...), "terminals", "terminals cached")
+			if diff := cmp.Diff(want, a.story()); diff != "" {
+				t.Errorf("phases (-want +got):\n%s", diff)
+			}
+			if notes := strings.Join(ready.Notes, "\n"); !strings.Contains(notes, test.notes) || (test.notes == "") != (notes == "") {
+				t.Errorf("notes %q, want one with %q", notes, test.notes)
+			}
+			a.restart()
+			a.nextRun()
+			if again, err := a.prepare(t.Context()); err != nil {
+				t.Error(err)
+			} else if diff := cmp.Diff(ready.Notes, again.Notes); diff != "" {
+				t.Errorf("notes for the next run (-first +next):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestPrepareWithoutTmux prepares a machine in which there is none.
+func TestPrepareWithoutTmux(t *testing.T) {
+	h := newHost(t, oci.Runc, map[string]string{environment.File: `{
+		"install": "rm $(command -v tmux)",
+		"start": "echo started >>/opt/trace",
+		"terminals": [{ "command": "true" }, { "command": "true" }]
+	}`})
+	a := h.agent("a")
+	ready, err := a.prepare(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := in(t, ready, "cat /opt/trace"); got != "started" {
+		t.Errorf("start has run %q, want once", got)
+	}
+	if len(ready.Notes) != 1 || !strings.Contains(ready.Notes[0], "tmux") {
+		t.Errorf("notes %q, want one that names tmux", ready.Notes)
+	}
+}
+
+// TestPrepareUser runs everything as somebody else than root, in an
+// environment with variables of its own.
+func TestPrepareUser(t *testing.T) {
+	h := newHost(t, oci.Runc, map[string]string{
+		environment.File: `{
+			"user": "nobody", "env": { "COLOUR": "green" },
+			"install": "id -un >trace; echo $COLOUR $SECRET >>trace"
+		}`,
+	})
+	a := h.agent("a")
+	a.env = []string{"SECRET=one"}
+	ready, err := a.prepare(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := in(t, ready, "cat trace; stat -c %U . trace .errand/environment.json; echo $COLOUR$SECRET"); got != "nobody\ngreen one\nnobody\nnobody\nnobody\ngreen" {
+		t.Errorf("the machine has %q", got)
+	}
+	b := h.agent("b")
+	b.env = []string{"SECRET=two"}
+	other, err := b.prepare(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other.Key == ready.Key || other.Cached {
+		t.Error("an agent with another secret got the disk of the first one")
+	}
+}
+
+// TestPrepareWithoutRepository prepares an empty project.
+func TestPrepareWithoutRepository(t *testing.T) {
+	h := newHost(t, oci.Runc, nil)
+	a := h.agent("a")
+	a.change = func(p *environment.Preparation) {
+		p.Mirror, p.Environment = nil, &environment.Environment{Install: "echo ran >trace"}
+	}
+	ready, err := a.prepare(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := in(t, ready, "pwd; cat trace"); got != "/workspace\nran" {
+		t.Errorf("the machine has %q", got)
+	}
+}
+
+// TestPrepareDockerfile says what it does not do, and does without the user who
+// would be in that image.
+func TestPrepareDockerfile(t *testing.T) {
+	h := newHost(t, oci.Runc, map[string]string{environment.CursorFile: `{
+		"build": { "dockerfile": "Dockerfile" }, "user": "agentuser", "install": "id -un >trace"
+	}`})
+	a := h.agent("a")
+	ready, err := a.prepare(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := in(t, ready, "cat trace"); got != "root" || ready.Environment.User != "" {
+		t.Errorf("install ran as %q, the environment's user is %q", got, ready.Environment.User)
+	}
+	if len(ready.Notes) != 2 || !strings.Contains(ready.Notes[0], "Dockerfile") || !strings.Contains(ready.Notes[1], "agentuser") {
+		t.Errorf("notes %q, want one on the Dockerfile and one on the user", ready.Notes)
+	}
+	if !slices.Contains(a.story(), "warning") {
+		t.Errorf("the story %q has no warning", a.story())
+	}
+}
