@@ -11,6 +11,7 @@
 package anthropic
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -36,7 +37,8 @@ const defaultMaxOutput = 8192
 type Options struct {
 	Key     string // sent as x-api-key; "" sends none
 	BaseURL string // without /v1; "" is DefaultBase
-	// Model is the catalog's entry; of it, Name, MaxOutput and Thinking count.
+	// Model is the catalog's entry; of it, Provider (in errors), Name,
+	// MaxOutput and Thinking count.
 	Model llm.Entry
 	// HTTP makes the requests; nil is a client of its own. It must have no time
 	// limit for a whole request: answers take minutes.
@@ -111,13 +113,9 @@ func newClient(opts Options) *wire.Client {
 		// newer ones always do.
 		header.Set("Anthropic-Beta", "interleaved-thinking-2025-05-14")
 	}
-	base := opts.BaseURL
-	if base == "" {
-		base = DefaultBase
-	}
 	return wire.Client{
-		Provider: "anthropic",
-		Base:     strings.TrimSuffix(strings.TrimRight(base, "/"), "/v1"),
+		Provider: cmp.Or(opts.Model.Provider, "anthropic"),
+		Base:     strings.TrimSuffix(strings.TrimRight(cmp.Or(opts.BaseURL, DefaultBase), "/"), "/v1"),
 		Header:   header,
 		Secret:   opts.Key,
 		HTTP:     opts.HTTP,

@@ -171,6 +171,8 @@ func TestOddStreams(t *testing.T) {
 		{"refused", start + empty + piece + closing + end("refusal"), "", llm.StopRefusal, ""},
 		{"unknown reason", start + empty + closing + end("novelty"), `{}`, llm.StopTools, ""},
 		{"no stop reason", start + "data: {\"type\":\"message_stop\"}\n\n", "", "", llm.Broken},
+		{"input is null", start + empty + strings.Replace(piece, `{\"a\":`, "null", 1) + closing + end("tool_use"), "", "", llm.Broken},
+		{"no end", start + empty + closing + strings.TrimSuffix(end("tool_use"), "data: {\"type\":\"message_stop\"}\n\n"), "", "", llm.Broken},
 		{"no start", end("end_turn"), "", "", llm.Broken},
 		{"two starts", start + start + end("end_turn"), "", "", llm.Broken},
 		{"piece for no block", start + piece + end("end_turn"), "", "", llm.Broken},

@@ -13,6 +13,7 @@ package openai
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -34,7 +35,8 @@ const DefaultBase = "https://api.openai.com/v1"
 type Options struct {
 	Key     string // sent as a bearer token; "" sends none, for local servers
 	BaseURL string // with its /v1, as OPENAI_BASE_URL has it; "" is DefaultBase
-	// Model is the catalog's entry; of it, Name, MaxOutput and Thinking count.
+	// Model is the catalog's entry; of it, Provider (in errors), Name,
+	// MaxOutput and Thinking count.
 	Model llm.Entry
 	// HTTP makes the requests; nil is a client of its own. It must have no time
 	// limit for a whole request: answers take minutes.
@@ -89,13 +91,9 @@ func newClient(opts Options) *wire.Client {
 	if opts.Key != "" {
 		header.Set("Authorization", "Bearer "+opts.Key)
 	}
-	base := opts.BaseURL
-	if base == "" {
-		base = DefaultBase
-	}
 	return wire.Client{
-		Provider: "openai",
-		Base:     base,
+		Provider: cmp.Or(opts.Model.Provider, "openai"),
+		Base:     cmp.Or(opts.BaseURL, DefaultBase),
 		Header:   header,
 		Secret:   opts.Key,
 		HTTP:     opts.HTTP,

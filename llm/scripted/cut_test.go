@@ -73,8 +73,8 @@ func record(t testing.TB, c client, script string) (recording, *llm.Response) {
 	return tape.got, resp
 }
 
-const cutScript = `{"conversations":[{"turns":[{"thinking":"Thinking it over.","text":"Two commands, ünïcode.","chunk":6,"calls":[
-	{"name":"run","args":{"command":"rm -rf build"}},{"name":"run","args":{}},{"name":"run","args":{"command":"echo {\"a\":1}"}}]}]}]}`
+const cutScript = `{"conversations":[{"turns":[{"thinking":"Hm.","text":"Go ünïcode.","chunk":12,"calls":[
+	{"name":"run","args":{"c":"rm -rf {\"a\":/}"}},{"name":"run","args":{}}]}]}]}`
 
 // TestCutAnywhere cuts an answer at each of its bytes, with and without an
 // error of the connection: what comes out is an error that may be retried, or
@@ -82,6 +82,7 @@ const cutScript = `{"conversations":[{"turns":[{"thinking":"Thinking it over.","
 func TestCutAnywhere(t *testing.T) {
 	for _, c := range clients() {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			whole, want := record(t, c, cutScript)
 			answers := 0
 			for n := range whole.body {

@@ -137,28 +137,13 @@ func (c *Client) exchange(ctx context.Context, method, path string, body []byte,
 	watch := time.AfterFunc(c.Idle, func() { cancel(errSilent) })
 	defer watch.Stop()
 
-	err := func() error {
-		req, err := http.NewRequestWithContext(watched, method, c.Base+path, bytes.NewReader(body))
-		if err != nil {
-			return c.fail(llm.Rejected, 0, fmt.Sprintf("the base URL is wrong: %v", err), err)
-		}
-		for name, values := range c.Header {
-			req.Header[name] = values
-		}
-		if method == http.MethodPost {
-			req.Header.Set("Content-Type", "application/json")
-		}
-		resp, err := c.HTTP.Do(req)
-		if err != nil {
-			return c.fail(llm.Broken, 0, fmt.Sprintf("no answer: %v", err), err)
-		}
-		defer resp.Body.Close()
+	err := c.ask(watched, method, path, body, func(resp *http.Response) error {
 		stream := &watchedReader{r: resp.Body, watch: watch, idle: c.Idle}
 		if resp.StatusCode/100 != 2 {
 			return c.refusal(resp, stream)
 		}
 		return read(resp, stream)
-	}()
+	})
 	switch {
 	case err == nil:
 		return nil
@@ -168,6 +153,26 @@ func (c *Client) exchange(ctx context.Context, method, path string, body []byte,
 		return c.fail(llm.Broken, 0, fmt.Sprintf("no byte arrived for %s", c.Idle), errSilent)
 	}
 	return err
+}
+
+// ask makes one request and hands any answer to read.
+func (c *Client) ask(ctx context.Context, method, path string, body []byte, read func(*http.Response) error) error {
+	req, err := http.NewRequestWithContext(ctx, method, c.Base+path, bytes.NewReader(body))
+	if err != nil {
+		return c.fail(llm.Rejected, 0, fmt.Sprintf("the base URL is wrong: %v", err), err)
+	}
+	for name, values := range c.Header {
+		req.Header[name] = values
+	}
+	if method == http.MethodPost {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.HTTP.Do(req)
+	if err != nil {
+		return c.fail(llm.Broken, 0, fmt.Sprintf("no answer: %v", err), err)
+	}
+	defer resp.Body.Close()
+	return read(resp)
 }
 
 // watchedReader puts off the watch at each byte that arrives.

@@ -76,7 +76,7 @@ func (e endless) Read(p []byte) (int, error) {
 }
 
 func TestReaderBounds(t *testing.T) {
-	for name, text := range map[string]endless{"line": "x", "event": "data: xxxxxxxx\n"} {
+	for name, text := range map[string]endless{"line": endless(strings.Repeat("x", 4096)), "event": endless("data: " + strings.Repeat("x", 4096) + "\n")} {
 		if _, err := read(text); !errors.Is(err, ErrTooLarge) {
 			t.Errorf("an endless %s ends with %v", name, err)
 		}
