@@ -58,7 +58,7 @@ func (d *Driver) bundle(r *record, l *live) *specs.Spec {
 			MaskedPaths:   maskedPaths,
 			ReadonlyPaths: readonlyPaths,
 			CgroupsPath:   l.Cgroup,
-			Resources:     resources(r.Limits, l.held),
+			Resources:     resources(r.Engine, r.Limits, l.held),
 			Seccomp:       seccompFor(r.Engine),
 		},
 	}
@@ -110,6 +110,7 @@ func systemMounts() []specs.Mount {
 		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=256m"}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}},
 		{Destination: "/run", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "mode=755", "size=256m"}},
 	}
 }
@@ -127,8 +128,12 @@ func (d *Driver) ownMounts(r *record, run string) []specs.Mount {
 	return mounts
 }
 
+// sentryThreads is what gVisor's own kernel takes of a machine's process
+// limit: under it every process of the machine is one of the host.
+const sentryThreads = 256
+
 // resources are the limits that the engine's program sets.
-func resources(l errand.Limits, held heldLimits) *specs.LinuxResources {
+func resources(engine string, l errand.Limits, held heldLimits) *specs.LinuxResources {
 	res := &specs.LinuxResources{
 		Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
 	}
@@ -143,6 +148,9 @@ func resources(l errand.Limits, held heldLimits) *specs.LinuxResources {
 	}
 	if held.pids {
 		limit := l.PIDs
+		if engine == GVisor {
+			limit += sentryThreads
+		}
 		res.Pids = &specs.LinuxPids{Limit: &limit}
 	}
 	return res

@@ -3,113 +3,237 @@
 package oci
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/errand-dev/errand"
 )
 
-// A disk is a directory disks/<id> with an upper directory for each part of
-// the machine's file system: "rootfs", and one for each host tree. Frozen, its
-// upper directories are lower ones of others. Nothing is ever moved: whether a
-// disk is frozen is a matter of who names it.
+// A disk is a directory disks/<id>. It holds an upper directory for each part
+// of the machine's file system ("rootfs", and one for each host tree), either
+// as they are or in a file system of their own. Frozen, its upper directories
+// are lower ones of others. Nothing is ever moved or copied: whether a disk is
+// frozen is a matter of who names it.
 
 const rootPart = "rootfs"
 
-func (d *Driver) upper(disk, part string) string { return d.path("disks", disk, "upper", part) }
-func (d *Driver) work(disk, part string) string  { return d.path("disks", disk, "work", part) }
+// part is one overlay of a machine's file system.
+type part struct {
+	name string // in the disk's upper and work directories
+	at   string // absolute, in the machine
+	tree string // the host directory below; "" for the root
+}
 
 // parts lists the parts of the machine's file system, the root first.
-func (b *base) parts() []string {
-	parts := []string{rootPart}
+func (b *base) parts() []part {
+	parts := []part{{name: rootPart, at: "/"}}
 	for _, tree := range b.Trees {
-		parts = append(parts, filepath.Base(tree))
+		parts = append(parts, part{name: filepath.Base(tree), at: tree, tree: tree})
 	}
 	return parts
 }
 
-// makeDisk makes the machine's writable disk if it is not there.
-func (d *Driver) makeDisk(r *record) error {
-	for _, part := range r.parts() {
-		if err := mkdirs(0o755, d.upper(r.Disk, part), d.work(r.Disk, part)); err != nil {
-			return err
-		}
+// makeDisk makes the machine's writable disk if it is not there. Where the host
+// cannot bound it, it is a plain directory; the machine's report says so.
+func (d *Driver) makeDisk(ctx context.Context, r *record) error {
+	dir := d.path("disks", r.Disk)
+	if _, err := os.Stat(filepath.Join(dir, imageName)); err == nil {
+		return nil
 	}
-	return d.alignTops(r)
-}
-
-// alignTops gives new upper directories the mode and owner of what they cover:
-// an overlay's top shows those of its uppermost directory.
-func (d *Driver) alignTops(r *record) error {
-	for i, part := range r.parts() {
-		below := r.Layers[len(r.Layers)-1]
-		if i > 0 {
-			below = r.Trees[i-1]
-		}
-		st, err := os.Stat(below)
-		if err != nil {
-			return fmt.Errorf("reading image: %w", err)
-		}
-		if err := os.Chmod(d.upper(r.Disk, part), st.Mode().Perm()); err != nil {
-			return err
-		}
+	if _, err := os.Stat(filepath.Join(dir, "upper")); err == nil {
+		return nil
 	}
-	return nil
-}
-
-// mountDisk mounts the machine's file system at root.
-func (d *Driver) mountDisk(r *record, root, meta string, ids *idMapper) error {
-	if err := mkdirs(0o755, root); err != nil {
+	if err := d.reserve(); err != nil {
 		return err
 	}
-	for i, part := range r.parts() {
-		o, err := d.overlayOf(r, i, part, meta, ids)
+	if err := mkdirs(0o755, dir); err != nil {
+		return err
+	}
+	err := makeImage(ctx, dir, r.Limits.Disk)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	d.log.Warn("the disk limit is not enforced", "machine", r.ID, "err", err)
+	r.Unbounded = err.Error()
+	if err := d.save(r); err != nil {
+		return err
+	}
+	return mkdirs(0o755, filepath.Join(dir, "upper"))
+}
+
+// reserve refuses to make a disk when the host's own is nearly full.
+func (d *Driver) reserve() error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(d.dir, &st); err != nil {
+		return fmt.Errorf("reading free space: %w", err)
+	}
+	if free := int64(st.Bavail) * st.Bsize; free < d.opts.Reserve {
+		return errand.Errorf(errand.Unavailable, "disk_full", "The disk of %s has %d MB free, and machines leave %d MB for the host. Free some space, or remove agents, and try again.",
+			d.dir, free>>20, d.opts.Reserve>>20)
+	}
+	return nil
+}
+
+// stack mounts a machine's disks together.
+type stack struct {
+	driver *Driver
+	rec    *record
+	temp   string // where disks are mounted for as long as it takes
+	meta   string // the layer just below the writable one
+	ids    *idMapper
+	roots  map[string]string // of disks, by id, as they are mounted
+}
+
+// mount mounts the machine's file system at target.
+func (s *stack) mount(target string) error {
+	for _, disk := range append(append([]string{}, s.rec.Chain...), s.rec.Disk) {
+		if err := s.attach(disk); err != nil {
+			return err
+		}
+	}
+	if err := s.makeUppers(); err != nil {
+		return err
+	}
+	if err := mkdirs(0o755, target); err != nil {
+		return err
+	}
+	for _, p := range s.rec.parts() {
+		o, err := s.overlay(p)
 		if err != nil {
 			return err
 		}
-		o.target = root
-		if i > 0 {
-			o.target = filepath.Join(root, r.Trees[i-1])
-		}
-		if err := o.mount(ids.owner); err != nil {
+		o.target = filepath.Join(target, p.at)
+		if err := o.mount(s.ids.owner); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *Driver) overlayOf(r *record, i int, part, meta string, ids *idMapper) (overlay, error) {
+// attach makes the disk's directories reachable.
+func (s *stack) attach(disk string) error {
+	dir := s.driver.path("disks", disk)
+	s.roots[disk] = dir
+	image := filepath.Join(dir, imageName)
+	if _, err := os.Stat(image); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	at := filepath.Join(s.temp, "disk"+strconv.Itoa(len(s.roots)))
+	if err := mkdirs(0o700, at); err != nil {
+		return err
+	}
+	s.roots[disk] = at
+	return mountImage(image, at)
+}
+
+// makeUppers makes the writable directories. An overlay's top shows the mode
+// and owner of its uppermost directory, so these take after what they cover.
+func (s *stack) makeUppers() error {
+	root := s.roots[s.rec.Disk]
+	for _, p := range s.rec.parts() {
+		upper, work := filepath.Join(root, "upper", p.name), filepath.Join(root, "work", p.name)
+		if _, err := os.Stat(work); err == nil {
+			continue
+		}
+		if err := mkdirs(0o755, upper, work); err != nil {
+			return err
+		}
+		below := p.tree
+		if below == "" {
+			below = s.rec.Layers[len(s.rec.Layers)-1]
+		}
+		if n := len(s.rec.Chain); n > 0 {
+			below = filepath.Join(s.roots[s.rec.Chain[n-1]], "upper", p.name)
+		}
+		if err := takeAfter(upper, below); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func takeAfter(dir, model string) error {
+	st, err := os.Stat(model)
+	if err != nil {
+		return err
+	}
+	sys := st.Sys().(*syscall.Stat_t)
+	if err := os.Chown(dir, int(sys.Uid), int(sys.Gid)); err != nil {
+		return err
+	}
+	return os.Chmod(dir, st.Mode())
+}
+
+func (s *stack) overlay(p part) (overlay, error) {
 	var o overlay
-	show := func(root, dir string) string { // after an error, ids is not asked again
-		return ""
-	}
-	var failed error
-	show = func(root, dir string) string {
-		if failed != nil {
-			return ""
-		}
-		at, err := ids.mapped(root, dir)
-		failed = err
-		return at
-	}
-	disks := d.path("disks")
-	if i == 0 {
-		for _, layer := range r.Layers {
-			o.lowers = append(o.lowers, show(filepath.Dir(layer), layer))
-		}
+	var lowers [][2]string // the directory that is mapped as a whole, and the layer in it
+	if p.tree != "" {
+		lowers = append(lowers, [2]string{p.tree, p.tree})
 	} else {
-		o.lowers = append(o.lowers, show(r.Trees[i-1], r.Trees[i-1]))
-	}
-	for _, disk := range r.Chain {
-		if _, err := os.Stat(d.upper(disk, part)); err == nil {
-			o.lowers = append(o.lowers, show(disks, d.upper(disk, part)))
+		for _, layer := range s.rec.Layers {
+			lowers = append(lowers, [2]string{filepath.Dir(layer), layer})
 		}
 	}
-	if i == 0 {
-		o.lowers = append(o.lowers, show(filepath.Dir(meta), meta))
+	for _, disk := range s.rec.Chain {
+		root := s.roots[disk]
+		lowers = append(lowers, [2]string{root, filepath.Join(root, "upper", p.name)})
 	}
-	o.upper = show(disks, d.upper(r.Disk, part))
-	o.work = show(disks, d.work(r.Disk, part))
-	o.lowers = slices.Clip(o.lowers)
-	return o, failed
+	if p.tree == "" {
+		lowers = append(lowers, [2]string{filepath.Dir(s.meta), s.meta})
+	}
+	for _, l := range lowers {
+		dir, err := s.ids.mapped(l[0], l[1])
+		if err != nil {
+			return o, err
+		}
+		o.lowers = append(o.lowers, dir)
+	}
+	root := s.roots[s.rec.Disk]
+	top, err := s.ids.mapped(root, root)
+	if err != nil {
+		return o, err
+	}
+	o.upper, o.work = filepath.Join(top, "upper", p.name), filepath.Join(top, "work", p.name)
+	return o, nil
+}
+
+// keepWarm holds a frozen disk's file system, so that machines which start on
+// it need not wait until all that was written is on the host's disk.
+func (d *Driver) keepWarm(disk string) error {
+	image := d.path("disks", disk, imageName)
+	if _, err := os.Stat(image); err != nil {
+		return nil // it is no file system of its own
+	}
+	at, err := os.MkdirTemp(d.run, "warm-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(at)
+	if err := mountImage(image, at); err != nil {
+		return err
+	}
+	h, err := unmountUnder(at)
+	d.warmMu.Lock()
+	defer d.warmMu.Unlock()
+	d.warm[disk] = h
+	return err
+}
+
+// cool lets go of a disk, or of all for which needed says false.
+func (d *Driver) cool(needed func(disk string) bool) {
+	d.warmMu.Lock()
+	defer d.warmMu.Unlock()
+	for disk, h := range d.warm {
+		if !needed(disk) {
+			delete(d.warm, disk)
+			d.after.Go(h.release)
+		}
+	}
 }

@@ -61,15 +61,15 @@ func (d *Driver) lock(ctx context.Context, id machine.ID) (unlock func(), err er
 		return nil, fmt.Errorf("locking machine %s: %w", id, err)
 	}
 	d.locks.mu.Lock()
-	if d.locks.file == nil {
-		d.locks.file = map[machine.ID]*os.File{}
-	}
 	d.locks.file[id] = f
 	d.locks.mu.Unlock()
 	return func() {
 		d.locks.mu.Lock()
 		delete(d.locks.file, id)
 		d.locks.mu.Unlock()
+		if _, err := os.Stat(d.machineDir(id)); errors.Is(err, os.ErrNotExist) {
+			os.Remove(f.Name()) // with the machine goes its lock
+		}
 		f.Close()
 		d.locks.release(id)
 	}, nil
@@ -87,8 +87,12 @@ func (d *Driver) lockFile(ctx context.Context, id machine.ID) (*os.File, error) 
 	// left running is waited for here.
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
+		if err == nil && current(f) {
 			return f, nil
+		}
+		if err == nil { // whoever held it has removed it
+			f.Close()
+			return d.lockFile(ctx, id)
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			f.Close()
@@ -101,6 +105,16 @@ func (d *Driver) lockFile(ctx context.Context, id machine.ID) (*os.File, error) 
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// current says whether f is still the file of its name.
+func current(f *os.File) bool {
+	open, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(f.Name())
+	return err == nil && os.SameFile(open, named)
 }
 
 // lockOf gives the lock file that the caller holds.

@@ -70,7 +70,10 @@ type Driver struct {
 
 	refs  sync.Mutex // held while what a disk is needed by is read or changed
 	locks locks
-	after sync.WaitGroup // work that goes on behind a finished call
+
+	warmMu sync.Mutex
+	warm   map[string]held // file systems of frozen disks, by disk
+	after  sync.WaitGroup  // work that goes on behind a finished call
 }
 
 var (
@@ -95,7 +98,8 @@ func New(opts Options) (*Driver, error) {
 		opts: opts, dir: dir, log: opts.Log,
 		run:     filepath.Join(opts.RunDir, hex.EncodeToString(sum[:4])),
 		cgroups: findCgroups(),
-		locks:   locks{held: map[machine.ID]chan struct{}{}},
+		locks:   locks{held: map[machine.ID]chan struct{}{}, file: map[machine.ID]*os.File{}},
+		warm:    map[string]held{},
 	}
 	d.engines = map[string]engine{
 		GVisor: {name: GVisor, program: opts.Runsc, state: filepath.Join(d.run, GVisor)},
@@ -154,6 +158,7 @@ func limitsOr(l, def errand.Limits) errand.Limits {
 // removing. Machines stay as they are. If none runs, what the engines keep
 // mounted for themselves goes too.
 func (d *Driver) Close() error {
+	d.cool(func(string) bool { return false })
 	d.after.Wait()
 	if running, err := os.ReadDir(filepath.Join(d.run, "m")); err == nil && len(running) > 0 {
 		return nil
@@ -214,7 +219,7 @@ func (d *Driver) prepare(ctx context.Context, id machine.ID, spec machine.Spec) 
 	if err := d.saveStanding(rec, spec.From); err != nil {
 		return nil, err
 	}
-	if err := d.makeDisk(rec); err != nil {
+	if err := d.makeDisk(ctx, rec); err != nil {
 		return nil, fmt.Errorf("making disk of machine %s: %w", id, err)
 	}
 	return rec, nil

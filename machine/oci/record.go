@@ -37,16 +37,18 @@ func baseOf(img image.Image) base {
 // machines/<id>/machine.json. What is known only of a running one is in live.
 type record struct {
 	base
-	ID       machine.ID          `json:"id"`
-	Engine   string              `json:"engine"`
-	Created  time.Time           `json:"created"`
-	From     machine.SnapshotKey `json:"from,omitempty"`
-	Ready    bool                `json:"ready"` // what it stands on is known
-	Disk     string              `json:"disk"`  // the writable disk
-	Limits   errand.Limits       `json:"limits"`
-	Env      []string            `json:"specEnv,omitempty"`
-	Hostname string              `json:"hostname,omitempty"`
-	Mounts   []machine.Mount     `json:"mounts,omitempty"`
+	ID      machine.ID          `json:"id"`
+	Engine  string              `json:"engine"`
+	Created time.Time           `json:"created"`
+	From    machine.SnapshotKey `json:"from,omitempty"`
+	Ready   bool                `json:"ready"` // what it stands on is known
+	Disk    string              `json:"disk"`  // the writable disk
+	Limits  errand.Limits       `json:"limits"`
+	// Unbounded says why the disk's limit is not enforced; "" if it is.
+	Unbounded string          `json:"unbounded,omitempty"`
+	Env       []string        `json:"specEnv,omitempty"`
+	Hostname  string          `json:"hostname,omitempty"`
+	Mounts    []machine.Mount `json:"mounts,omitempty"`
 	// Freeze is a snapshot that was begun: the next to load the record ends it.
 	Freeze *freeze `json:"freeze,omitempty"`
 }

@@ -68,6 +68,9 @@ func (m *Machine) Snapshot(ctx context.Context, key machine.SnapshotKey) error {
 	if err != nil {
 		return fmt.Errorf("keeping snapshot: %w", err)
 	}
+	if err := d.keepWarm(r.Disk); err != nil {
+		return fmt.Errorf("keeping snapshot: %w", err)
+	}
 	if err := d.stop(ctx, m.id, r.Engine); err != nil {
 		return fmt.Errorf("keeping snapshot: %w", err)
 	}
@@ -169,6 +172,7 @@ func (d *Driver) sweepDisks() error {
 	if err != nil {
 		return fmt.Errorf("sweeping disks: %w", err)
 	}
+	d.cool(func(disk string) bool { return needed[disk] })
 	for _, e := range entries {
 		if needed[e.Name()] {
 			continue

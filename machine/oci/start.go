@@ -111,7 +111,8 @@ func (d *Driver) mountAll(r *record, l *live) error {
 			return err
 		}
 	}
-	if err := d.mountDisk(r, filepath.Join(run, "root"), meta, ids); err != nil {
+	disks := &stack{driver: d, rec: r, temp: filepath.Join(run, "lower"), meta: meta, ids: ids, roots: map[string]string{}}
+	if err := disks.mount(filepath.Join(run, "root")); err != nil {
 		return err
 	}
 	for i, m := range r.Mounts {

@@ -1,0 +1,138 @@
+//go:build linux
+
+package oci
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A disk that holds its limit is a file system of its own in a sparse file, on
+// a loop device: an honest bound on every host, where quotas are a matter of
+// how the host's disk was made.
+
+// imageName is the file system's file in a disk's directory.
+const imageName = "disk.img"
+
+// imageSize gives how large a file holds limit bytes of files: some of it goes
+// to inodes and the journal.
+func imageSize(limit int64) int64 { return limit + limit/32 + 64<<20 }
+
+// makeImage makes the file system in dir. It is there by one rename.
+func makeImage(ctx context.Context, dir string, limit int64) error {
+	mkfs, err := exec.LookPath("mkfs.ext4")
+	if err != nil {
+		return errors.New("mkfs.ext4 is not installed (package e2fsprogs)")
+	}
+	tmp := filepath.Join(dir, imageName+".new")
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Truncate(imageSize(limit)), f.Close()); err != nil {
+		return err
+	}
+	args := []string{"-q", "-F", "-b", "4096", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0", tmp}
+	if limit >= 4<<30 {
+		args = append([]string{"-J", "size=64"}, args...)
+	}
+	cmd := exec.CommandContext(ctx, mkfs, args...)
+	cmd.Env = runtimeEnv()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("making file system: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return os.Rename(tmp, filepath.Join(dir, imageName))
+}
+
+// mountImage mounts the file system in file at target. A file that is in use
+// is mounted from the loop device that it has: two would not know of each
+// other's writes.
+func mountImage(file, target string) error {
+	for range 8 { // a device that was found may be let go of before it is opened
+		loop, err := loopOf(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			loop, err = attachLoop(file)
+		}
+		if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENXIO) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("attaching %s: %w", file, err)
+		}
+		const options = "noinit_itable,discard,errors=remount-ro"
+		err = unix.Mount(loop.Name(), target, "ext4", unix.MS_NODEV|unix.MS_NOATIME, options)
+		loop.Close() // from here on the mount holds it
+		if err != nil {
+			return fmt.Errorf("mounting %s: %w", file, err)
+		}
+		return nil
+	}
+	return fmt.Errorf("attaching %s: no loop device stays free", file)
+}
+
+// loopOf opens the loop device that file has.
+func loopOf(file string) (*os.File, error) {
+	var want unix.Stat_t
+	if err := unix.Stat(file, &want); err != nil {
+		return nil, fmt.Errorf("%w", err)
+	}
+	backing, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range backing {
+		name, err := os.ReadFile(b)
+		if err != nil || !strings.HasSuffix(strings.TrimSpace(string(name)), "/"+imageName) {
+			continue
+		}
+		dev, err := os.OpenFile("/dev/"+strings.Split(b, "/")[3], os.O_RDWR, 0)
+		if err != nil {
+			continue
+		}
+		status, err := unix.IoctlLoopGetStatus64(int(dev.Fd()))
+		if err == nil && status.Inode == want.Ino && status.Device == want.Dev {
+			return dev, nil
+		}
+		dev.Close()
+	}
+	return nil, fs.ErrNotExist
+}
+
+// attachLoop gives file a loop device. The device goes when nothing has it
+// open or mounted.
+func attachLoop(file string) (*os.File, error) {
+	backing, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer backing.Close()
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer control.Close()
+	n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+	if err != nil {
+		return nil, err
+	}
+	dev, err := os.OpenFile(fmt.Sprintf("/dev/loop%d", n), os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	config := &unix.LoopConfig{Fd: uint32(backing.Fd()), Size: 4096}
+	config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR | unix.LO_FLAGS_DIRECT_IO
+	if err := unix.IoctlLoopConfigure(int(dev.Fd()), config); err != nil {
+		dev.Close()
+		return nil, err
+	}
+	return dev, nil
+}
