@@ -24,7 +24,7 @@ func (a *app) listCommand() *cobra.Command {
 				return err
 			}
 			agents := []api.AgentSummary{}
-			for agent, err := range c.AllAgents(cmd.Context(), client.AgentQuery{Limit: min(limit, 100), HideArchived: !all}) {
+			for agent, err := range c.AllAgents(cmd.Context(), client.AgentQuery{Limit: min(limit, 100), IncludeArchived: all}) {
 				if err != nil {
 					return err
 				}

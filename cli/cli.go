@@ -40,17 +40,23 @@ const (
 	ExitInterrupted  = 130 // Ctrl-C
 )
 
-// Main runs the command line args (without the program's name) on the process'
-// own streams and gives the exit code. It returns early when ctx ends or the
-// process is interrupted.
-func Main(ctx context.Context, version string, args []string) int {
+// Options are for Main.
+type Options struct {
+	Version string   // of the program
+	Args    []string // the command line without the program's name
+	Wiring  Wiring   // what a server is made of
+}
+
+// Main runs a command line on the process' own streams and gives the exit code.
+// It returns early when ctx ends or the process is interrupted.
+func Main(ctx context.Context, o Options) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, version: version}
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, version: o.Version, wiring: o.Wiring}
 	root := a.root()
-	root.SetArgs(args)
+	root.SetArgs(o.Args)
 	err := fang.Execute(ctx, root,
-		fang.WithVersion(version),
+		fang.WithVersion(o.Version),
 		fang.WithErrorHandler(func(io.Writer, fang.Styles, error) {})) // complain does it
 	code := a.exitCode(ctx, err)
 	if err != nil {
@@ -64,6 +70,7 @@ type app struct {
 	in, out, err *os.File
 	getenv       func(string) string
 	version      string
+	wiring       Wiring
 
 	json    bool   // --json
 	url     string // --url

@@ -91,7 +91,7 @@ func findAgent(ctx context.Context, c *client.Client, name string) (errand.Agent
 
 func findPrefix(ctx context.Context, c *client.Client, prefix string) (errand.AgentID, error) {
 	var found errand.AgentID
-	for agent, err := range c.AllAgents(ctx, client.AgentQuery{Limit: 100}) {
+	for agent, err := range c.AllAgents(ctx, client.AgentQuery{Limit: 100, IncludeArchived: true}) {
 		switch {
 		case err != nil:
 			return "", err

@@ -1,20 +1,211 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
+	"github.com/errand-dev/errand/auth"
+	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/server"
 )
 
-func (a *app) serve(context.Context, ServeOptions) error {
-	return errand.Errorf(errand.Internal, "not_built", "not built yet")
+// serving is what `errand serve --json` prints when it is ready.
+type serving struct {
+	URL  string `json:"url"`
+	Data string `json:"data"`
+	Key  string `json:"key,omitempty"` // only at the first start
 }
 
-func (a *app) inspectHost(context.Context) ([]api.Finding, error) { return nil, nil }
+// serve runs the server until ctx ends, and then lets what is under way stop at
+// a point from which the next start goes on.
+func (a *app) serve(ctx context.Context, o ServeOptions) (err error) {
+	if o.Data, err = filepath.Abs(o.Data); err != nil {
+		return fmt.Errorf("finding the data directory: %w", err)
+	}
+	parts, err := assemble(ctx, a.wiring, o, a.getenv)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, parts.Close()) }()
+	listener, err := listen(ctx, o.Listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close() // closed already once it was served on
+	keys := auth.Open(parts.store)
+	ready := serving{URL: localURL(listener.Addr()), Data: o.Data}
+	if ready.Key, err = firstKey(ctx, keys, o.Data); err != nil {
+		return err
+	}
+	handler, err := server.New(server.Options{
+		Runner: parts.runner, Keys: keys, Log: parts.log,
+		URL: cmp.Or(o.PublicURL, ready.URL), Version: a.version,
+	})
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(o.Data, urlFile)
+	if err := os.WriteFile(path, []byte(ready.URL+"\n"), 0o644); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	defer os.Remove(path)
+	if err := a.tellReady(ready, listener.Addr()); err != nil {
+		return err
+	}
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error { return parts.runner.Run(ctx) })
+	work.Go(func() error { return serveHTTP(ctx, listener, handler, parts.log) })
+	return work.Wait()
+}
 
-func (a *app) keyCommand() *cobra.Command { return &cobra.Command{Use: "key"} }
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, errand.Errorf(errand.Conflict, "address_in_use", "Something listens on %s already: perhaps another Errand server. Stop it, or choose another address with --listen.", address)
+	case err != nil:
+		return nil, errand.Errorf(errand.Invalid, "validation_error", "Cannot listen on %s: %w. --listen wants HOST:PORT.", address, err)
+	}
+	return l, nil
+}
 
-func (a *app) addHostCommands(*cobra.Command, string) {}
+// localURL is how this machine reaches a listener.
+func localURL(addr net.Addr) string {
+	at, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return "http://" + addr.String()
+	}
+	if at.Addr().IsUnspecified() {
+		return fmt.Sprintf("http://127.0.0.1:%d", at.Port())
+	}
+	return "http://" + netip.AddrPortFrom(at.Addr().Unmap(), at.Port()).String()
+}
+
+// serveHTTP answers requests until ctx ends. Those that are under way then have
+// a moment to end; streams end at once.
+func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, log *slog.Logger) error {
+	s := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	closed := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+		defer cancel()
+		if err := s.Shutdown(grace); err != nil {
+			s.Close()
+		}
+		closed <- nil
+	})
+	err := s.Serve(l)
+	if !stop() {
+		<-closed
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serving: %w", err)
+}
+
+// firstKey makes a key where there is none that holds, leaves it in the data
+// directory and gives it; "" where there is one.
+func firstKey(ctx context.Context, keys *auth.Keys, dir string) (string, error) {
+	all, err := keys.List(ctx)
+	if err != nil {
+		return "", fmt.Errorf("reading keys: %w", err)
+	}
+	for _, k := range all {
+		if k.RevokedAt.IsZero() {
+			return "", nil
+		}
+	}
+	person, email := gitPerson(ctx)
+	token, _, err := keys.Create(ctx, auth.New{Name: "local", Person: person, Email: email})
+	if err != nil {
+		return "", fmt.Errorf("making the first key: %w", err)
+	}
+	path := filepath.Join(dir, keyFile)
+	if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("writing %s: %w", path, err)
+	}
+	return token, nil
+}
+
+// gitPerson is who git says works on this machine; both are "" if it does not.
+func gitPerson(ctx context.Context) (name, email string) {
+	get := func(what string) string {
+		out, err := exec.CommandContext(ctx, "git", "config", "--global", what).Output()
+		if err != nil {
+			return ""
+		}
+		return strings.TrimSpace(string(out))
+	}
+	name, email = get("user.name"), get("user.email")
+	if name == "" || !strings.Contains(email, "@") || strings.ContainsAny(name+email, "<>\n") {
+		return "", ""
+	}
+	return name, email
+}
+
+func (a *app) tellReady(ready serving, addr net.Addr) error {
+	if a.json {
+		return a.printJSONLine(ready)
+	}
+	s := styleFor(a.out, a.getenv)
+	fmt.Fprintf(a.out, "Errand serves %s from %s\n", s.bold(ready.URL), ready.Data)
+	if ready.Key != "" {
+		fmt.Fprintf(a.out, "Its first key, told this once and kept in %s:\n  %s\n", filepath.Join(ready.Data, keyFile), s.bold(ready.Key))
+	}
+	if at, err := netip.ParseAddrPort(addr.String()); err == nil && !at.Addr().IsLoopback() {
+		fmt.Fprintln(a.out, s.yellow("Others can reach this address, and it is plain HTTP: put a proxy with TLS before it and say --public-url."))
+	}
+	fmt.Fprintf(a.out, "Start an agent: errand run --repo . %q\n", "what it is to do")
+	return nil
+}
+
+// inspectHost looks at this machine without a server.
+func (a *app) inspectHost(ctx context.Context) ([]api.Finding, error) {
+	dir, err := os.MkdirTemp("", "errand-doctor-")
+	if err != nil {
+		return nil, fmt.Errorf("looking at this machine: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	if what := missing(); what != "" {
+		return []api.Finding{{Name: "host", Needed: true, Detail: what}}, nil
+	}
+	parts := assembly{log: slog.New(slog.DiscardHandler)}
+	d, err := parts.driver(a.wiring, ServeOptions{}, func(name string) string { return filepath.Join(dir, name) })
+	if err != nil {
+		return []api.Finding{{Name: "driver", Needed: true, Detail: err.Error()}}, nil
+	}
+	var findings []api.Finding
+	if i, ok := d.Driver.(machine.Inspector); ok {
+		for _, f := range i.Inspect(ctx) {
+			findings = append(findings, api.Finding{Name: f.Name, OK: f.OK, Needed: f.Needed, Detail: f.Detail})
+		}
+	}
+	return findings, nil
+}
+
+// addHostCommands adds what runs where a server can.
+func (a *app) addHostCommands(root *cobra.Command, group string) {
+	add(root, group, a.demoCommand())
+}

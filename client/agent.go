@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
@@ -47,17 +48,15 @@ func (c *Client) Agent(ctx context.Context, id errand.AgentID) (out api.Agent, e
 
 // AgentQuery chooses agents for a list.
 type AgentQuery struct {
-	Limit        int    // of one page, 1 to 100; 0 is the server's choice
-	Cursor       string // from the page before; "" for the first
-	HideArchived bool   // leave archived agents out
+	Limit           int    // of one page, 1 to 100; 0 is the server's choice
+	Cursor          string // from the page before; "" for the first
+	IncludeArchived bool   // archived ones too
 }
 
 // Agents gives one page of agents, newest first.
 func (c *Client) Agents(ctx context.Context, q AgentQuery) (out api.Agents, err error) {
 	query := paging(q.Limit, q.Cursor)
-	if q.HideArchived {
-		query.Set("includeArchived", "false")
-	}
+	query.Set("includeArchived", strconv.FormatBool(q.IncludeArchived))
 	err = c.call(ctx, request{method: "GET", path: "/v1/agents", query: query}, &out)
 	return out, err
 }

@@ -1,5 +1,6 @@
 // Command errand is the server, its command line and everything beside them in
-// one program. It only wires; package cli says what there is.
+// one program. It only wires: which drivers of machines and which providers of
+// models there are stands here, and package cli says what can be done.
 package main
 
 import (
@@ -11,7 +12,7 @@ import (
 )
 
 func main() {
-	os.Exit(cli.Main(context.Background(), version(), os.Args[1:]))
+	os.Exit(cli.Main(context.Background(), cli.Options{Version: version(), Args: os.Args[1:], Wiring: wiring()}))
 }
 
 // version is the module's, or the commit that this was built from.
