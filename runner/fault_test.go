@@ -1,0 +1,143 @@
+package runner_test
+
+import (
+	"context"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/llm/scripted"
+	"github.com/errand-dev/errand/runner"
+)
+
+// TestFaults goes through what people and the world get wrong. Each ends in an
+// error that names what to do, and none hurts the agent that works beside it.
+func TestFaults(t *testing.T) {
+	h := build(t, script(
+		talk("fine", command("sleep 1; echo well"), says("done")),
+		talk("limited", &scripted.Turn{Text: "done", Faults: []scripted.Fault{{Times: 2, Status: 429, Headers: map[string]string{"Retry-After": "0"}}}}),
+		talk("shaky", &scripted.Turn{Text: "a longer answer that can be cut somewhere in its middle", Faults: []scripted.Fault{
+			{Times: 1, Status: 500}, {Times: 1, Cut: &scripted.Cut{Events: 4}}, {Times: 1, Garbage: "<html>what</html>"}, {Times: 1, Error: "overloaded_error"}}}),
+		talk("denied", &scripted.Turn{Text: "never", Faults: []scripted.Fault{{Status: 401, Message: "invalid x-api-key"}}}),
+		talk("strange tool", &scripted.Turn{Calls: []scripted.Call{{Name: "launch_rocket", Args: []byte(`{"when":"now"}`)}}},
+			&scripted.Turn{Expect: scripted.Pat("launch_rocket.*(?s).*run_terminal_cmd"), Text: "then not"}),
+	), runner.Defaults{Runs: 3, InstallLimit: 2 * time.Second})
+	fine, fineRun := h.start(ask("fine", repository(t, nil)))
+
+	environment := func(text string) string {
+		return repository(t, map[string]string{".cursor/environment.json": text, "README": "x"})
+	}
+	at := func(repo, ref string) runner.StartRequest {
+		r := ask("fine", repo)
+		r.Repositories[0].Ref = ref
+		return r
+	}
+	for _, c := range []struct {
+		name    string
+		request runner.StartRequest
+		code    string
+		message string // a part of it
+		output  string // a part of it
+	}{
+		{"missing repository", ask("fine", "/nowhere/at/all.git"), "repository_access", "/nowhere/at/all.git", ""},
+		{"bad ref", at(repository(t, nil), "no-such-branch"), "invalid_branch_name", "no-such-branch", ""},
+		{"broken environment file", ask("fine", environment(`{"install": [1, {`)), "", ".cursor/environment.json", ""},
+		{"install fails", ask("fine", environment(`{"install": "echo first; echo broken pipe dream >&2; exit 7"}`)), "install_failed", "7", "broken pipe dream"},
+		{"install hangs", ask("fine", environment(`{"install": "echo going to sleep; sleep 600"}`)), "install_timeout", "", "going to sleep"},
+		{"denied by the provider", ask("denied", ""), "", "ANTHROPIC_API_KEY", ""},
+		{"image that is not there", func() runner.StartRequest {
+			r := ask("fine", "")
+			r.Settings.Image = "127.0.0.1:1/no/image:latest"
+			return r
+		}(), "", "127.0.0.1:1", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			agent, run := h.start(c.request)
+			d := h.ends(agent, run, errand.RunFailed)
+			if d.Error == nil || c.code != "" && d.Error.Code != c.code {
+				t.Fatalf("the error is %+v, want code %s", d.Error, c.code)
+			}
+			if !strings.Contains(d.Error.Message, c.message) || !strings.Contains(d.Error.Output, c.output) {
+				t.Errorf("the error says %q with output %q; want %q and %q", d.Error.Message, d.Error.Output, c.message, c.output)
+			}
+			if c.name == "install fails" && (d.Error.ExitCode == nil || *d.Error.ExitCode != 7) {
+				t.Errorf("the exit code is %v", d.Error.ExitCode)
+			}
+			got, err := h.runner.OneRun(t.Context(), caller, agent, run)
+			if err != nil || got.Status != errand.RunFailed || got.Error == nil {
+				t.Errorf("the run's row is %+v, %v", got, err)
+			}
+		})
+	}
+	for _, name := range []string{"limited", "shaky", "strange tool"} {
+		t.Run(name, func(t *testing.T) {
+			agent, run := h.start(ask(name, ""))
+			h.ends(agent, run, errand.RunFinished)
+		})
+	}
+	t.Run("unknown model", func(t *testing.T) {
+		r := ask("fine", "")
+		r.Settings.Model.ID = "gpt-99"
+		_, _, err := h.runner.Start(t.Context(), caller, r)
+		if e := errand.AsError(err); e == nil || e.Kind != errand.Invalid || !strings.Contains(e.Message, "Model 'gpt-99' is not available") {
+			t.Errorf("an unknown model gave %v", err)
+		}
+	})
+	h.ends(fine, fineRun, errand.RunFinished)
+}
+
+// TestMachineKilledFromOutside ends a machine's processes while a command runs
+// in it. The run goes on in the same disk's next life, the model is told that
+// nobody knows how the command ended, and it is not run again.
+func TestMachineKilledFromOutside(t *testing.T) {
+	h := build(t, script(talk("work",
+		command("echo once >> /workspace/log; echo begun; sleep 300"),
+		&scripted.Turn{Expect: scripted.Pat("restarted"), Calls: command("cat /workspace/log").Calls},
+		&scripted.Turn{Expect: scripted.Pat("once"), Text: "still here"},
+	)), runner.Defaults{})
+	agent, run := h.start(ask("work", ""))
+	h.until(agent, "the first command", func(e errand.Event) bool { return e.Kind == errand.EventToolCalled })
+	if err := awaitFile(t.Context(), h, agent); err != nil {
+		t.Fatal(err)
+	}
+	held, err := h.driver.List(t.Context())
+	if err != nil || len(held) != 1 {
+		t.Fatalf("the driver holds %v, %v", held, err)
+	}
+	if _, err := h.runner.Exec(t.Context(), caller, agent, runner.ExecRequest{Args: []string{"kill", "-9", "-1"}}, nil); err != nil {
+		t.Logf("the killing command's own end: %v", err)
+	}
+	killMachine(t, h)
+	if d := h.ends(agent, run, errand.RunFinished); d.Result != "still here" {
+		t.Errorf("the result is %q", d.Result)
+	}
+	calls := 0
+	for _, e := range h.events(agent) {
+		if e.Kind == errand.EventToolEnded && strings.Contains(string(e.Data), "restarted") {
+			calls++
+		}
+	}
+	if calls != 1 {
+		t.Errorf("%d tool calls say that the machine was restarted, want 1\n%s", calls, h.story(agent))
+	}
+}
+
+// awaitFile waits until the command of the test has begun in the machine.
+func awaitFile(ctx context.Context, h *house, agent errand.AgentID) error {
+	_, err := h.runner.Exec(ctx, caller, agent, runner.ExecRequest{
+		Args: []string{"sh", "-c", "until [ -s /workspace/log ]; do sleep 0.05; done"}, Limit: time.Minute,
+	}, nil)
+	return err
+}
+
+// killMachine ends the first process of the only machine, as an out-of-memory
+// kill would.
+func killMachine(t *testing.T, h *house) {
+	t.Helper()
+	out, err := exec.Command("pkill", "-9", "-f", "errand-guest init|/guest init").CombinedOutput()
+	if err != nil {
+		t.Logf("pkill: %v %s", err, out)
+	}
+}
