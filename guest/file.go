@@ -2,13 +2,14 @@ package guest
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 
 	"github.com/errand-dev/errand/guest/wire"
 )
 
 // MaxRead is the most that ReadFile gives at once, and MaxWrite the most that
-// WriteFile takes, in bytes.
+// WriteFile takes, and Change in all its texts, in bytes.
 const (
 	MaxRead  = 4 << 20
 	MaxWrite = 64 << 20
@@ -64,6 +65,9 @@ func (l *Line) Search(ctx context.Context, root string, opts SearchOptions) (Sea
 // error or not, and changes nothing, until Forget.
 func (l *Line) WriteFile(ctx context.Context, op, root, path string, data []byte, mode fs.FileMode) (Stat, error) {
 	var stat Stat
+	if err := fits(wire.MethodWrite, len(data)); err != nil {
+		return Stat{}, err
+	}
 	if data == nil {
 		data = []byte{}
 	}
@@ -81,7 +85,28 @@ func (l *Line) WriteFile(ctx context.Context, op, root, path string, data []byte
 // op is as for WriteFile.
 func (l *Line) Change(ctx context.Context, op, root string, changes []FileChange) (ChangeResult, error) {
 	var result ChangeResult
+	size := 0
+	for _, c := range changes {
+		size += len(c.Data)
+		for _, e := range c.Edits {
+			size += len(e.Old) + len(e.New)
+		}
+	}
+	if err := fits(wire.MethodChange, size); err != nil {
+		return ChangeResult{}, err
+	}
 	p := wire.Change{Op: op, Root: root, Changes: changes}
 	_, err := l.call(ctx, wire.MethodChange, p, nil, &result)
 	return result, err
+}
+
+// fits refuses what is too much for one request.
+func fits(m wire.Method, size int) error {
+	if size <= MaxWrite {
+		return nil
+	}
+	return refusal(m, &wire.Fault{
+		Code:    wire.CodeTooLarge,
+		Message: fmt.Sprintf("%d bytes cannot be written at once; at most %d can", size, MaxWrite),
+	})
 }

@@ -41,7 +41,7 @@ type Line struct {
 // to say hello.
 const (
 	firstPause  = 5 * time.Millisecond
-	longPause   = time.Second
+	longPause   = 250 * time.Millisecond
 	helloLimit  = 30 * time.Second
 	closingWait = 250 * time.Millisecond
 )

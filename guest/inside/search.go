@@ -133,8 +133,10 @@ func (s *searcher) cut(line []byte) string {
 	line = bytes.TrimSuffix(line, []byte("\r"))
 	if len(line) > maxLine {
 		line = line[:maxLine]
-		for len(line) > 0 && !utf8.RuneStart(line[len(line)-1]) {
-			line = line[:len(line)-1]
+		for range utf8.UTFMax - 1 {
+			if r, size := utf8.DecodeLastRune(line); r == utf8.RuneError && size == 1 {
+				line = line[:len(line)-1]
+			}
 		}
 	}
 	s.found += len(line)
