@@ -165,19 +165,19 @@ func TestClassify(t *testing.T) {
 }
 
 // What goes by unhindered is heard however it is cut.
-func TestListener(t *testing.T) {
+func TestEar(t *testing.T) {
 	plain := []byte("POST /x HTTP/1.1\r\nHost: Name.test:80\r\nA: b\r\n\r\nbody")
 	for _, whole := range [][]byte{clientHello(t, "name.test"), plain} {
 		for _, size := range []int{1, 10, len(whole)} {
-			var l listener
+			var e ear
 			got := ""
 			for rest := whole; len(rest) > 0; rest = rest[min(size, len(rest)):] {
-				got += l.hear(rest[:min(size, len(rest))])
+				got += e.hear(rest[:min(size, len(rest))])
 			}
 			if got != "name.test" {
 				t.Errorf("in pieces of %d: %q", size, got)
 			}
-			if l.kept != nil && l.done {
+			if e.kept != nil && e.done {
 				t.Error("bytes are kept for nothing")
 			}
 		}
@@ -191,9 +191,9 @@ func FuzzClassify(f *testing.F) {
 		if classify(b) == hello {
 			helloName(b)
 		}
-		var l listener
-		l.hear(b)
-		l.hear(b)
+		var e ear
+		e.hear(b)
+		e.hear(b)
 	})
 }
 

@@ -56,7 +56,7 @@ type Options struct {
 	// their class is refused. A metadata address must be listed by itself, as a
 	// range of one.
 	Private []netip.Prefix
-	// MaxConnections is the most that one machine may have open; 0 is 4096.
+	// MaxConnections is the most that one machine may have open; 0 is 2048.
 	MaxConnections int
 	// DialTimeout bounds one attempt to connect; 0 is 15 seconds.
 	DialTimeout time.Duration
@@ -91,7 +91,7 @@ func New(o Options) *Gate {
 		log:            cmp.Or(o.Log, slog.Default()),
 		dial:           o.Dial,
 		private:        o.Private,
-		maxConnections: cmp.Or(o.MaxConnections, 4096),
+		maxConnections: cmp.Or(o.MaxConnections, 2048),
 		dialTimeout:    cmp.Or(o.DialTimeout, 15*time.Second),
 		firstTimeout:   cmp.Or(o.FirstTimeout, 10*time.Second),
 		idleTimeout:    cmp.Or(o.IdleTimeout, time.Minute),

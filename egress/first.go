@@ -175,32 +175,32 @@ func readFirst(conn net.Conn, limit time.Duration, patient bool) ([]byte, speech
 	}
 }
 
-// listener notes the name in the first bytes of a connection that nobody holds
+// ear notes the name in the first bytes of a connection that nobody holds
 // up. Its zero value is ready.
-type listener struct {
+type ear struct {
 	kept []byte
 	done bool
 }
 
 // hear takes the next bytes. It gives a name once it has heard one.
-func (l *listener) hear(b []byte) string {
-	if l.done {
+func (e *ear) hear(b []byte) string {
+	if e.done {
 		return ""
 	}
-	l.kept = append(l.kept, b[:min(len(b), maxFirst-len(l.kept))]...)
+	e.kept = append(e.kept, b[:min(len(b), maxFirst-len(e.kept))]...)
 	name := ""
-	switch classify(l.kept) {
+	switch classify(e.kept) {
 	case hello:
-		name, _ = helloName(l.kept)
-		l.done = true
+		name, _ = helloName(e.kept)
+		e.done = true
 	case request:
-		name, l.done = requestHost(l.kept)
+		name, e.done = requestHost(e.kept)
 	case undecided:
 	default:
-		l.done = true
+		e.done = true
 	}
-	if l.done || len(l.kept) >= maxFirst {
-		l.done, l.kept = true, nil
+	if e.done || len(e.kept) >= maxFirst {
+		e.done, e.kept = true, nil
 	}
 	return name
 }

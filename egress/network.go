@@ -101,14 +101,26 @@ func (n *Network) build(ctx context.Context) error {
 	return nil
 }
 
+// linkBuffer is what a connection may have waiting in each direction on the
+// link, in bytes. The link is as short as a pipe, so more makes nothing faster;
+// the long way is the host kernel's. Once crowded connections are open, further
+// ones get a quarter: what a machine that fills all it can holds of our memory
+// stays under half a gigabyte.
+const (
+	linkBuffer = 256 << 10
+	crowded    = 128
+)
+
 // tune sets what differs from the stack's own choice.
 func tune(s *stack.Stack) tcpip.Error {
 	sack := tcpip.TCPSACKEnabled(true)
 	// The link loses nothing: what RACK sees as loss is our own scheduling.
 	recovery := tcpip.TCPRecovery(0)
-	moderate := tcpip.TCPModerateReceiveBufferOption(true)
+	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: linkBuffer, Max: linkBuffer}
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: linkBuffer, Max: linkBuffer}
+	moderate := tcpip.TCPModerateReceiveBufferOption(false)
 	timeWait := tcpip.TCPTimeWaitTimeoutOption(5 * time.Second)
-	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &recovery, &moderate, &timeWait} {
+	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &recovery, &receive, &send, &moderate, &timeWait} {
 		if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return err
 		}
@@ -186,6 +198,13 @@ func (n *Network) finish() {
 	n.open--
 	n.mu.Unlock()
 	n.wg.Done()
+}
+
+// isCrowded says whether a new connection must do with less.
+func (n *Network) isCrowded() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.open > crowded
 }
 
 // start runs f in a goroutine that Close waits for. It reports false, and does

@@ -182,11 +182,17 @@ func (r *relay) endWhenIdle() *time.Timer {
 	return t
 }
 
+// stopLimit bounds the last write to the machine when stop is called.
+const stopLimit = 5 * time.Second
+
 // stop takes the world's side back before anything went up to it. It is nil, and
 // closed, if it has spoken or ended already.
 func (r *relay) stop() net.Conn {
 	r.up.SetReadDeadline(aLongTimeAgo)
+	// Nor may a machine that does not read hold us up.
+	r.down.SetWriteDeadline(time.Now().Add(stopLimit))
 	<-r.ended
+	r.down.SetWriteDeadline(time.Time{})
 	if r.flow.received.Load() > 0 || !errors.Is(r.err, os.ErrDeadlineExceeded) {
 		if r.half != nil {
 			r.half.Stop()

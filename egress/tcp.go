@@ -39,7 +39,7 @@ func (n *Network) acceptTCP(ctx context.Context, req *tcp.ForwarderRequest) {
 }
 
 func (n *Network) acceptDNS(ctx context.Context, req *tcp.ForwarderRequest) {
-	conn, err := accept(req)
+	conn, err := n.accept(req)
 	if err != nil {
 		return
 	}
@@ -50,15 +50,19 @@ func (n *Network) acceptDNS(ctx context.Context, req *tcp.ForwarderRequest) {
 }
 
 // accept completes the handshake with the machine.
-func accept(req *tcp.ForwarderRequest) (*stream, error) {
+func (n *Network) accept(req *tcp.ForwarderRequest) (*stream, error) {
 	wq := new(waiter.Queue)
 	ep, err := req.CreateEndpoint(wq)
 	req.Complete(err != nil)
 	if err != nil {
 		return nil, errors.New(err.String())
 	}
-	// A machine that was stopped sends no end.
-	ep.SocketOptions().SetKeepAlive(true)
+	options := ep.SocketOptions()
+	options.SetKeepAlive(true) // a machine that was stopped sends no end
+	if n.isCrowded() {
+		options.SetReceiveBufferSize(linkBuffer/4, true)
+		options.SetSendBufferSize(linkBuffer/4, true)
+	}
 	return newStream(wq, ep), nil
 }
 
@@ -100,34 +104,26 @@ func (c *connection) serve(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.accept(ctx); err != nil {
+	down, err := c.network.accept(c.req)
+	c.req = nil
+	if err != nil {
 		if up != nil {
 			up.Close()
 		}
 		return err
 	}
+	c.down = down
 	if c.rules.strict() {
 		return c.guard(ctx, up, no)
 	}
-	return c.listen(ctx, up)
+	return c.overhear(ctx, up)
 }
 
-func (c *connection) accept(ctx context.Context) error {
-	req := c.req
-	c.req = nil
-	down, err := accept(req)
-	if err != nil {
-		return err
-	}
-	c.down = down
-	return nil
-}
-
-// listen carries everything as it comes and notes the name if it hears one.
-func (c *connection) listen(ctx context.Context, up net.Conn) error {
-	var l listener
+// overhear carries everything as it comes and notes the name if it hears one.
+func (c *connection) overhear(ctx context.Context, up net.Conn) error {
+	var e ear
 	return c.carry(ctx, c.relay(up), nil, func(b []byte) {
-		if name := l.hear(b); name != "" {
+		if name := e.hear(b); name != "" {
 			c.flow.name(name)
 		}
 	})
