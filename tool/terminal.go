@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	// settle is how long a command that was typed into a terminal has to show
-	// how it begins.
-	settle = time.Second
 	// screenLines is how many lines of a terminal are shown if nothing is said.
 	screenLines = 100
+	// promptTries and promptPause bound the wait for a new shell to 3 seconds.
+	promptTries = 60
+	promptPause = 50 * time.Millisecond
 )
 
 var terminalName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,40}$`)
@@ -44,10 +44,8 @@ func (s *Set) typeCommand(ctx context.Context, c Call, name, command, dir string
 	if err := s.o.Line.Type(ctx, c.Op, name, text, enter); err != nil {
 		return Result{}, err
 	}
-	select {
-	case <-time.After(settle):
-	case <-ctx.Done():
-		return Result{}, context.Cause(ctx)
+	if err := pause(ctx, s.o.Settle); err != nil {
+		return Result{}, err
 	}
 	screen, err := s.o.Line.Capture(ctx, name, screenLines)
 	if err != nil {
@@ -62,7 +60,7 @@ func (s *Set) typeCommand(ctx context.Context, c Call, name, command, dir string
 		return Result{}, err
 	}
 	return Result{
-		Output:     fmt.Sprintf("%s terminal %q. After %s it shows:\n%s", what, name, settle, shown),
+		Output:     fmt.Sprintf("%s terminal %q. After %s it shows:\n%s", what, name, s.o.Settle, shown),
 		Structured: CommandResult{Command: command, Dir: dir, Terminal: name},
 	}, nil
 }
@@ -84,7 +82,36 @@ func (s *Set) openTerminal(ctx context.Context, name, dir string) (open bool, er
 			}
 		}
 	}
-	return false, s.o.Line.OpenTerminal(ctx, guest.Terminal{Name: name, Dir: s.dir(dir), User: s.o.User, Env: s.o.Env})
+	if err := s.o.Line.OpenTerminal(ctx, guest.Terminal{Name: name, Dir: s.dir(dir), User: s.o.User, Env: s.o.Env}); err != nil {
+		return false, err
+	}
+	return false, s.awaitPrompt(ctx, name)
+}
+
+// awaitPrompt waits until a new shell shows something, but not for long: what
+// is typed before that is shown twice.
+func (s *Set) awaitPrompt(ctx context.Context, name string) error {
+	for range promptTries {
+		screen, err := s.o.Line.Capture(ctx, name, 1)
+		if err != nil || strings.TrimSpace(screen) != "" {
+			return err
+		}
+		if err := pause(ctx, promptPause); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // interrupts says whether what is to be typed is meant as control-C.

@@ -48,9 +48,12 @@ type Options struct {
 	ReadOnly bool
 	// Limit and MaxLimit bound a command in the foreground.
 	Limit, MaxLimit time.Duration
-	OutputBound     int          // bytes of one result; 0 is DefaultOutputBound
-	Spill           string       // directory in the machine; "" is DefaultSpill
-	Log             *slog.Logger // nil is none
+	// Settle is how long a command typed into a terminal is watched before the
+	// call returns; 0 is a second.
+	Settle      time.Duration
+	OutputBound int          // bytes of one result; 0 is DefaultOutputBound
+	Spill       string       // directory in the machine; "" is DefaultSpill
+	Log         *slog.Logger // nil is none
 }
 
 // Set is the tools of one agent's machine. It is safe for use by several
@@ -69,6 +72,7 @@ func New(o Options) *Set {
 	o.Limit = cmp.Or(o.Limit, DefaultLimit)
 	o.MaxLimit = max(cmp.Or(o.MaxLimit, DefaultMaxLimit), o.Limit)
 	o.OutputBound = cmp.Or(o.OutputBound, DefaultOutputBound)
+	o.Settle = cmp.Or(o.Settle, time.Second)
 	o.Spill = cmp.Or(o.Spill, DefaultSpill)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
