@@ -51,7 +51,7 @@ func run(m *testing.M) int {
 // machine is a guest that runs as an ordinary process beside the test: the real
 // program, with no isolation around it.
 type machine struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string // where its sockets are, and for the test's files
 	socket string
 	init   *exec.Cmd
@@ -61,7 +61,7 @@ type machine struct {
 const markEnv = "ERRAND_TEST_DIR"
 
 // boot starts a guest and ends it, with all it started, after the test.
-func boot(t *testing.T) *machine {
+func boot(t testing.TB) *machine {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "errand-guest-machine")
 	if err != nil {
