@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -192,6 +193,31 @@ func TestConversation(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestManyAtOnce lets many conversations of every client go on at the same time.
+func TestManyAtOnce(t *testing.T) {
+	_, hs := serve(t, fixScript)
+	var wg sync.WaitGroup
+	for i := range 10 {
+		for _, c := range clients() {
+			wg.Go(func() {
+				what := fmt.Sprintf("part%d", i)
+				k := newTalk(t, c, hs, "fix "+what)
+				k.req.Key = what
+				for _, want := range []string{"Looking at " + what + ".", "", "Fixed, and more than one piece long so that it streams."} {
+					resp, err := k.model.Do(t.Context(), k.req, nil)
+					if err != nil || textOf(resp) != want {
+						t.Errorf("%s %s: %v, %v, want %q", c.name, what, resp, err, want)
+						return
+					}
+					k.req.Messages = append(k.req.Messages, resp.Message())
+					k.results("--- FAIL: Test")
+				}
+			})
+		}
+	}
+	wg.Wait()
 }
 
 func TestSameRequestSameTurn(t *testing.T) {
