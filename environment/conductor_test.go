@@ -2,6 +2,7 @@ package environment_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -245,7 +246,11 @@ func (a *agent) prepare(ctx context.Context) (*environment.Ready, error) {
 	if a.change != nil {
 		a.change(&p)
 	}
-	return environment.Prepare(ctx, p)
+	ready, err := environment.Prepare(ctx, p)
+	if e := new(errand.Error); errors.As(err, &e) && e.Output != "" {
+		a.t.Logf("output of what failed:\n%s", e.Output)
+	}
+	return ready, err
 }
 
 func (a *agent) open(ctx context.Context, m machine.Machine) (*guest.Line, error) {
@@ -357,7 +362,7 @@ func decode(t testing.TB, e errand.Event) any {
 func in(t testing.TB, r *environment.Ready, script string) string {
 	t.Helper()
 	var out strings.Builder
-	exit, err := r.Line.Run(t.Context(), guest.Command{ID: fmt.Sprintf("test.%p.%s", &out, script), Args: []string{"sh", "-c", script}, Dir: environment.Root},
+	exit, err := r.Line.Run(t.Context(), guest.Command{ID: "test." + rand.Text(), Args: []string{"sh", "-c", script}, Dir: environment.Root},
 		func(o guest.Output) { out.Write(o.Data) })
 	if err != nil {
 		t.Fatal(err)
