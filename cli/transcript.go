@@ -235,7 +235,7 @@ func (t *transcript) toolCalled(d errand.ToolCalled) {
 
 func (t *transcript) toolEnded(d errand.ToolEnded) {
 	t.status.Set("")
-	output := strings.TrimSpace(printable(d.Output))
+	output := strings.Trim(printable(d.Output), "\n")
 	if !t.whole {
 		output = cutLines(output, 4, 4)
 	}

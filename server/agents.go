@@ -12,13 +12,13 @@ import (
 // maxPrompt bounds a body that may hold pictures: five of 15 MB as base64.
 const maxPrompt = api.MaxImages*(api.MaxImageBytes/3+1)*4 + maxBody
 
-// byID are the parameters of what is about one agent.
-type byID struct {
+// ByID are the parameters of what is about one agent.
+type ByID struct {
 	ID string `path:"id" doc:"Unique identifier for the agent."`
 }
 
-// listing are the parameters of a page.
-type listing struct {
+// Page are the parameters of a page.
+type Page struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"20"`
 	Cursor string `query:"cursor" doc:"Pagination cursor from the previous response."`
 }
@@ -29,7 +29,7 @@ type createAgent struct {
 }
 
 type listAgents struct {
-	listing
+	Page
 	PRURL           string `query:"prUrl" doc:"Only agents with this pull request."`
 	IncludeArchived bool   `query:"includeArchived" default:"true"`
 }
@@ -108,7 +108,7 @@ func (s *Server) latestState(ctx context.Context, w who, a errand.Agent) (errand
 	return run.Status, err
 }
 
-func (s *Server) getAgent(ctx context.Context, w who, in *byID) (api.Agent, error) {
+func (s *Server) getAgent(ctx context.Context, w who, in *ByID) (api.Agent, error) {
 	agent, err := s.agent(ctx, w, in.ID)
 	if err != nil {
 		return api.Agent{}, err
@@ -127,8 +127,8 @@ func (s *Server) agent(ctx context.Context, w who, id string) (errand.Agent, err
 }
 
 // change makes a route of what changes one agent.
-func (s *Server) change(do func(context.Context, errand.Caller, errand.AgentID) error) func(context.Context, who, *byID) (api.ID, error) {
-	return func(ctx context.Context, w who, in *byID) (api.ID, error) {
+func (s *Server) change(do func(context.Context, errand.Caller, errand.AgentID) error) func(context.Context, who, *ByID) (api.ID, error) {
+	return func(ctx context.Context, w who, in *ByID) (api.ID, error) {
 		id, err := errand.ParseAgentID(in.ID)
 		if err == nil {
 			err = do(ctx, w.caller, id)

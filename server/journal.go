@@ -13,7 +13,7 @@ import (
 )
 
 type listEvents struct {
-	byID
+	ByID
 	After int64 `query:"after" minimum:"0" doc:"Only events after this number."`
 	Limit int   `query:"limit" minimum:"1" maximum:"1000" default:"200"`
 }

@@ -53,7 +53,7 @@ func (s *Server) diff(w http.ResponseWriter, r *http.Request) error {
 	return json.NewEncoder(w).Encode(out)
 }
 
-func (s *Server) terminals(ctx context.Context, w who, in *byID) (api.Terminals, error) {
+func (s *Server) terminals(ctx context.Context, w who, in *ByID) (api.Terminals, error) {
 	out := api.Terminals{Items: []api.Terminal{}}
 	id, err := errand.ParseAgentID(in.ID)
 	if err != nil {

@@ -26,18 +26,18 @@ func (in byRun) parse() (agent errand.AgentID, run errand.RunID, err error) {
 }
 
 type createRun struct {
-	byID
+	ByID
 	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255"`
 	Body           api.CreateRun
 }
 
 type listRuns struct {
-	byID
-	listing
+	ByID
+	Page
 }
 
 type usageOf struct {
-	byID
+	ByID
 	RunID string `query:"runId" doc:"Only this run."`
 }
 
