@@ -104,10 +104,10 @@ func (n *Network) build(ctx context.Context) error {
 // linkBuffer is what a connection may have waiting in each direction on the
 // link, in bytes. The link is as short as a pipe, so more makes nothing faster;
 // the long way is the host kernel's. Once crowded connections are open, further
-// ones get a quarter: what a machine that fills all it can holds of our memory
-// stays under half a gigabyte.
+// ones get an eighth: what a machine that fills all it can holds of our memory
+// stays well under a gigabyte.
 const (
-	linkBuffer = 256 << 10
+	linkBuffer = 512 << 10
 	crowded    = 128
 )
 

@@ -60,8 +60,8 @@ func (n *Network) accept(req *tcp.ForwarderRequest) (*stream, error) {
 	options := ep.SocketOptions()
 	options.SetKeepAlive(true) // a machine that was stopped sends no end
 	if n.isCrowded() {
-		options.SetReceiveBufferSize(linkBuffer/4, true)
-		options.SetSendBufferSize(linkBuffer/4, true)
+		options.SetReceiveBufferSize(linkBuffer/8, true)
+		options.SetSendBufferSize(linkBuffer/8, true)
 	}
 	return newStream(wq, ep), nil
 }
