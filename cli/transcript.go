@@ -19,8 +19,9 @@ type transcript struct {
 	status *status // what is under way; nil for none
 	whole  bool    // nothing is cut
 	run    errand.RunID
-	inText bool // the last thing written was streamed text without its line end
-	phase  tail // what the phase under way printed
+	inText bool   // the last thing written was streamed text without its line end
+	said   string // the text of the turn, as it streamed
+	phase  tail   // what the phase under way printed
 }
 
 func newTranscript(w io.Writer, s style, st *status, whole bool) *transcript {
@@ -49,7 +50,10 @@ func (t *transcript) Event(e errand.Event) {
 	case errand.EventThinking:
 		show(e, func(d errand.TextData) { t.stream(t.style.dim(printable(d.Text)), d.Text) })
 	case errand.EventText:
-		show(e, func(d errand.TextData) { t.stream(printable(d.Text), d.Text) })
+		show(e, func(d errand.TextData) {
+			t.said += d.Text
+			t.stream(printable(d.Text), d.Text)
+		})
 	case errand.EventToolCalled:
 		show(e, t.toolCalled)
 	case errand.EventToolEnded:
@@ -146,6 +150,9 @@ func (t *transcript) runStatus(d errand.RunStatusData) {
 		return
 	}
 	t.status.Set("")
+	if result := strings.TrimSpace(d.Result); result != "" && result != strings.TrimSpace(t.said) {
+		t.line(printable(result))
+	}
 	mark := t.style.green("✓ finished")
 	switch d.Status {
 	case errand.RunFailed:
@@ -221,13 +228,21 @@ func (t *transcript) machine(d errand.MachineData) {
 }
 
 func (t *transcript) turnStarted(d errand.TurnStarted) {
+	t.said = ""
 	if d.Attempt > 1 {
 		t.note(t.style.yellow("the answer begins anew; what it said above is void"))
 	}
 	t.doing("waiting for " + clip(d.Model, 40))
 }
 
+// quiet says which calls are shown by what they lead to: the plan itself, the
+// run's result.
+func quiet(tool string) bool { return tool == "update_plan" || tool == "finish" }
+
 func (t *transcript) toolCalled(d errand.ToolCalled) {
+	if quiet(d.Name) {
+		return
+	}
 	summary := toolSummary(d.Name, d.Args)
 	t.line(t.style.cyan("→ "+d.Name) + " " + clip(summary, 110))
 	t.doing(d.Name)
@@ -235,6 +250,9 @@ func (t *transcript) toolCalled(d errand.ToolCalled) {
 
 func (t *transcript) toolEnded(d errand.ToolEnded) {
 	t.status.Set("")
+	if quiet(d.Name) && !d.IsError {
+		return
+	}
 	output := strings.Trim(printable(d.Output), "\n")
 	if !t.whole {
 		output = cutLines(output, 4, 4)
