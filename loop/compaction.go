@@ -96,6 +96,9 @@ func (c *Conversation) used(fixed int64) int64 {
 	return (fixed + c.Fresh) / bytesPerToken
 }
 
+// compactable says whether a summary could make the conversation shorter.
+func (c *Conversation) compactable() bool { return !c.Compacted && len(c.Messages) > 1 }
+
 const (
 	// maxSummary bounds a summary, in bytes.
 	maxSummary = 48 << 10

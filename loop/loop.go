@@ -132,7 +132,7 @@ func (r *run) work(ctx context.Context) error {
 			return nil
 		case r.lost(c) != nil:
 			return r.lost(c)
-		case !c.Compacted && c.used(r.fixed) > threshold(int64(r.o.Entry.Window), r.outputBound()):
+		case c.compactable() && c.used(r.fixed) > threshold(int64(r.o.Entry.Window), r.outputBound()):
 			err = r.compact(ctx, c)
 		default:
 			err = r.turn(ctx, c)

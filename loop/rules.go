@@ -78,13 +78,15 @@ func rulePaths(ctx context.Context, line *guest.Line, root string) ([]string, er
 			return nil, fmt.Errorf("looking for rules: %w", err)
 		}
 	}
-	// Rules may be in .gitignore and still be meant.
-	for _, o := range []guest.ListOptions{
-		{Glob: ".cursor/rules/**/*.mdc", Ignored: true, Depth: 6, Limit: 500},
-		{Glob: "**/.cursor/rules/**/*.mdc", Limit: 500},
-		{Glob: "**/AGENTS.md", Limit: 500},
+	for _, look := range []struct {
+		dir string
+		o   guest.ListOptions
+	}{
+		// These may be in .gitignore and still be meant.
+		{".cursor/rules", guest.ListOptions{Glob: "*.mdc", Ignored: true, Limit: 500}},
+		{".", guest.ListOptions{Glob: "{**/.cursor/rules/**/*.mdc,**/AGENTS.md}", Limit: 500}},
 	} {
-		found, err := line.List(ctx, root, ".", o)
+		found, err := line.List(ctx, root, look.dir, look.o)
 		if err != nil && !isRefusal(err) {
 			return nil, fmt.Errorf("looking for rules: %w", err)
 		}

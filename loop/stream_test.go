@@ -15,9 +15,9 @@ import (
 
 func TestStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var got [][]errand.Fact
+		records := make(chan []errand.Fact, 10)
 		s := newStream(3, 2, func(facts []errand.Fact) error {
-			got = append(got, facts)
+			records <- facts
 			return nil
 		})
 		s.add(llm.Delta{Type: llm.Thinking, Text: "hm"})
@@ -25,8 +25,8 @@ func TestStream(t *testing.T) {
 		s.add(llm.Delta{Type: llm.ToolCall, Text: `{"x"`})
 		s.add(llm.Delta{Type: llm.Text, Text: "b"})
 		synctest.Wait()
-		if len(got) != 0 {
-			t.Errorf("recorded at once: %v", got)
+		if len(records) != 0 {
+			t.Errorf("recorded at once: %v", <-records)
 		}
 		time.Sleep(streamWait)
 		synctest.Wait()
@@ -35,6 +35,11 @@ func TestStream(t *testing.T) {
 		synctest.Wait()
 		s.add(llm.Delta{Type: llm.Text, Text: "end"})
 		left := s.close()
+		close(records)
+		var got [][]errand.Fact
+		for facts := range records {
+			got = append(got, facts)
+		}
 
 		text := func(kind errand.EventKind, text string) errand.Fact {
 			return errand.Fact{Kind: kind, Data: errand.TextData{Turn: 3, Attempt: 2, Text: text}}

@@ -39,7 +39,7 @@ func (r *run) turn(ctx context.Context, c Conversation) error {
 	resp, err := llm.Do(ctx, a, r.request(c), nil, opts)
 	if err != nil {
 		var refused *llm.Error
-		if errors.As(err, &refused) && refused.Cause == llm.TooLong && !c.Compacted {
+		if errors.As(err, &refused) && refused.Cause == llm.TooLong && c.compactable() {
 			return r.compact(ctx, c)
 		}
 		if ctx.Err() != nil {
@@ -71,7 +71,7 @@ type attempts struct {
 func (a *attempts) Do(ctx context.Context, req *llm.Request, _ func(llm.Delta)) (*llm.Response, error) {
 	a.number++
 	if err := a.run.record(ctx, errand.Fact{Kind: errand.EventTurnStarted, Data: errand.TurnStarted{
-		Turn: a.turn, Attempt: a.number, Model: a.run.o.ModelName,
+		Turn: a.turn, Attempt: a.number, Model: cmp.Or(a.run.o.Entry.ID, a.run.o.ModelName),
 	}}); err != nil {
 		return nil, err
 	}

@@ -30,8 +30,8 @@ type FileChange struct {
 	Diff    string `json:"diff,omitempty"` // unified; "" where it is too large or not text
 }
 
-// maxDiff bounds one file's diff in bytes.
-const maxDiff = 64 << 10
+// maxDiff bounds the diffs of one change in bytes; files beyond it have none.
+const maxDiff = 128 << 10
 
 func (s *Set) writeFile(ctx context.Context, c Call) (Result, error) {
 	var args struct {
@@ -296,8 +296,13 @@ func (s *Set) whole(ctx context.Context, root, rel string) (string, error) {
 func changed(root string, result guest.ChangeResult) Result {
 	var out ChangeResult
 	var lines []string
+	room := maxDiff
 	for _, f := range result.Files {
 		fc := describe(root, f)
+		if len(fc.Diff) > room {
+			fc.Diff = ""
+		}
+		room -= len(fc.Diff)
 		out.Files = append(out.Files, fc)
 		line := fc.What + " " + fc.Path
 		if fc.What == "moved" {
@@ -343,9 +348,7 @@ func describe(root string, f guest.FileResult) FileChange {
 	text := string(diff.Diff(from, f.Before, to, f.After))
 	fc.Added, fc.Removed = tally(text)
 	// The first line repeats the names that the next two give.
-	if _, rest, ok := strings.Cut(text, "\n"); ok && len(rest) <= maxDiff {
-		fc.Diff = rest
-	}
+	_, fc.Diff, _ = strings.Cut(text, "\n")
 	return fc
 }
 
