@@ -263,6 +263,7 @@ func TestGone(t *testing.T) {
 
 func TestOpenWaitsForGuest(t *testing.T) {
 	m := boot(t)
+	m.line(nil, guest.Options{}).Close() // it is up, so that it ends in order
 	m.stop()
 	var tried atomic.Int64
 	up := make(chan struct{})

@@ -2,6 +2,7 @@ package guest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -32,10 +33,8 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	program = filepath.Join(dir, "errand-guest")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "../cmd/errand-guest")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "building errand-guest: %v\n%s", err, out)
+	if err := build(program, raced); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	code := m.Run()
@@ -46,6 +45,21 @@ func run(m *testing.M) int {
 		}
 	}
 	return code
+}
+
+// build builds errand-guest as it is shipped, or with the race detector.
+func build(file string, raced bool) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if raced {
+		cmd.Args = append(cmd.Args, "-race")
+		cmd.Env = os.Environ()
+	}
+	cmd.Args = append(cmd.Args, "../cmd/errand-guest")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building errand-guest: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // machine is a guest that runs as an ordinary process beside the test: the real
@@ -87,15 +101,25 @@ func (m *machine) start() {
 	}
 }
 
+// stop ends the guest in order.
 func (m *machine) stop() {
 	m.init.Process.Signal(syscall.SIGTERM)
-	m.init.Wait()
+	m.wait()
 }
 
 // kill ends the guest without a warning.
 func (m *machine) kill() {
 	m.init.Process.Kill()
-	m.init.Wait()
+	m.wait()
+}
+
+// wait takes what stop or kill did. A guest that ends by itself has failed, or
+// has seen a race.
+func (m *machine) wait() {
+	var exit *exec.ExitError
+	if err := m.init.Wait(); errors.As(err, &exit) && exit.ExitCode() > 0 {
+		m.t.Errorf("the guest ended with: %v", err)
+	}
 }
 
 // sweep ends what outlived the guest: background children of commands, tmux.

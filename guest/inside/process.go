@@ -121,7 +121,9 @@ func (g *Guest) launch(p *process) {
 		return
 	}
 	if p.command.Limit > 0 {
+		p.mu.Lock()
 		p.limit = time.AfterFunc(p.command.Limit, func() { g.expire(p, unix.SIGTERM) })
+		p.mu.Unlock()
 	}
 	for _, s := range p.sources {
 		go s.pump()
