@@ -58,7 +58,7 @@ func (d *Driver) bundle(r *record, l *live) *specs.Spec {
 			MaskedPaths:   maskedPaths,
 			ReadonlyPaths: readonlyPaths,
 			CgroupsPath:   l.Cgroup,
-			Resources:     resources(r.Engine, r.Limits, l.held),
+			Resources:     resources(r.Engine, r.Limits, d.cgroups.held),
 			Seccomp:       seccompFor(r.Engine),
 		},
 	}

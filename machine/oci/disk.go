@@ -50,13 +50,13 @@ func (d *Driver) makeDisk(ctx context.Context, r *record) error {
 	if _, err := os.Stat(filepath.Join(dir, "upper")); err == nil {
 		return nil
 	}
-	if err := d.reserve(); err != nil {
+	if err := errors.Join(d.reserve(), d.readyRun()); err != nil {
 		return err
 	}
 	if err := mkdirs(0o755, dir); err != nil {
 		return err
 	}
-	err := makeImage(ctx, dir, r.Limits.Disk)
+	err := makeImage(ctx, dir, d.run, r.Limits.Disk)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
@@ -130,6 +130,11 @@ func (s *stack) attach(disk string) error {
 		return err
 	}
 	s.roots[disk] = at
+	// To mount a device again waits for whoever flushes it; to show an
+	// existing mount does not.
+	if err := bind(s.driver.warmDir(disk), at, nil, false); err == nil {
+		return nil
+	}
 	return mountImage(image, at)
 }
 
@@ -204,36 +209,39 @@ func (s *stack) overlay(p part) (overlay, error) {
 	return o, nil
 }
 
-// keepWarm holds a frozen disk's file system, so that machines which start on
-// it need not wait until all that was written is on the host's disk.
+// A frozen disk's file system stays mounted in the run directory while its
+// snapshot is fresh, so that machines which start on it need not wait until
+// all that was written is on the host's disk.
+
+func (d *Driver) warmDir(disk string) string { return filepath.Join(d.run, "warm", disk) }
+
 func (d *Driver) keepWarm(disk string) error {
-	image := d.path("disks", disk, imageName)
+	image, at := d.path("disks", disk, imageName), d.warmDir(disk)
 	if _, err := os.Stat(image); err != nil {
 		return nil // it is no file system of its own
 	}
-	at, err := os.MkdirTemp(d.run, "warm-")
-	if err != nil {
+	if points, err := mountsUnder(at); err != nil || len(points) > 0 {
 		return err
 	}
-	defer os.Remove(at)
-	if err := mountImage(image, at); err != nil {
+	if err := mkdirs(0o700, at); err != nil {
 		return err
 	}
-	h, err := unmountUnder(at)
-	d.warmMu.Lock()
-	defer d.warmMu.Unlock()
-	d.warm[disk] = h
-	return err
+	return mountImage(image, at)
 }
 
-// cool lets go of a disk, or of all for which needed says false.
-func (d *Driver) cool(needed func(disk string) bool) {
-	d.warmMu.Lock()
-	defer d.warmMu.Unlock()
-	for disk, h := range d.warm {
-		if !needed(disk) {
-			delete(d.warm, disk)
-			d.after.Go(h.release)
-		}
+// cool lets go of the frozen disks for which needed says false.
+func (d *Driver) cool(needed func(disk string) bool) error {
+	entries, err := os.ReadDir(d.warmDir(""))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
+	for _, e := range entries {
+		if needed(e.Name()) {
+			continue
+		}
+		h, unmountErr := unmountUnder(d.warmDir(e.Name()))
+		d.after.Go(h.release)
+		err = errors.Join(err, unmountErr, os.Remove(d.warmDir(e.Name())))
+	}
+	return err
 }

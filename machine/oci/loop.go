@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -27,21 +28,24 @@ const imageName = "disk.img"
 // to inodes and the journal.
 func imageSize(limit int64) int64 { return limit + limit/32 + 64<<20 }
 
-// makeImage makes the file system in dir. It is there by one rename.
-func makeImage(ctx context.Context, dir string, limit int64) error {
+// makeImage makes the file system in dir; it is there by one rename. It is
+// formatted in scratch, which is in memory, and only what was written is
+// copied: mkfs waits for the disk otherwise, which may be busy.
+func makeImage(ctx context.Context, dir, scratch string, limit int64) error {
 	mkfs, err := exec.LookPath("mkfs.ext4")
 	if err != nil {
 		return errors.New("mkfs.ext4 is not installed (package e2fsprogs)")
 	}
-	tmp := filepath.Join(dir, imageName+".new")
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	blank, err := os.CreateTemp(scratch, "blank-")
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(f.Truncate(imageSize(limit)), f.Close()); err != nil {
+	defer blank.Close()
+	defer os.Remove(blank.Name())
+	if err := blank.Truncate(imageSize(limit)); err != nil {
 		return err
 	}
-	args := []string{"-q", "-F", "-b", "4096", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0", tmp}
+	args := []string{"-q", "-F", "-b", "4096", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0", blank.Name()}
 	if limit >= 4<<30 {
 		args = append([]string{"-J", "size=64"}, args...)
 	}
@@ -50,7 +54,39 @@ func makeImage(ctx context.Context, dir string, limit int64) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("making file system: %w: %s", err, bytes.TrimSpace(out))
 	}
-	return os.Rename(tmp, filepath.Join(dir, imageName))
+	return copySparse(blank, filepath.Join(dir, imageName))
+}
+
+// copySparse copies what src holds besides holes to the file to.
+func copySparse(src *os.File, to string) error {
+	dst, err := os.OpenFile(to+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	st, err := src.Stat()
+	if err != nil {
+		return err
+	}
+	if err := dst.Truncate(st.Size()); err != nil {
+		return err
+	}
+	for at := int64(0); at < st.Size(); {
+		data, err := src.Seek(at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if at, err = src.Seek(data, unix.SEEK_HOLE); err != nil {
+			return err
+		}
+		if _, err := io.Copy(io.NewOffsetWriter(dst, data), io.NewSectionReader(src, data, at-data)); err != nil {
+			return err
+		}
+	}
+	return os.Rename(to+".new", to)
 }
 
 // mountImage mounts the file system in file at target. A file that is in use
@@ -128,8 +164,9 @@ func attachLoop(file string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Not LO_FLAGS_DIRECT_IO: to set it waits for the host's disk.
 	config := &unix.LoopConfig{Fd: uint32(backing.Fd()), Size: 4096}
-	config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR | unix.LO_FLAGS_DIRECT_IO
+	config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR
 	if err := unix.IoctlLoopConfigure(int(dev.Fd()), config); err != nil {
 		dev.Close()
 		return nil, err

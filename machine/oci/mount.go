@@ -75,7 +75,7 @@ func (o overlay) mountHere() error {
 	if err := o.configure(fsfd); err != nil {
 		return fmt.Errorf("mounting %s: %w%s", o.target, err, kernelSays(fsfd))
 	}
-	mfd, err := unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, 0)
+	mfd, err := unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV)
 	if err != nil {
 		return fmt.Errorf("mounting %s: %w%s", o.target, err, kernelSays(fsfd))
 	}
@@ -145,26 +145,39 @@ func kernelSays(fsfd int) string {
 // bind shows the directory or file source at target, which must be there. With
 // a user namespace, ids are shown as that namespace maps them.
 func bind(source, target string, userns *os.File, readOnly bool) error {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	tree, err := cloneTree(source, userns, readOnly)
 	if err != nil {
-		return fmt.Errorf("binding %s: %w", source, err)
+		return err
 	}
 	defer unix.Close(tree)
-	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
-	if userns != nil {
-		attr.Attr_set |= unix.MOUNT_ATTR_IDMAP
-		attr.Userns_fd = uint64(userns.Fd())
-	}
-	if readOnly {
-		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
-	}
-	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
-		return fmt.Errorf("mapping %s: %w", source, err)
-	}
 	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return fmt.Errorf("binding %s: %w", source, err)
 	}
 	return nil
+}
+
+// cloneTree gives source as a mount that is nowhere yet.
+func cloneTree(source string, userns *os.File, readOnly bool) (int, error) {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("binding %s: %w", source, err)
+	}
+	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
+	if readOnly {
+		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
+	}
+	if userns != nil {
+		attr.Attr_set |= unix.MOUNT_ATTR_IDMAP
+		attr.Userns_fd = uint64(userns.Fd())
+	}
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		unix.Close(tree)
+		if userns != nil {
+			err = &noIDMap{err}
+		}
+		return -1, fmt.Errorf("mapping %s: %w", source, err)
+	}
+	return tree, nil
 }
 
 // mountsUnder lists the mount points at and below dir, deepest last mounted

@@ -14,14 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idRange is how many user ids a machine has, and firstID where the first
-// machine's begin: the range that systemd's list of uses calls unused.
-const (
-	idRange = 65536
-	firstID = 0x70000000
-	lastID  = 0x7ffe0000
-)
-
 // makeNamespaces makes a network namespace, and with base a user namespace
 // that owns it and maps base to root, and pins them as the files dir/net and
 // dir/user. They live until they are unmounted, whatever becomes of us.
@@ -40,6 +32,9 @@ func makeNamespaces(guest, dir string, base uint32) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	p, err := os.StartProcess(guest, []string{guest}, &os.ProcAttr{Sys: attr, Env: []string{}})
+	if err != nil && base != 0 {
+		return fmt.Errorf("making namespaces: %w", &noIDMap{err})
+	}
 	if err != nil {
 		return fmt.Errorf("making namespaces: %w", err)
 	}
@@ -53,6 +48,17 @@ func makeNamespaces(guest, dir string, base uint32) error {
 		}
 	}
 	return nil
+}
+
+// noIDMap says that this host has no user namespaces, or cannot map the ids of
+// a file system.
+type noIDMap struct{ err error }
+
+func (e *noIDMap) Error() string { return e.err.Error() }
+func (e *noIDMap) Unwrap() error { return e.err }
+
+func noUserNamespace(err error) string {
+	return fmt.Sprintf("Root in a machine under runc is root on the host too: user namespaces over id-mapped mounts do not work here (%v). They need Linux 5.19 and a file system that can map ids, such as ext4, XFS or Btrfs.", err)
 }
 
 func endTraced(p *os.Process) {

@@ -70,10 +70,8 @@ type Driver struct {
 
 	refs  sync.Mutex // held while what a disk is needed by is read or changed
 	locks locks
-
-	warmMu sync.Mutex
-	warm   map[string]held // file systems of frozen disks, by disk
-	after  sync.WaitGroup  // work that goes on behind a finished call
+	runMu sync.Mutex     // held while the run directory is made
+	after sync.WaitGroup // work that goes on behind a finished call
 }
 
 var (
@@ -99,7 +97,6 @@ func New(opts Options) (*Driver, error) {
 		run:     filepath.Join(opts.RunDir, hex.EncodeToString(sum[:4])),
 		cgroups: findCgroups(),
 		locks:   locks{held: map[machine.ID]chan struct{}{}, file: map[machine.ID]*os.File{}},
-		warm:    map[string]held{},
 	}
 	d.engines = map[string]engine{
 		GVisor: {name: GVisor, program: opts.Runsc, state: filepath.Join(d.run, GVisor)},
@@ -158,14 +155,17 @@ func limitsOr(l, def errand.Limits) errand.Limits {
 // removing. Machines stay as they are. If none runs, what the engines keep
 // mounted for themselves goes too.
 func (d *Driver) Close() error {
-	d.cool(func(string) bool { return false })
+	if err := d.cool(func(string) bool { return false }); err != nil {
+		return fmt.Errorf("closing machines: %w", err)
+	}
 	d.after.Wait()
 	if running, err := os.ReadDir(filepath.Join(d.run, "m")); err == nil && len(running) > 0 {
 		return nil
 	}
 	h, err := unmountUnder(d.run)
 	h.release()
-	return errors.Join(err, os.RemoveAll(d.run), d.cgroups.tidy())
+	d.cgroups.tidy()
+	return errors.Join(err, os.RemoveAll(d.run))
 }
 
 func (d *Driver) path(elem ...string) string {

@@ -4,7 +4,6 @@ package oci
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,7 +17,26 @@ import (
 
 func TestMain(m *testing.M) {
 	machinetest.Main(subject(GVisor), subject(Runc))
-	os.Exit(m.Run())
+	os.Exit(runTests(m))
+}
+
+// imagesVar names the directory of images that all tests of this program and
+// the processes it kills share, so that the host image is read once.
+const imagesVar = "ERRAND_TEST_IMAGES"
+
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "errand-images-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	os.Setenv(imagesVar, dir)
+	return m.Run()
+}
+
+func openImages() (*image.Store, error) {
+	return image.Open(image.Options{Dir: os.Getenv(imagesVar)})
 }
 
 func TestGVisor(t *testing.T) { contract(t, GVisor) }
@@ -83,30 +101,16 @@ func subject(engine string) machinetest.Subject {
 }
 
 func openIn(dir string) (*Driver, error) {
-	images, err := image.Open(image.Options{Dir: filepath.Join(sharedImages(), "images")})
+	images, err := openImages()
 	if err != nil {
 		return nil, err
 	}
 	return New(Options{Dir: dir, Images: images, Guest: built("errand-guest"), Runsc: built("runsc")})
 }
 
-// sharedImages is one directory for all tests of this program and its
-// children, so that the host image is read once.
-func sharedImages() string {
-	if dir := os.Getenv("ERRAND_TEST_IMAGES"); dir != "" {
-		return dir
-	}
-	dir, err := os.MkdirTemp("", "errand-images-")
-	if err != nil {
-		panic(err)
-	}
-	os.Setenv("ERRAND_TEST_IMAGES", dir)
-	return dir
-}
-
 // leftovers looks for mounts, processes and cgroups that name dir's machines.
 func leftovers(dir string) ([]string, error) {
-	images, err := image.Open(image.Options{Dir: filepath.Join(sharedImages(), "images")})
+	images, err := openImages()
 	if err != nil {
 		return nil, err
 	}
@@ -156,13 +160,4 @@ func leftovers(dir string) ([]string, error) {
 		}
 	}
 	return append(left, groups...), nil
-}
-
-func jsonOf(t *testing.T, v any) string {
-	t.Helper()
-	data, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
 }

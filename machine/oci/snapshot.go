@@ -172,7 +172,9 @@ func (d *Driver) sweepDisks() error {
 	if err != nil {
 		return fmt.Errorf("sweeping disks: %w", err)
 	}
-	d.cool(func(disk string) bool { return needed[disk] })
+	if err := d.cool(func(disk string) bool { return needed[disk] }); err != nil {
+		return fmt.Errorf("sweeping disks: %w", err)
+	}
 	for _, e := range entries {
 		if needed[e.Name()] {
 			continue

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,8 +27,6 @@ type live struct {
 	Base       uint32   `json:"base,omitempty"`
 	Cgroup     string   `json:"cgroup,omitempty"`
 	Unenforced []string `json:"unenforced,omitempty"`
-
-	held heldLimits
 }
 
 func (d *Driver) runDir(id machine.ID) string { return filepath.Join(d.run, "m", string(id)) }
@@ -46,7 +45,7 @@ func (d *Driver) start(ctx context.Context, r *record) (err error) {
 			err = errors.Join(err, d.stop(context.WithoutCancel(ctx), r.ID, r.Engine))
 		}
 	}()
-	l, err := d.assemble(r)
+	l, err := d.assemble(ctx, r)
 	if err != nil {
 		return fmt.Errorf("preparing machine %s: %w", r.ID, err)
 	}
@@ -66,29 +65,74 @@ func (d *Driver) start(ctx context.Context, r *record) (err error) {
 }
 
 // assemble makes all that the machine's first process needs: namespaces,
-// network, mounts, bundle.
-func (d *Driver) assemble(r *record) (*live, error) {
+// network, mounts, bundle. Under runc that is a user namespace, where the host
+// has what it takes.
+func (d *Driver) assemble(ctx context.Context, r *record) (*live, error) {
+	l := &live{Cgroup: filepath.Join("/", cgroupParent, filepath.Base(d.run)+"-"+string(r.ID)), Unenforced: d.cgroups.held.unenforced()}
+	if r.Unbounded != "" {
+		l.Unenforced = append(l.Unenforced, "The disk limit is not enforced: "+r.Unbounded+".")
+	}
+	if err := d.readyRun(); err != nil {
+		return nil, err
+	}
+	if r.Engine != Runc {
+		return l, d.assembleAs(r, l)
+	}
 	run := d.runDir(r.ID)
-	l := &live{held: d.cgroups.held, Cgroup: filepath.Join("/", cgroupParent, filepath.Base(d.run)+"-"+string(r.ID))}
-	if r.Engine == Runc {
-		l.Base = firstID
-	}
-	if err := mkdirs(0o711, d.opts.RunDir, d.run, filepath.Join(d.run, "m")); err != nil {
+	if err := mkdirs(0o700, run); err != nil {
 		return nil, err
 	}
+	var err error
+	if l.Base, err = d.takeIDs(run); err != nil {
+		return nil, err
+	}
+	err = d.assembleAs(r, l)
+	if without := (*noIDMap)(nil); errors.As(err, &without) {
+		if err := d.stop(ctx, r.ID, r.Engine); err != nil {
+			return nil, err
+		}
+		l.Base = 0
+		l.Unenforced = append(l.Unenforced, noUserNamespace(without))
+		return l, d.assembleAs(r, l)
+	}
+	return l, err
+}
+
+func (d *Driver) assembleAs(r *record, l *live) error {
+	run := d.runDir(r.ID)
 	if err := mkdirs(0o700, run, filepath.Join(run, "ns"), filepath.Join(run, "line"), filepath.Join(run, "lower"), filepath.Join(run, "shown")); err != nil {
-		return nil, err
+		return err
 	}
 	if err := makeNamespaces(d.opts.Guest, filepath.Join(run, "ns"), l.Base); err != nil {
-		return nil, err
+		return err
 	}
 	if err := makeNetwork(filepath.Join(run, "ns", "net")); err != nil {
-		return nil, err
+		return err
 	}
 	if err := d.mountAll(r, l); err != nil {
-		return nil, err
+		return err
 	}
-	return l, writeBundle(filepath.Join(run, "bundle"), d.bundle(r, l))
+	return writeBundle(filepath.Join(run, "bundle"), d.bundle(r, l))
+}
+
+// readyRun makes the run directory: in memory, so that a reboot empties it,
+// which ends all that it speaks of, and so that no disk is waited for.
+func (d *Driver) readyRun() error {
+	d.runMu.Lock()
+	defer d.runMu.Unlock()
+	if err := mkdirs(0o711, d.opts.RunDir, d.run); err != nil {
+		return err
+	}
+	points, err := mountsUnder(d.run)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(points, d.run) {
+		if err := unix.Mount("errand", d.run, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=711,size=256m"); err != nil {
+			return fmt.Errorf("mounting %s: %w", d.run, err)
+		}
+	}
+	return mkdirs(0o711, filepath.Join(d.run, "m"))
 }
 
 func (d *Driver) mountAll(r *record, l *live) error {
