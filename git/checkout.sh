@@ -84,18 +84,17 @@ base_branch() {
 	[ -n "$base" ] || return 0
 	first ".git/refs/heads/$base"
 	now=$line
-	first .git/errand/base
 	if [ -z "$now" ]; then
 		first .git/packed-refs
-		if [ "$line" != "$ours" ] && quiet show-ref -q --verify "refs/heads/$base"; then
-			return 0
-		fi
-		case $base in
-		*/*) mkdir -p ".git/refs/heads/${base%/*}" ;;
-		esac
-	elif [ "$line" != "$base $now" ]; then
+		[ "$line" = "$ours" ] || now=$(quiet rev-parse -q --verify "refs/heads/$base") || now=
+	fi
+	first .git/errand/base
+	if [ -n "$now" ] && [ "$line" != "$base $now" ]; then
 		return 0
 	fi
+	case $base in
+	*/*) mkdir -p ".git/refs/heads/${base%/*}" ;;
+	esac
 	put .git/errand/base "$base $commit"
 	put ".git/refs/heads/$base" "$commit"
 }

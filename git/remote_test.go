@@ -46,7 +46,7 @@ func newHTTPRemote(t testing.TB, root string) *httpRemote {
 		Env: []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=x", "HOME=/nonexistent",
 			"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=http.receivepack", "GIT_CONFIG_VALUE_0=true"},
 		InheritEnv: []string{"PATH"},
-		Stderr:     os.Stderr,
+		Stderr:     io.Discard,
 	}
 	h := &httpRemote{}
 	h.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -1,0 +1,478 @@
+package git
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// history makes a bare repository by fast-import: so many commits, each of
+// which changes one of files.
+func history(t testing.TB, commits, files int) string {
+	t.Helper()
+	bare := filepath.Join(t.TempDir(), "history.git")
+	git(t, "/", "init", "-q", "--bare", "-b", "main", bare)
+	var in bytes.Buffer
+	for i := range commits {
+		fmt.Fprintf(&in, "commit refs/heads/main\ncommitter A <a@example.com> %d +0000\ndata 1\nx\n", 1700000000+i)
+		if i == 0 {
+			for f := range files {
+				fmt.Fprintf(&in, "M 100644 inline d%d/f%d\ndata <<E\nfile %d\nE\n", f%50, f, f)
+			}
+		}
+		fmt.Fprintf(&in, "M 100644 inline d%d/f%d\ndata <<E\ncommit %d\nE\n", i%files%50, i%files, i)
+	}
+	cmd := exec.Command("git", "-C", bare, "fast-import", "--quiet")
+	cmd.Stdin = &in
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("fast-import: %v\n%s", err, out)
+	}
+	return bare
+}
+
+func resolve(t testing.TB, r *Mirror, ref string) string {
+	t.Helper()
+	id, _, err := r.Resolve(context.Background(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// mustStand says that the tree is at commit on branch ("" for none), clean but
+// for what status lists, and whole.
+func (m *machine) mustStand(branch, commit, status string) {
+	m.t.Helper()
+	if got := m.mustGit("rev-parse", "HEAD"); got != commit {
+		m.t.Errorf("HEAD is %s, want %s", got, commit)
+	}
+	if got, _ := m.git("symbolic-ref", "-q", "--short", "HEAD"); got != branch {
+		m.t.Errorf("on branch %q, want %q", got, branch)
+	}
+	if got := m.mustGit("status", "--porcelain"); got != status {
+		m.t.Errorf("status\n%s\nwant\n%s", got, status)
+	}
+	m.mustGit("fsck", "--connectivity-only")
+}
+
+func TestCheckoutHasWhatACloneHas(t *testing.T) {
+	bare, clone := newRemote(t)
+	git(t, clone, "tag", "light")
+	git(t, clone, "push", "-q", "origin", "light")
+	m := newMirrors(t, Options{})
+	box, _ := working(t, m, Grant{URL: bare, Branch: ownBranch})
+	plain := filepath.Join(t.TempDir(), "plain")
+	git(t, "/", "clone", "-q", bare, plain)
+	mine := strings.ReplaceAll(box.mustGit("for-each-ref", "--format=%(refname) %(objectname) %(symref)"), "refs/heads/"+ownBranch+" "+resolve(t, fetch(t, m, bare), "main")+" \n", "")
+	if diff := cmp.Diff(git(t, plain, "for-each-ref", "--format=%(refname) %(objectname) %(symref)"), mine); diff != "" {
+		t.Errorf("refs (-clone +checkout)\n%s", diff)
+	}
+	for _, args := range [][]string{{"describe", "--tags", "--always"}, {"log", "--format=%H %D", "origin/main"}, {"ls-files", "-s"}, {"config", "remote.origin.url"}, {"config", "remote.origin.fetch"}, {"config", "branch.main.merge"}} {
+		if args[0] == "log" {
+			args[1] = "--format=%H"
+		}
+		if diff := cmp.Diff(git(t, plain, args...), box.mustGit(args...)); diff != "" {
+			t.Errorf("git %v (-clone +checkout)\n%s", args, diff)
+		}
+	}
+	if out := box.mustGit("push", "--dry-run"); !strings.Contains(out, ownBranch) {
+		t.Errorf("a plain push goes to %s", out)
+	}
+}
+
+func TestCheckoutAgainChangesNothing(t *testing.T) {
+	bare, clone := newRemote(t)
+	m := newMirrors(t, Options{})
+	r := fetch(t, m, bare)
+	box := newMachine(t)
+	c := box.checkout(r, Checkout{Commit: resolve(t, r, ""), Branch: ownBranch, BaseBranch: "main", CoAuthor: Person{"Cara", "c@example.com"}, BrokerURL: "http://127.0.0.1:9/git/x"})
+	box.mustSh(CheckoutScript(c))
+	id := box.commit("mine.txt", "mine")
+	write(t, box.dir+"/README.md", "dirty\n")
+	write(t, box.dir+"/untracked", "u\n")
+	write(t, box.dir+"/node_modules/x", "n\n")
+	write(t, clone+"/later", "l")
+	git(t, clone, "add", ".")
+	git(t, clone, "commit", "-q", "-m", "later")
+	git(t, clone, "push", "-q", "origin", "main")
+	c.Commit = resolve(t, fetch(t, m, bare), "")
+	c.BrokerURL = "http://127.0.0.1:10/git/x"
+	for range 2 {
+		if out := box.mustSh(CheckoutScript(c)); out != "" {
+			t.Errorf("printed %q", out)
+		}
+		box.mustStand(ownBranch, id, "M README.md\n?? untracked")
+	}
+	if got := box.mustGit("remote", "get-url", "origin"); got != c.BrokerURL {
+		t.Errorf("git goes to %q, want the new broker %q", got, c.BrokerURL)
+	}
+	// The agent stands elsewhere on purpose: it stays there.
+	box.mustGit("stash", "-u", "-q")
+	box.mustGit("checkout", "-q", "--detach", "HEAD~1")
+	box.mustSh(CheckoutScript(c))
+	box.mustStand("", box.mustGit("rev-parse", "HEAD"), "")
+}
+
+// A build's disk stands at an older commit, with what install left there; the
+// next agent's checkout goes on from it.
+func TestCheckoutOnABuildsDisk(t *testing.T) {
+	tests := []struct {
+		name      string
+		dirty     map[string]string // by install, in tracked and other files
+		later     map[string]string // by the commit after the build; nil: none
+		pack      bool              // install ran git pack-refs
+		moveMain  bool              // install left a commit of its own on main
+		status    string
+		printed   string
+		readme    string
+		setAside  bool
+		wantFetch bool
+	}{
+		{name: "same commit", readme: "hello\n"},
+		{name: "same commit, changed file", dirty: map[string]string{"README.md": "by install\n"}, status: "M README.md", readme: "by install\n"},
+		{name: "later commit", later: map[string]string{"README.md": "later\n"}, readme: "later\n"},
+		{name: "later commit, other file changed", dirty: map[string]string{"src/a.go": "by install\n"}, later: map[string]string{"README.md": "later\n"}, status: "M src/a.go", readme: "later\n"},
+		{name: "later commit, same file changed", dirty: map[string]string{"README.md": "by install\n"}, later: map[string]string{"README.md": "later\n"}, readme: "later\n", setAside: true, printed: "refs/errand/set-aside"},
+		{name: "later commit brings an untracked file", dirty: map[string]string{"dist": "by install\n"}, later: map[string]string{"dist": "later\n"}, readme: "hello\n"},
+		{name: "refs packed by install", pack: true, later: map[string]string{"README.md": "later\n"}, readme: "later\n"},
+		{name: "main moved by install", moveMain: true, later: map[string]string{"README.md": "later\n"}, readme: "later\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			bare, clone := newRemote(t)
+			m := newMirrors(t, Options{})
+			r := fetch(t, m, bare)
+			box := newMachine(t)
+			build := box.checkout(r, Checkout{Commit: resolve(t, r, ""), BaseBranch: "main"})
+			box.mustSh(CheckoutScript(build))
+			box.mustStand("", build.Commit, "")
+			for path, content := range tt.dirty {
+				write(t, box.dir+"/"+path, content)
+			}
+			write(t, box.dir+"/node_modules/x/y", "n\n")
+			if tt.moveMain {
+				box.mustGit("update-ref", "refs/heads/main", box.mustGit("commit-tree", "-m", "own", "-p", "HEAD", "HEAD^{tree}"))
+			}
+			if tt.pack {
+				box.mustGit("pack-refs", "--all")
+			}
+			for path, content := range tt.later {
+				write(t, clone+"/"+path, content)
+				git(t, clone, "add", "-f", ".")
+			}
+			if tt.later != nil {
+				git(t, clone, "commit", "-q", "-m", "later")
+				git(t, clone, "push", "-q", "origin", "main", "main:fresh")
+				fetch(t, m, bare)
+			}
+			c := build
+			c.Commit, c.Branch = resolve(t, r, ""), ownBranch
+			printed := box.mustSh(CheckoutScript(c))
+			if tt.printed == "" && printed != "" || !strings.Contains(printed, tt.printed) {
+				t.Errorf("printed %q", printed)
+			}
+			box.mustStand(ownBranch, c.Commit, tt.status)
+			if got := read(t, box.dir+"/README.md"); got != tt.readme {
+				t.Errorf("README.md is %q, want %q", got, tt.readme)
+			}
+			read(t, box.dir+"/node_modules/x/y")
+			if got := box.mustGit("rev-parse", "origin/main"); got != c.Commit {
+				t.Errorf("origin/main is %s, want %s", got, c.Commit)
+			}
+			if tt.later != nil {
+				box.mustGit("rev-parse", "--verify", "origin/fresh")
+			}
+			if got := box.mustGit("rev-parse", "main"); (got == c.Commit) == tt.moveMain {
+				t.Errorf("main is %s, base is %s", got, c.Commit)
+			}
+			if _, err := box.git("rev-parse", "--verify", "refs/errand/set-aside"); (err == nil) != tt.setAside {
+				t.Errorf("set aside: %v", err)
+			}
+		})
+	}
+}
+
+// run runs a script and kills it and all it started after d.
+func (m *machine) kill(script string, d time.Duration) {
+	m.t.Helper()
+	cmd := m.command("sh", "-c", script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	timer := time.AfterFunc(d, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	_ = cmd.Wait()
+	timer.Stop()
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+}
+
+func TestCheckoutKilledAnywhere(t *testing.T) {
+	bare := history(t, 200, 500)
+	m := newMirrors(t, Options{})
+	r := fetch(t, m, bare)
+	old, tip := resolve(t, r, git(t, bare, "rev-parse", "main~100")), resolve(t, r, "")
+	rounds := 8
+	if testing.Short() {
+		rounds = 3
+	}
+	for _, start := range []string{"empty", "files", "build", "dirty build"} {
+		t.Run(start, func(t *testing.T) {
+			prepare := func() (*machine, Checkout, string) {
+				box := newMachine(t)
+				status := ""
+				c := box.checkout(r, Checkout{Commit: old, BaseBranch: "main", CoAuthor: Person{"C", "c@example.com"}})
+				switch start {
+				case "files":
+					write(t, box.dir+"/d1/f1", "in the way\n")
+				case "build", "dirty build":
+					box.mustSh(CheckoutScript(c))
+					if start == "dirty build" {
+						write(t, box.dir+"/d49/f499", "by install\n")
+						status = "M d49/f499"
+					}
+				}
+				c.Commit, c.Branch = tip, ownBranch
+				return box, c, status
+			}
+			box, c, _ := prepare()
+			began := time.Now()
+			box.mustSh(CheckoutScript(c))
+			whole := time.Since(began)
+			for range rounds {
+				box, c, status := prepare()
+				script := CheckoutScript(c)
+				for range 1 + rand.IntN(3) {
+					box.kill(script, rand.N(whole))
+				}
+				box.mustSh(script)
+				if _, err := box.git("rev-parse", "--verify", "refs/errand/set-aside"); err == nil {
+					status = "" // half of the new tree was there and counted as changed
+				}
+				box.mustStand(ownBranch, tip, status)
+				if got := box.mustGit("rev-parse", "main", "origin/main"); got != tip+"\n"+tip {
+					t.Errorf("main and origin/main are %s, want %s", got, tip)
+				}
+				id := box.commit("after", "x")
+				if got := box.mustGit("log", "-1", "--format=%(trailers)", id); got != "Co-authored-by: C <c@example.com>" {
+					t.Errorf("trailers %q", got)
+				}
+				if err := os.RemoveAll(filepath.Dir(box.dir)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// What was at the checkout's place before is taken over or kept.
+func TestCheckoutOnSomebodysRepository(t *testing.T) {
+	bare, clone := newRemote(t)
+	m := newMirrors(t, Options{})
+	r := fetch(t, m, bare)
+	tip := resolve(t, r, "")
+	t.Run("a clone with work in it", func(t *testing.T) {
+		box := newMachine(t)
+		git(t, "/", "clone", "-q", bare, box.dir)
+		git(t, box.dir, "checkout", "-q", "-b", "own")
+		write(t, box.dir+"/own", "own\n")
+		git(t, box.dir, "add", ".")
+		git(t, box.dir, "commit", "-q", "-m", "own")
+		own := git(t, box.dir, "rev-parse", "HEAD")
+		write(t, box.dir+"/.git/hooks/prepare-commit-msg", "#!/bin/sh\necho by their hook >>\"$1\"\n")
+		if err := os.Chmod(box.dir+"/.git/hooks/prepare-commit-msg", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		c := box.checkout(r, Checkout{Commit: tip, Branch: ownBranch, BaseBranch: "main", CoAuthor: Person{"C", "c@example.com"}, BrokerURL: "http://127.0.0.1:9/x"})
+		box.mustSh(CheckoutScript(c))
+		box.mustStand(ownBranch, tip, "")
+		if got := box.mustGit("rev-parse", "own"); got != own {
+			t.Errorf("own branch is %s, want %s", got, own)
+		}
+		box.commit("x", "x")
+		if got := box.mustGit("log", "-1", "--format=%B"); !strings.Contains(got, "by their hook") || strings.Count(got, "Co-authored-by") != 1 {
+			t.Errorf("message %q", got)
+		}
+		if got := box.mustGit("config", "--local", "--get-all", "include.path"); got != box.etc+"/errand/git-"+Name(bare) {
+			t.Errorf("includes %q", got)
+		}
+	})
+	t.Run("current branch, behind", func(t *testing.T) {
+		box := newMachine(t)
+		git(t, "/", "clone", "-q", bare, box.dir)
+		write(t, clone+"/ahead", "x")
+		git(t, clone, "add", ".")
+		git(t, clone, "commit", "-q", "-m", "ahead")
+		git(t, clone, "push", "-q", "origin", "main")
+		c := box.checkout(fetch(t, m, bare), Checkout{Commit: resolve(t, r, ""), Branch: "main", BaseBranch: "main"})
+		box.mustSh(CheckoutScript(c))
+		box.mustStand("main", c.Commit, "")
+	})
+	for name, make := range map[string]func(dir string){
+		"a file":          func(dir string) { write(t, dir+"/.git", "gitdir: /nowhere\n") },
+		"a dangling link": func(dir string) { _ = os.MkdirAll(dir, 0o755); _ = os.Symlink("/nowhere", dir+"/.git") },
+		"rubbish":         func(dir string) { write(t, dir+"/.git/HEAD", "rubbish") },
+		"an empty dir":    func(dir string) { _ = os.MkdirAll(dir+"/.git", 0o755) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			box := newMachine(t)
+			make(box.dir)
+			c := box.checkout(r, Checkout{Commit: tip, Branch: ownBranch})
+			box.mustSh(CheckoutScript(c))
+			box.mustGit("config", "core.excludesFile", "/dev/null")
+			if got, _ := box.git("symbolic-ref", "--short", "HEAD"); got != ownBranch {
+				t.Errorf("on %q", got)
+			}
+		})
+	}
+}
+
+// The cost of a checkout is that of its files, not of its history.
+func TestCheckoutCostIsNotInTheHistory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes 20,000 commits")
+	}
+	m := newMirrors(t, Options{})
+	cost := func(commits int) time.Duration {
+		r := fetch(t, m, history(t, commits, 100))
+		best := time.Hour
+		for range 5 {
+			box := newMachine(t)
+			script := CheckoutScript(box.checkout(r, Checkout{Commit: resolve(t, r, ""), Branch: ownBranch, BaseBranch: "main"}))
+			began := time.Now()
+			box.mustSh(script)
+			best = min(best, time.Since(began))
+			if got := box.mustGit("rev-list", "--count", "HEAD"); got != fmt.Sprint(commits) {
+				t.Errorf("%s commits", got)
+			}
+		}
+		return best
+	}
+	short, long := cost(20), cost(20_000)
+	t.Logf("20 commits %v, 20,000 commits %v", short, long)
+	if long > 2*short+50*time.Millisecond {
+		t.Errorf("a checkout of 20,000 commits took %v, of 20 commits %v", long, short)
+	}
+}
+
+func TestCheckoutForAUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, as in a machine")
+	}
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Skip(err)
+	}
+	for _, name := range []string{"nobody", nobody.Uid, nobody.Uid + ":" + nobody.Gid} {
+		t.Run(name, func(t *testing.T) {
+			bare, _ := newRemote(t)
+			m := newMirrors(t, Options{})
+			r := fetch(t, m, bare)
+			box := newMachine(t)
+			// t.TempDir is closed to others.
+			for d := filepath.Dir(box.dir); d != "/tmp" && d != "/"; d = filepath.Dir(d) {
+				_ = os.Chmod(d, 0o755)
+			}
+			for d := r.Dir(); d != "/tmp" && d != "/"; d = filepath.Dir(d) {
+				_ = os.Chmod(d, 0o755)
+			}
+			c := box.checkout(r, Checkout{Commit: resolve(t, r, ""), Branch: ownBranch, User: name})
+			box.mustSh(CheckoutScript(c))
+			box.mustSh(CheckoutScript(c))
+			for _, f := range []string{"", "/.git/HEAD", "/src/a.go"} {
+				info, err := os.Stat(box.dir + f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := fmt.Sprint(info.Sys().(*syscall.Stat_t).Uid); got != nobody.Uid {
+					t.Errorf("%s belongs to %s", f, got)
+				}
+			}
+			box.mustStand(ownBranch, c.Commit, "") // also as root: safe.directory
+		})
+	}
+}
+
+// Names that a shell or git would take for something else stay names.
+func TestCheckoutOfOddNames(t *testing.T) {
+	dir := t.TempDir()
+	bare := filepath.Join(dir, `it's "odd" $(touch pwned) ü.git`)
+	git(t, dir, "init", "-q", "--bare", "-b", "größe/日本", bare)
+	clone := filepath.Join(dir, "clone")
+	git(t, dir, "clone", "-q", bare, clone)
+	for _, f := range []string{"Case", "case", "with space", "-dash", "ü", `back\slash`, "new\nline", "quote'\"", "deep/er/file", "*"} {
+		write(t, filepath.Join(clone, f), f)
+	}
+	if err := os.Symlink("/etc/passwd", clone+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("nowhere", clone+"/dangling"); err != nil {
+		t.Fatal(err)
+	}
+	write(t, clone+"/.gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n")
+	write(t, clone+"/a.bin", "version https://git-lfs.github.com/spec/v1\noid sha256:"+strings.Repeat("a", 64)+"\nsize 12345\n")
+	git(t, clone, "add", ".")
+	git(t, clone, "commit", "-q", "-m", "odd")
+	library, _ := newRemote(t)
+	git(t, clone, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", library, "sub")
+	git(t, clone, "commit", "-q", "-m", "sub")
+	git(t, clone, "push", "-q", "origin", "HEAD")
+	m := newMirrors(t, Options{})
+	r := fetch(t, m, bare)
+	commit, branch, err := r.Resolve(context.Background(), "")
+	if err != nil || branch != "größe/日本" {
+		t.Fatalf("%q, %v", branch, err)
+	}
+	box := newMachine(t)
+	// git-lfs is there and would ask the remote for the content.
+	write(t, box.etc+"/gitconfig", "[filter \"lfs\"]\n\tsmudge = test -n \"$GIT_LFS_SKIP_SMUDGE\" && cat\n\tclean = cat\n\trequired = true\n")
+	c := box.checkout(r, Checkout{Commit: commit, Branch: "errand/ü'x", BaseBranch: branch,
+		Author: Person{"Zoë \"Z\" $(x)\nO'Hara", "z@example.com"}, CoAuthor: Person{"Bob <b> \n'B'", "b@example.com"}})
+	if out := box.mustSh(CheckoutScript(c)); out != "" {
+		t.Errorf("printed %q", out)
+	}
+	box.mustStand("errand/ü'x", commit, "")
+	write(t, box.dir+"/new", "x")
+	box.mustGit("add", "new")
+	box.mustGit("commit", "-q", "-m", "new")
+	if got, want := box.mustGit("log", "-1", "--format=%an%n%(trailers)"), "Zoë \"Z\" $(x) O'Hara\nCo-authored-by: Bob b 'B <b@example.com>"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for _, d := range []string{box.dir, box.home, dir} {
+		if _, err := os.Stat(d + "/pwned"); err == nil {
+			t.Error("a name was run as a command")
+		}
+	}
+}
+
+func TestCheckoutWithoutWhatItNeeds(t *testing.T) {
+	bare, _ := newRemote(t)
+	m := newMirrors(t, Options{})
+	r := fetch(t, m, bare)
+	box := newMachine(t)
+	c := box.checkout(r, Checkout{Commit: resolve(t, r, ""), Branch: ownBranch})
+	c.Mirror = "/nowhere"
+	if _, errs, err := box.sh(CheckoutScript(c)); err == nil || !strings.Contains(errs, "is not in the machine at /nowhere") {
+		t.Errorf("err %v: %s", err, errs)
+	}
+	c.Mirror, c.Commit = r.Dir(), strings.Repeat("1", 40)
+	if _, errs, err := box.sh(CheckoutScript(c)); err == nil || errs == "" {
+		t.Errorf("err %v: %s", err, errs)
+	}
+	c.Commit = resolve(t, r, "")
+	if _, errs, err := box.sh("PATH=/nowhere\n" + CheckoutScript(c)); err == nil || !strings.Contains(errs, "no git in the machine") {
+		t.Errorf("err %v: %s", err, errs)
+	}
+	box.mustSh(CheckoutScript(c))
+	box.mustStand(ownBranch, c.Commit, "")
+}
