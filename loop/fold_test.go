@@ -382,3 +382,22 @@ func TestThreshold(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkFold(b *testing.B) {
+	var p pages
+	p.queued("r1", "go")
+	for turn := 1; turn <= 1000; turn++ {
+		id := fmt.Sprint("c", turn)
+		p.started("r1", turn, 1)
+		for range 20 {
+			p.add("r1", errand.EventText, errand.TextData{Turn: turn, Attempt: 1, Text: "some words of an answer"})
+		}
+		p.ended("r1", turn, llm.StopTools, calls(id))
+		p.called("r1", turn, id)
+		p.result("r1", turn, id, strings.Repeat("output ", 500), false)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		Fold(p, "r1")
+	}
+}

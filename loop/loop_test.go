@@ -397,6 +397,39 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
+// A command that was under way when the process died is joined again, and all of
+// its output is there.
+func TestRejoined(t *testing.T) {
+	b := newBench(t, `{"conversations":[{"turns":[
+		{"calls":[{"name":"run_terminal_cmd","args":{"command":"echo first; echo ran >> counter; until [ -e go ]; do sleep 0.05; done; echo last"}}]},
+		{"expect":"first\\nlast\\n.exit status 0","text":"I saw it."}]}]}`)
+	j := newBook("run-1", "go")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	o := b.options(j)
+	go func() {
+		_, err := loop.Run(ctx, o)
+		ended <- err
+	}()
+	waitFor(t, filepath.Join(b.root, "counter"))
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	b.line.Close()
+	b.line = b.guest.Line()
+	if err := os.WriteFile(filepath.Join(b.root, "go"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, err := loop.Run(t.Context(), b.options(j))
+	if err != nil || out.Result != "I saw it." {
+		t.Fatalf("got %+v, %v", out, err)
+	}
+	if got := b.read("counter"); got != "ran\n" {
+		t.Errorf("counter is %q", got)
+	}
+}
+
 // The machine is restarted while a command runs: the call is not repeated.
 func TestRebooted(t *testing.T) {
 	b := newBench(t, `{"conversations":[{"turns":[
@@ -427,7 +460,7 @@ func TestRebooted(t *testing.T) {
 func waitFor(t *testing.T, path string) {
 	t.Helper()
 	for range 1000 {
-		if _, err := os.Stat(path); err == nil {
+		if stat, err := os.Stat(path); err == nil && stat.Size() > 0 {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -34,7 +34,7 @@ type kind struct {
 func kinds(o Options) []kind {
 	return []kind{
 		define(RunTerminalCmd, false, (*Set).runCommand, fmt.Sprintf(commandText, o.Root, int(o.Limit.Seconds()), int(o.MaxLimit.Seconds()), o.OutputBound>>10), commandSchema),
-		define(ReadFile, true, (*Set).readFile, fmt.Sprintf(readText, o.Root, readLines), readSchema),
+		define(ReadFile, true, (*Set).readFile, fmt.Sprintf(readText, o.Root, readLines, o.OutputBound>>10), readSchema),
 		define(EditFile, false, (*Set).editFile, editText, editSchema),
 		define(ApplyPatch, false, (*Set).applyPatch, patchText, patchSchema),
 		define(WriteFile, false, (*Set).writeFile, writeText, writeSchema),
@@ -78,7 +78,7 @@ const commandSchema = `{
 
 const readText = `Read a text file, or look at a picture (png, jpeg, gif, webp).
 
-Paths are absolute or relative to %s. Each line comes as "number|text"; the number and the bar are not part of the file. Up to %d lines are given at once: for longer files pass offset (the first line, from 1) and limit. Reading a whole file is better than many small pieces of it.`
+Paths are absolute or relative to %s. Each line comes as "number|text"; the number and the bar are not part of the file. Up to %d lines or %d KiB are given at once: for longer files pass offset (the first line, from 1) and limit. Reading a whole file is better than many small pieces of it.`
 
 const readSchema = `{
 "type":"object",

@@ -139,7 +139,7 @@ func (s *Set) applyPatch(ctx context.Context, c Call) (Result, error) {
 	}
 	result, err := s.o.Line.Change(ctx, c.Op, root, changes)
 	if isRefusal(err) {
-		return Result{}, misusef("the patch does not apply: %s Nothing was changed.", sentence(err.Error()))
+		return Result{}, misusef("the patch does not apply: %s Nothing was changed.", stopped(err.Error()))
 	}
 	if err != nil {
 		return Result{}, err
@@ -233,7 +233,7 @@ func (s *Set) resolve(ctx context.Context, root string, patches []filePatch) ([]
 		change, err := s.resolveFile(ctx, root, p)
 		var wrong misuse
 		if errors.As(err, &wrong) {
-			faults = append(faults, sentence(fmt.Sprintf("%s: %s", p.path, wrong)))
+			faults = append(faults, stopped(fmt.Sprintf("%s: %s", p.path, wrong)))
 			continue
 		}
 		if err != nil {

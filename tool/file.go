@@ -56,14 +56,14 @@ func (s *Set) readFile(ctx context.Context, c Call) (Result, error) {
 	case isPicture(mime):
 		return picture(shown, mime, data, stat)
 	case bytes.IndexByte(data[:min(len(data), 8<<10)], 0) >= 0:
-		return Result{}, misusef("%s is a binary file (%s, %d bytes). Look at it with run_terminal_cmd: file, xxd, unzip -l.", shown, mime, stat.Size)
+		return Result{}, misusef("%q is a binary file (%s, %d bytes). Look at it with run_terminal_cmd: file, xxd, unzip -l.", shown, mime, stat.Size)
 	}
 	p := page{first: max(args.Offset, 1), most: cmp.Or(max(args.Limit, 0), readLines), bound: s.o.OutputBound}
 	if err := s.turnPages(ctx, &p, root, rel, data, stat.Size); err != nil {
 		return Result{}, err
 	}
 	if p.shown == 0 {
-		return Result{}, misusef("%s has %s; offset %d is past its end.", shown, count(p.line, "line"), p.first)
+		return Result{}, misusef("%q has %s; offset %d is past its end.", shown, count(p.line, "line"), p.first)
 	}
 	last := p.first + p.shown - 1
 	if p.more {
@@ -153,7 +153,7 @@ func isPicture(mime string) bool {
 
 func picture(shown, mime string, data []byte, stat guest.Stat) (Result, error) {
 	if stat.Size > maxImage || int64(len(data)) < stat.Size {
-		return Result{}, misusef("%s is a picture of %d bytes; at most %d can be shown. Make it smaller first.", shown, stat.Size, maxImage)
+		return Result{}, misusef("%q is a picture of %d bytes; at most %d can be shown. Make it smaller first.", shown, stat.Size, maxImage)
 	}
 	return Result{
 		Output:     fmt.Sprintf("%s: %s, %d bytes.", shown, mime, stat.Size),
@@ -174,14 +174,14 @@ func (s *Set) explain(ctx context.Context, err error, path string) error {
 	case !isRefusal(err):
 		return err
 	case errors.Is(err, fs.ErrNotExist):
-		return misusef("%s does not exist.%s", path, s.similar(ctx, path))
+		return misusef("%q does not exist.%s", path, s.similar(ctx, path))
 	case errors.Is(err, fs.ErrInvalid):
 		root, rel, _ := s.place(path)
 		if stat, serr := s.o.Line.Stat(ctx, root, rel); serr == nil && stat.Mode.IsDir() {
-			return misusef("%s is a directory; list it with list_dir.", path)
+			return misusef("%q is a directory; list it with list_dir.", path)
 		}
 	case errors.Is(err, guest.ErrOutside):
-		return misusef("%s is reached through a symbolic link that is absolute or leaves the repository; name the file itself, or use run_terminal_cmd.", path)
+		return misusef("%q is reached through a symbolic link that is absolute or leaves the repository; name the file itself, or use run_terminal_cmd.", path)
 	}
 	return err
 }

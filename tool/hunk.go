@@ -270,6 +270,9 @@ func (h hunk) without(n int) (hunk, bool) {
 	lines := h.lines
 	for i := 0; i < n && len(lines) > 0 && lines[0].op == ' '; i++ {
 		lines = lines[1:]
+		if h.line > 0 {
+			h.line++
+		}
 	}
 	for i := 0; i < n && len(lines) > 0 && lines[len(lines)-1].op == ' '; i++ {
 		lines = lines[:len(lines)-1]

@@ -154,7 +154,7 @@ func (s *Set) Call(ctx context.Context, c Call) (Result, error) {
 	case errors.As(err, &wrong):
 		return failed("%s", sentence(string(wrong))), nil
 	case errors.As(err, &refused), errors.Is(err, guest.ErrNoTmux):
-		return failed("%s", sentence(err.Error())), nil
+		return failed("%s", stopped(err.Error())), nil
 	case ctx.Err() != nil:
 		return Result{}, context.Cause(ctx)
 	}
@@ -212,15 +212,19 @@ func failed(format string, args ...any) Result {
 	return Result{Output: fmt.Sprintf(format, args...), IsError: true}
 }
 
-// sentence gives an error's text as a sentence. What is quoted below the first
-// line stays as it is.
+// sentence gives a text of ours as a sentence.
 func sentence(s string) string {
-	s = strings.TrimSpace(s)
-	if s == "" {
-		return s
+	if s != "" {
+		s = strings.ToUpper(s[:1]) + s[1:]
 	}
-	s = strings.ToUpper(s[:1]) + s[1:]
-	if !strings.Contains(s, "\n") && !strings.ContainsAny(s[len(s)-1:], ".!?:") {
+	return stopped(s)
+}
+
+// stopped puts a full stop after a text. What is quoted below its first line
+// stays as it is.
+func stopped(s string) string {
+	s = strings.TrimSpace(s)
+	if s != "" && !strings.Contains(s, "\n") && !strings.ContainsAny(s[len(s)-1:], ".!?:") {
 		s += "."
 	}
 	return s
@@ -229,7 +233,7 @@ func sentence(s string) string {
 // decodeCall reads a call's arguments; what is wrong with them is a misuse.
 func decodeCall(c Call, into any, required ...string) error {
 	if err := decode(c.Args, into, required...); err != nil {
-		return misusef("%s was called wrongly: %v.", c.Name, err)
+		return misusef("the call of %s is wrong: %v.", c.Name, err)
 	}
 	return nil
 }

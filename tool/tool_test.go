@@ -253,7 +253,7 @@ func TestApplyPatch(t *testing.T) {
 	}
 
 	bad, _ := json.Marshal(map[string]string{"patch": "*** Begin Patch\n*** Update File: keep.txt\n-a\n+A\n*** Update File: nope.txt\n-a\n+b\n*** End Patch"})
-	b.fails(b.do(tool.ApplyPatch, string(bad)), "nothing was changed", "Nope.txt: there is no such file")
+	b.fails(b.do(tool.ApplyPatch, string(bad)), "nothing was changed", "nope.txt: there is no such file")
 	if b.read("keep.txt") != "a\nB\nc\n" {
 		t.Error("half of a patch was applied")
 	}
