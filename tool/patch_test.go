@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/diff"
+	"pgregory.net/rapid"
 
 	"github.com/errand-dev/errand/guest"
 )
@@ -230,4 +232,35 @@ rename to to.txt
 			}
 		})
 	}
+}
+
+// A diff of any two texts turns the one into the other, however much the lines
+// repeat, since it says where they are.
+func TestPatchRoundTrip(t *testing.T) {
+	lines := rapid.Custom(func(t *rapid.T) string {
+		words := rapid.SliceOfN(rapid.SampledFrom([]string{"", "a", "\tb", "  c", "}", "-- d", "+e", "@@"}), 0, 30).Draw(t, "lines")
+		text := strings.Join(words, "\n")
+		if text != "" && rapid.Bool().Draw(t, "newline") {
+			text += "\n"
+		}
+		return text
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		from, to := lines.Draw(t, "from"), lines.Draw(t, "to")
+		if from == to || from == "" {
+			t.Skip("nothing to patch")
+		}
+		patch := string(diff.Diff("f", []byte(from), "f", []byte(to)))
+		files, err := parsePatch(patch)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, patch)
+		}
+		got, err := applyHunks(from, files[0].hunks)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, patch)
+		}
+		if got != to {
+			t.Fatalf("got %q, want %q, of %q by\n%s", got, to, from, patch)
+		}
+	})
 }
