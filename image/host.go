@@ -137,7 +137,11 @@ func (s *Store) makeHostLayer(ctx context.Context, layer string, copies []string
 	if err := writeAccounts(p.dir); err != nil {
 		return err
 	}
-	return s.keep(p, layer)
+	if err := s.keep(p, layer); err != nil {
+		return err
+	}
+	s.syncLater(layer)
+	return nil
 }
 
 // makeHostSkeleton makes the empty directories, and the links and mount points

@@ -55,7 +55,6 @@ func (s *Store) keep(p *partial, name string) error {
 	if err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, unix.ENOTEMPTY) {
 		return err
 	}
-	s.after.Go(func() { s.sync(name) })
 	return nil
 }
 
@@ -63,18 +62,23 @@ func (s *Store) keep(p *partial, name string) error {
 // not be on the disk yet; it holds the boot in which the layer was made.
 const unsynced = ".unsynced"
 
-// sync waits for the layer's content to be on the disk.
-func (s *Store) sync(name string) {
-	d, err := os.Open(name)
-	if err != nil {
-		return
-	}
-	defer d.Close()
-	if err := unix.Syncfs(int(d.Fd())); err != nil {
-		s.opts.Log.Warn("flushing layer", "layer", name, "err", err)
-		return
-	}
-	os.Remove(name + unsynced)
+// syncLater puts the layers' content on the disk, behind the call that made
+// them: it is work in proportion to all that the host has not written yet.
+func (s *Store) syncLater(names ...string) {
+	s.after.Go(func() {
+		d, err := os.Open(s.path("layers"))
+		if err != nil {
+			return
+		}
+		defer d.Close()
+		if err := unix.Syncfs(int(d.Fd())); err != nil {
+			s.opts.Log.Warn("flushing layers", "err", err)
+			return
+		}
+		for _, name := range names {
+			os.Remove(name + unsynced)
+		}
+	})
 }
 
 // whole says whether the layer is there with all that it holds, and removes

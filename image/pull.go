@@ -196,6 +196,11 @@ func (s *Store) pull(ctx context.Context, digest name.Digest, progress func(stri
 	if err := writeFile(s.manifestFile(digest), data); err != nil {
 		return fmt.Errorf("keeping manifest of %s: %w", digest, err)
 	}
+	var made []string
+	for _, name := range m.Layers {
+		made = append(made, s.path("layers", name))
+	}
+	s.syncLater(made...)
 	return nil
 }
 
