@@ -36,7 +36,7 @@ var (
 )
 
 const (
-	demoPrompt   = "Make the test suite pass (sh tests/run.sh) and commit the fix"
+	demoPrompt   = "Make the test suite pass and commit the fix"
 	demoFollowUp = "Add a changelog that says what you fixed"
 
 	// demoIdle is short so that the machine sleeps soon after the work.
@@ -372,11 +372,11 @@ func (d *demo) count(ctx context.Context, r *demoResult) error {
 	}
 	r.FilesChanged = len(strings.Fields(files))
 	d.step("The branch in the remote")
-	log, err := d.git(ctx, "-C", d.origin, "log", "--format=  %h %an: %s", "main.."+r.Branch)
+	log, err := d.git(ctx, "-C", d.origin, "log", "--format=%h %an: %s", "main.."+r.Branch)
 	if err != nil {
 		return err
 	}
-	d.say("  %s (%s)\n%s", r.Branch, plural(r.Commits, "commit"), log)
+	d.say("  %s (%s)\n%s", r.Branch, plural(r.Commits, "commit"), "  "+strings.ReplaceAll(log, "\n", "\n  "))
 	return nil
 }
 

@@ -62,7 +62,7 @@ func (a *app) serve(ctx context.Context, o ServeOptions) (err error) {
 		return err
 	}
 	path := filepath.Join(o.Data, urlFile)
-	if err := os.WriteFile(path, []byte(ready.URL+"\n"), 0o644); err != nil {
+	if err := writeWhole(path, ready.URL+"\n"); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	defer os.Remove(path)
@@ -73,6 +73,14 @@ func (a *app) serve(ctx context.Context, o ServeOptions) (err error) {
 	work.Go(func() error { return parts.runner.Run(ctx) })
 	work.Go(func() error { return serveHTTP(ctx, listener, handler, parts.log) })
 	return work.Wait()
+}
+
+// writeWhole writes a small file so that no reader sees half of it.
+func writeWhole(path, text string) error {
+	if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }
 
 func listen(ctx context.Context, address string) (net.Listener, error) {

@@ -121,10 +121,11 @@ func (in *installation) connect(url string) bool {
 	if err != nil {
 		return false
 	}
-	in.client, err = client.New(client.Options{URL: strings.TrimSpace(string(address)), Key: strings.TrimSpace(string(key))})
+	c, err := client.New(client.Options{URL: strings.TrimSpace(string(address)), Key: strings.TrimSpace(string(key))})
 	if err != nil {
 		in.t.Fatal(err)
 	}
+	in.client = c
 	_, err = in.client.Me(in.t.Context())
 	return err == nil
 }
