@@ -40,11 +40,12 @@ func Split(raw string) (string, Credential, error) {
 		return path.Clean(url), Credential{}, nil
 	case strings.Contains(url, "://"):
 		return splitURL(url)
-	case strings.Contains(url, "::"):
-		return "", Credential{}, badURL(raw, "names a transport that is not allowed")
 	}
 	if m := scpPattern.FindStringSubmatch(url); m != nil && !strings.HasPrefix(m[3], "-") {
 		return m[1] + strings.ToLower(m[2]) + ":" + strings.TrimRight(m[3], "/"), Credential{}, nil
+	}
+	if strings.Contains(url, "::") {
+		return "", Credential{}, badURL(raw, "names a transport that is not allowed")
 	}
 	return "", Credential{}, badURL(raw, "is not a repository's address")
 }

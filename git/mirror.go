@@ -243,23 +243,19 @@ func (r *Mirror) clone(ctx context.Context, remote map[string]string, head strin
 		return fmt.Errorf("making a mirror of %s: %w", r.url, err)
 	}
 	defer os.RemoveAll(tmp)
-	format := "sha1"
-	for _, id := range remote {
-		if len(id) == 64 {
-			format = "sha256"
-		}
-		break
-	}
-	if err := r.mirrors.initBare(ctx, tmp, format); err != nil {
+	// clone writes all refs in one file; fetch would write, and sync, each.
+	_, _, err = r.mirrors.run(ctx, command{url: r.url, args: []string{
+		"clone", "--quiet", "--bare", "--no-local", "--template=", "-c", "core.sharedRepository=0644", "--", r.url, tmp}})
+	if err != nil {
 		return err
+	}
+	if len(remote) > 0 {
+		if _, err := r.mirrors.git(ctx, tmp, "commit-graph", "write", "--reachable"); err != nil {
+			return err
+		}
 	}
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return fmt.Errorf("making a mirror of %s: %w", r.url, err)
-	}
-	if len(remote) > 0 {
-		if err := fetchInto(ctx, r.mirrors, tmp, r.url); err != nil {
-			return err
-		}
 	}
 	if err := r.setHead(ctx, tmp, head); err != nil {
 		return err

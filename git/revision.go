@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -249,38 +250,48 @@ func parseObject(line string) object {
 // maxFile bounds what ReadFile gives.
 const maxFile = 4 << 20
 
-// ReadFile gives the file at path in a commit. A symbolic link is followed
+// ReadFile gives the file called name in a commit. A symbolic link is followed
 // inside the commit. NotFound when there is no such file (also for a directory,
 // and for a link that leads nowhere), TooLarge above 4 MiB.
-func (r *Mirror) ReadFile(ctx context.Context, commit, path string) ([]byte, error) {
-	none := errand.Errorf(errand.NotFound, "file_not_found", "The commit %s of %s has no file %q.", clip(commit), r.url, clip(path))
-	if !hexID.MatchString(commit) || strings.ContainsAny(path, "\n\x00") || path == "" {
+func (r *Mirror) ReadFile(ctx context.Context, commit, name string) ([]byte, error) {
+	none := errand.Errorf(errand.NotFound, "file_not_found", "The commit %s of %s has no file %q.", clip(commit), r.url, clip(name))
+	at, ok := inTree(name)
+	if !hexID.MatchString(commit) || !ok || at == "" {
 		return nil, none
 	}
 	var out limited
 	out.max = maxFile + 200
 	_, _, err := r.mirrors.run(ctx, command{dir: r.dir, args: []string{"cat-file", "--batch", "--follow-symlinks"},
-		stdin: strings.NewReader(commit + ":" + strings.TrimPrefix(path, "/") + "\n"), stdout: &out})
+		stdin: strings.NewReader(commit + ":" + at + "\n"), stdout: &out})
 	if err != nil && !out.full {
-		return nil, fmt.Errorf("reading %s of %s: %w", path, r.url, err)
+		return nil, fmt.Errorf("reading %s of %s: %w", name, r.url, err)
 	}
 	content := bufio.NewReader(&out.buf)
 	header, err := content.ReadString('\n')
 	if err != nil {
-		return nil, fmt.Errorf("reading %s of %s: %w", path, r.url, err)
+		return nil, fmt.Errorf("reading %s of %s: %w", name, r.url, err)
 	}
 	o := parseObject(header)
 	if o.kind != "blob" {
 		return nil, none
 	}
 	if o.size > maxFile {
-		return nil, errand.Errorf(errand.TooLarge, "file_too_large", "The file %q in %s has %d bytes; at most %d can be read.", clip(path), r.url, o.size, maxFile)
+		return nil, errand.Errorf(errand.TooLarge, "file_too_large", "The file %q in %s has %d bytes; at most %d can be read.", clip(name), r.url, o.size, maxFile)
 	}
 	file := make([]byte, o.size)
 	if _, err := io.ReadFull(content, file); err != nil {
-		return nil, fmt.Errorf("reading %s of %s: %w", path, r.url, err)
+		return nil, fmt.Errorf("reading %s of %s: %w", name, r.url, err)
 	}
 	return file, nil
+}
+
+// inTree gives a path as git names it below a commit, "" for the whole tree.
+func inTree(name string) (string, bool) {
+	name = path.Clean("./" + strings.TrimLeft(name, "/"))
+	if name == "." {
+		name = ""
+	}
+	return name, name != ".." && !strings.HasPrefix(name, "../") && !strings.ContainsAny(name, "\n\x00")
 }
 
 // limited ends the git that writes to it once it is full.
@@ -318,19 +329,16 @@ func (r *Mirror) Tree(ctx context.Context, commit string) (map[string]string, er
 	return tree, nil
 }
 
-// TreeID is the object id of what a commit has at path, a file or a directory;
-// "" or "." is the whole tree. It changes exactly when something below path
+// TreeID is the object id of what a commit has at name, a file or a directory;
+// "" or "." is the whole tree. It changes exactly when something below it
 // does. NotFound when there is nothing.
-func (r *Mirror) TreeID(ctx context.Context, commit, path string) (string, error) {
-	none := errand.Errorf(errand.NotFound, "file_not_found", "The commit %s of %s has nothing at %q.", clip(commit), r.url, clip(path))
-	if !hexID.MatchString(commit) || strings.ContainsAny(path, "\n\x00") {
+func (r *Mirror) TreeID(ctx context.Context, commit, name string) (string, error) {
+	none := errand.Errorf(errand.NotFound, "file_not_found", "The commit %s of %s has nothing at %q.", clip(commit), r.url, clip(name))
+	at, ok := inTree(name)
+	if !hexID.MatchString(commit) || !ok {
 		return "", none
 	}
-	path = strings.Trim(path, "/")
-	if path == "." {
-		path = ""
-	}
-	found, err := r.look(ctx, commit+":"+path)
+	found, err := r.look(ctx, commit+":"+at)
 	if err != nil {
 		return "", err
 	}
