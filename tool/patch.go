@@ -24,11 +24,13 @@ type filePatch struct {
 
 // hunk is one place of a file with its new text.
 type hunk struct {
-	at      int      // where it stands in the patch's text, a line from 1
-	headers []string // enclosing lines that come before it in the file
-	line    int      // where the file has it, from 1, as the patch claims; -1 if it does not
-	end     bool     // it ends at the end of the file
-	lines   []hunkLine
+	at       int      // where it stands in the patch's text, a line from 1
+	headers  []string // enclosing lines that come before it in the file
+	line     int      // where the file has it, from 1, as the patch claims; -1 if it does not
+	anchored bool     // the patch claims that the file has lines of it
+	end      bool     // it ends at the end of the file
+	lines    []hunkLine
+	bare     int // how many of the last lines are blank without even a space
 	// oldOpen and newOpen: the last line has no newline, before and after.
 	oldOpen, newOpen bool
 }
@@ -146,7 +148,7 @@ func (p *patchParser) updated(name string) (filePatch, error) {
 	return f, err
 }
 
-var ranges = regexp.MustCompile(`^@@ -(\d+)(?:,\d+)? \+\d+(?:,\d+)? @@`)
+var ranges = regexp.MustCompile(`^@@ -(\d+)(?:,(\d+))? \+\d+(?:,\d+)? @@`)
 
 // hunks reads hunks until stop says that line i is no longer theirs. The line
 // that stopped it is the next one.
@@ -191,7 +193,7 @@ func (p *patchParser) hunks(f *filePatch, stop func(i int) bool) error {
 func (h *hunk) head(line string) {
 	if m := ranges.FindStringSubmatch(line); m != nil {
 		if n, err := strconv.Atoi(m[1]); err == nil {
-			h.line = n
+			h.line, h.anchored = n, m[2] != "0"
 		}
 		return
 	}
@@ -203,10 +205,12 @@ func (h *hunk) head(line string) {
 
 func (h *hunk) add(line string) {
 	if line == "" {
-		// A blank line of context whose space got lost.
+		// A blank line of context whose space got lost, or one that separates.
+		h.bare++
 		h.lines = append(h.lines, hunkLine{' ', ""})
 		return
 	}
+	h.bare = 0
 	h.lines = append(h.lines, hunkLine{line[0], line[1:]})
 }
 
@@ -225,9 +229,12 @@ func (h *hunk) open() {
 func (p *patchParser) trim(f *filePatch) error {
 	for i := range f.hunks {
 		h := &f.hunks[i]
-		for n := len(h.lines); n > 0 && h.lines[n-1] == (hunkLine{' ', ""}); n-- {
-			h.lines = h.lines[:n-1]
+		trimmed := *h
+		trimmed.lines = h.lines[:len(h.lines)-h.bare]
+		if !h.anchored || len(trimmed.old()) > 0 {
+			h.lines = trimmed.lines
 		}
+		h.bare = 0
 		if !slices.ContainsFunc(h.lines, func(l hunkLine) bool { return l.op != ' ' }) {
 			return fmt.Errorf("line %d: the hunk has no line that begins with + or -", h.at)
 		}
