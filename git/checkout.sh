@@ -26,6 +26,8 @@ borrow() {
 		done <.git/objects/info/alternates
 	fi
 	printf '%s%s\n' "$text" "$mirror/objects" >.git/objects/info/alternates
+	# The remote itself may be a clone whose history is cut off.
+	[ ! -s "$mirror/shallow" ] || cat "$mirror/shallow" >.git/shallow
 }
 
 install_hook() {

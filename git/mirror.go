@@ -288,7 +288,7 @@ func (m *Mirrors) initBare(ctx context.Context, dir, format string) error {
 func fetchInto(ctx context.Context, m *Mirrors, dir, url string) error {
 	_, _, err := m.run(ctx, command{dir: dir, url: url, args: []string{
 		"-c", "fetch.writeCommitGraph=true",
-		"fetch", "--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance",
+		"fetch", "--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--update-shallow",
 		"--", url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"}})
 	if err != nil {
 		return err

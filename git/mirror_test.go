@@ -253,6 +253,26 @@ func TestSHA256Repository(t *testing.T) {
 	p.take()
 }
 
+func TestShallowRemote(t *testing.T) {
+	full := history(t, 50, 5)
+	shallow := filepath.Join(t.TempDir(), "shallow.git")
+	git(t, "/", "clone", "-q", "--bare", "--depth=3", "file://"+full, shallow)
+	m := newMirrors(t, Options{})
+	box, _ := working(t, m, Grant{URL: shallow, Branch: ownBranch})
+	if got := box.mustGit("rev-list", "--count", "HEAD"); got != "3" {
+		t.Errorf("%s commits", got)
+	}
+	for _, name := range []string{"one", "two"} {
+		id := box.commit(name, "x")
+		box.mustGit("push", "origin", "HEAD")
+		if got := git(t, shallow, "rev-parse", ownBranch); got != id {
+			t.Errorf("remote at %s, want %s", got, id)
+		}
+		git(t, shallow, "fetch", "-q", "--deepen=2", "file://"+full, "main")
+		box.mustGit("fetch", "-q", "origin")
+	}
+}
+
 func TestResolve(t *testing.T) {
 	bare, clone := newRemote(t)
 	first := git(t, clone, "rev-parse", "HEAD")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -243,7 +244,7 @@ func (b *broker) agentRepository(ctx context.Context) (string, error) {
 	}
 	alternates := filepath.Join(dir, "objects", "info", "alternates")
 	if _, err := os.Stat(alternates); err == nil {
-		return dir, nil
+		return dir, b.cutOff(dir)
 	}
 	format, err := b.mirrors.git(ctx, b.mirror.dir, "rev-parse", "--show-object-format")
 	if err != nil {
@@ -260,7 +261,23 @@ func (b *broker) agentRepository(ctx context.Context) (string, error) {
 	if err := os.WriteFile(alternates, []byte(line), 0o644); err != nil {
 		return "", fmt.Errorf("making a repository for %s: %w", b.grant.Agent, err)
 	}
-	return dir, nil
+	return dir, b.cutOff(dir)
+}
+
+// cutOff tells the agent's repository where the mirror's history ends, if the
+// remote itself is a shallow clone.
+func (b *broker) cutOff(dir string) error {
+	shallow, err := os.ReadFile(filepath.Join(b.mirror.dir, "shallow"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "shallow"), shallow, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("making a repository for %s: %w", b.grant.Agent, err)
+	}
+	return nil
 }
 
 func (m *Mirrors) agentRepositoryDir(agent errand.AgentID, url string) (string, error) {

@@ -56,7 +56,15 @@ func SettleScript(s Settle) string {
 		"message", message,
 		"title", title,
 		"max", strconv.FormatInt(s.MaxFile, 10),
+		"bound", size(s.MaxFile),
 	}) + settleScript
+}
+
+func size(bytes int64) string {
+	if bytes < 1<<20 {
+		return strconv.FormatInt(bytes, 10) + " bytes"
+	}
+	return strconv.FormatInt(bytes>>20, 10) + " MiB"
 }
 
 // clipTitle gives a commit's first line: at most 72 bytes, cut between words.
@@ -94,9 +102,10 @@ func ParseSettled(output string) Settled {
 			}
 		case "errand-head":
 			id, branch, _ := strings.Cut(rest, " ")
-			if hexID.MatchString(id) {
-				s.Head = id
+			if !hexID.MatchString(id) {
+				continue
 			}
+			s.Head, s.Branch = id, ""
 			if validRef(branch) {
 				s.Branch = branch
 			}

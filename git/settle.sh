@@ -25,12 +25,12 @@ if [ -n "$(git ls-files -u)" ]; then
 	stop 'A merge with conflicts was left unfinished; what is not committed was left as it is.'
 fi
 
-# A git that was killed leaves its lock. While one runs, the lock is its own.
+# A git that was killed leaves its lock. While one runs here, the lock is its own.
 if [ -e "$git/index.lock" ]; then
 	running=
-	for f in /proc/[0-9]*/comm; do
-		read -r name <"$f" || continue
-		[ "$name" != git ] || running=1
+	for f in /proc/[0-9]*; do
+		read -r name <"$f/comm" || continue
+		[ "$name" != git ] || [ ! "$f/cwd" -ef "$dir" ] || running=1
 	done 2>/dev/null
 	[ -n "$running" ] || rm -f "$git/index.lock"
 fi
@@ -43,7 +43,7 @@ left_out=$(
 			shift
 			case $f in
 			*/) printf "%s\n" "$f" ;;
-			*) set -- "$@" "./$f" ;;
+			*) [ -L "./$f" ] || [ ! -f "./$f" ] || set -- "$@" "./$f" ;;
 			esac
 		done
 		[ $# -eq 0 ] || find "$@" -prune -type f -size "+${max}c" -print
@@ -55,7 +55,7 @@ while IFS= read -r path; do
 	case $path in
 	'') continue ;;
 	*/) notice "$path is a repository of its own and was left out of the commit." ;;
-	*) notice "$path is larger than $((max / 1048576)) MiB and was left out of the commit." ;;
+	*) notice "$path is larger than $bound and was left out of the commit." ;;
 	esac
 	set -- "$@" ":(exclude,literal)${path%/}"
 done <<END
@@ -63,7 +63,14 @@ $left_out
 END
 
 if ! why=$(quiet add -A -- "$@" 2>&1); then
-	quiet add -A --ignore-errors -- "$@" >/dev/null 2>&1 || :
+	# One at a time, so that one that cannot be added keeps out no other.
+	quiet ls-files -z -o -m --exclude-standard | max=$max xargs -0 -r sh -c '
+		for f do
+			case $f in */) continue ;; esac
+			[ -L "./$f" ] || [ -z "$(find "./$f" -prune -type f -size "+${max}c" -print 2>/dev/null)" ] || continue
+			git -c core.hooksPath=/dev/null --literal-pathspecs add -A -- "$f" >/dev/null 2>&1 || :
+		done
+	' sh
 	notice "Some files could not be added: $(printf %s "$why" | tr '\n' ' ')"
 fi
 if ! quiet diff --cached --quiet || [ -e "$git/MERGE_HEAD" ]; then
