@@ -33,13 +33,13 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request) error {
 		}
 		req := runner.ExecRequest{
 			Args: start.Args, Dir: start.Dir, User: start.User, Env: start.Env,
-			Limit: time.Duration(start.LimitMs) * time.Millisecond, Resize: b.sizes,
+			Limit: time.Duration(start.LimitMs) * time.Millisecond,
 		}
 		if start.Stdin {
 			req.Stdin = b.stdin
 		}
 		if start.TTY != nil {
-			req.TTY = &guest.Size{Cols: start.TTY.Cols, Rows: start.TTY.Rows}
+			req.TTY, req.Resize = &guest.Size{Cols: start.TTY.Cols, Rows: start.TTY.Rows}, b.sizes
 		}
 		exit, err := s.runner.Exec(ctx, who.caller, agent.ID, req, b.output(ctx))
 		return api.ExecExit{Code: exit.Code, Signal: exit.Signal, TimedOut: exit.TimedOut, Dropped: exit.Dropped, Unknown: exit.Unknown}, err

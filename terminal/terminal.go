@@ -36,21 +36,52 @@ func Run(ctx context.Context, line *guest.Line, c guest.Command, s Streams) (gue
 	if s.In != nil {
 		c.Stdin = true
 	}
-	if s.Resize != nil && c.TTY != nil {
-		go follow(inner, line, c.ID, s.Resize)
-	}
-	if s.In != nil {
-		// Ends with the input or the command. A Read that blocks is its
-		// owner's to end, by closing what it reads.
-		go line.Feed(inner, c.ID, s.In)
-	}
-	exit, err := line.Run(ctx, c, s.Out)
+	exit, err := start(inner, line, c, s)
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if ctx.Err() != nil {
 		err = errors.Join(ctx.Err(), line.Signal(clean, c.ID, "KILL"))
 	}
 	return exit, errors.Join(err, line.Forget(clean, c.ID))
+}
+
+// start starts the command, joins the person's side to it and waits for its
+// exit, until ctx ends. Only a command that the guest knows can be written to and
+// resized.
+func start(ctx context.Context, line *guest.Line, c guest.Command, s Streams) (guest.Exit, error) {
+	if s.In == nil && s.Resize == nil {
+		return line.Run(ctx, c, s.Out)
+	}
+	if err := line.Start(ctx, c); err != nil {
+		return guest.Exit{}, err
+	}
+	if s.Resize != nil && c.TTY != nil {
+		go follow(ctx, line, c.ID, s.Resize)
+	}
+	if s.In != nil {
+		// Ends with the input or the command. A Read that blocks is its
+		// owner's to end, by closing what it reads.
+		go feed(ctx, line, c.ID, s.In)
+	}
+	return line.Rejoin(ctx, c.ID, 0, s.Out)
+}
+
+// feed passes on what is typed as it is typed, and its end.
+func feed(ctx context.Context, line *guest.Line, id string, in io.Reader) {
+	buf := make([]byte, 32<<10)
+	for offset := int64(0); ; {
+		n, err := in.Read(buf)
+		if n > 0 && line.Write(ctx, id, offset, buf[:n]) != nil {
+			return // the command has ended, or the machine
+		}
+		offset += int64(n)
+		if errors.Is(err, io.EOF) {
+			_ = line.CloseStdin(ctx, id) // likewise
+		}
+		if err != nil {
+			return
+		}
+	}
 }
 
 func follow(ctx context.Context, line *guest.Line, id string, sizes <-chan guest.Size) {
