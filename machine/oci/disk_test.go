@@ -158,6 +158,36 @@ func TestSnapshotCutOff(t *testing.T) {
 	}
 }
 
+// A directory that was removed under its machines leaves them to nobody.
+func TestOrphans(t *testing.T) {
+	need(t, Runc)
+	dir := filepath.Join(t.TempDir(), "gone")
+	gone, err := openIn(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := mustCreate(t, gone, "orphan", machine.Spec{Engine: Runc})
+	l, err := gone.loadLive("orphan")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := testDriver(t).Close(); err != nil { // waits for what New began
+		t.Fatal(err)
+	}
+	if l.alive() {
+		t.Error("the machine still runs")
+	}
+	if points, err := mountsUnder(gone.run); err != nil || len(points) > 0 {
+		t.Errorf("still mounted: %v, %v", points, err)
+	}
+	if _, err := m.Dial(t.Context()); !errors.Is(err, machine.ErrStopped) {
+		t.Errorf("Dial: %v, want ErrStopped", err)
+	}
+}
+
 func TestManyLayers(t *testing.T) {
 	need(t, Runc)
 	d := testDriver(t)

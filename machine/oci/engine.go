@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -74,15 +73,30 @@ func (e engine) start(ctx context.Context, l launch) error {
 	return nil
 }
 
+// knows says whether the program has a state of id.
+func (e engine) knows(id string) bool {
+	for _, pattern := range []string{id, id + "_sandbox:*"} { // runc's, runsc's
+		if found, err := filepath.Glob(filepath.Join(e.state, pattern)); err == nil && len(found) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // remove ends what runs under id and forgets it. That there is nothing is no
-// error.
+// error. The lock may be nil.
 func (e engine) remove(ctx context.Context, id, log string, cgroups bool, lock *os.File) error {
-	if _, err := os.Stat(filepath.Join(e.state, id)); e.name == Runc && errors.Is(err, os.ErrNotExist) {
+	if !e.knows(id) {
 		return nil
+	}
+	if e.program == "" {
+		return fmt.Errorf("a machine of the engine %s cannot be removed: it is not installed. %s", e.name, e.advice())
 	}
 	cmd := exec.CommandContext(ctx, e.program, append(e.flags(log, cgroups), "delete", "--force", id)...)
 	cmd.Env = runtimeEnv()
-	cmd.ExtraFiles = []*os.File{lock}
+	if lock != nil {
+		cmd.ExtraFiles = []*os.File{lock}
+	}
 	out, err := cmd.CombinedOutput()
 	if err != nil && !bytes.Contains(out, []byte("does not exist")) {
 		return fmt.Errorf("removing from %s: %w: %s", e.name, err, bytes.TrimSpace(out))

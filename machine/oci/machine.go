@@ -98,11 +98,7 @@ func (m *Machine) Hibernate(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	r, err := m.driver.load(m.id)
-	if err != nil {
-		return fmt.Errorf("hibernating machine %s: %w", m.id, err)
-	}
-	if err := m.driver.stop(ctx, m.id, r.Engine); err != nil {
+	if err := m.driver.stop(ctx, m.id); err != nil {
 		return fmt.Errorf("hibernating machine %s: %w", m.id, err)
 	}
 	return nil
@@ -134,11 +130,7 @@ func (d *Driver) destroy(ctx context.Context, id machine.ID) error {
 	if _, err := os.Stat(d.machineDir(id)); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	engineName := d.opts.DefaultEngine
-	if r, err := d.load(id); err == nil {
-		engineName = r.Engine
-	}
-	if err := d.stop(ctx, id, engineName); err != nil {
+	if err := d.stop(ctx, id); err != nil {
 		return fmt.Errorf("destroying machine %s: %w", id, err)
 	}
 	if err := d.discard(d.machineDir(id)); err != nil {

@@ -80,8 +80,9 @@ var (
 	_ machine.Inspector = (*Driver)(nil)
 )
 
-// New readies a driver in opts.Dir. It starts nothing, and it removes in the
-// background what an earlier process was removing.
+// New readies a driver in opts.Dir. It starts nothing. It removes in the
+// background what an earlier process was removing, and takes down the machines
+// of directories under the same RunDir that are there no more.
 func New(opts Options) (*Driver, error) {
 	dir, err := filepath.Abs(opts.Dir)
 	if err != nil {
@@ -92,23 +93,27 @@ func New(opts Options) (*Driver, error) {
 	}
 	opts = opts.withDefaults()
 	sum := sha256.Sum256([]byte(dir))
-	d := &Driver{
-		opts: opts, dir: dir, log: opts.Log,
-		run:     filepath.Join(opts.RunDir, hex.EncodeToString(sum[:4])),
-		cgroups: findCgroups(),
-		locks:   locks{held: map[machine.ID]chan struct{}{}, file: map[machine.ID]*os.File{}},
-	}
-	d.engines = map[string]engine{
-		GVisor: {name: GVisor, program: opts.Runsc, state: filepath.Join(d.run, GVisor)},
-		Runc:   {name: Runc, program: opts.Runc, state: filepath.Join(d.run, Runc)},
-	}
+	d := newDriver(opts, dir, filepath.Join(opts.RunDir, hex.EncodeToString(sum[:4])))
 	for _, sub := range []string{"machines", "disks", "snapshots", "trash"} {
 		if err := os.MkdirAll(d.path(sub), 0o700); err != nil {
 			return nil, fmt.Errorf("opening machines: %w", err)
 		}
 	}
 	d.sweepTrash()
+	d.sweepOrphans()
 	return d, nil
+}
+
+func newDriver(opts Options, dir, run string) *Driver {
+	return &Driver{
+		opts: opts, dir: dir, run: run, log: opts.Log,
+		cgroups: findCgroups(),
+		locks:   locks{held: map[machine.ID]chan struct{}{}, file: map[machine.ID]*os.File{}},
+		engines: map[string]engine{
+			GVisor: {name: GVisor, program: opts.Runsc, state: filepath.Join(run, GVisor)},
+			Runc:   {name: Runc, program: opts.Runc, state: filepath.Join(run, Runc)},
+		},
+	}
 }
 
 func (o Options) withDefaults() Options {
@@ -162,6 +167,11 @@ func (d *Driver) Close() error {
 	if running, err := os.ReadDir(filepath.Join(d.run, "m")); err == nil && len(running) > 0 {
 		return nil
 	}
+	return d.removeRun()
+}
+
+// removeRun takes the run directory down when no machine runs.
+func (d *Driver) removeRun() error {
 	h, err := unmountUnder(d.run)
 	h.release()
 	d.cgroups.tidy()

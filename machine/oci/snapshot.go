@@ -71,7 +71,7 @@ func (m *Machine) Snapshot(ctx context.Context, key machine.SnapshotKey) error {
 	if err := d.keepWarm(r.Disk); err != nil {
 		return fmt.Errorf("keeping snapshot: %w", err)
 	}
-	if err := d.stop(ctx, m.id, r.Engine); err != nil {
+	if err := d.stop(ctx, m.id); err != nil {
 		return fmt.Errorf("keeping snapshot: %w", err)
 	}
 	d.refs.Lock()

@@ -37,12 +37,12 @@ func (d *Driver) start(ctx context.Context, r *record) (err error) {
 	if err := d.checkEngine(r.Engine); err != nil {
 		return err
 	}
-	if err := d.stop(ctx, r.ID, r.Engine); err != nil {
+	if err := d.stop(ctx, r.ID); err != nil {
 		return fmt.Errorf("clearing machine %s: %w", r.ID, err)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, d.stop(context.WithoutCancel(ctx), r.ID, r.Engine))
+			err = errors.Join(err, d.stop(context.WithoutCancel(ctx), r.ID))
 		}
 	}()
 	l, err := d.assemble(ctx, r)
@@ -88,7 +88,7 @@ func (d *Driver) assemble(ctx context.Context, r *record) (*live, error) {
 	}
 	err = d.assembleAs(r, l)
 	if without := (*noIDMap)(nil); errors.As(err, &without) {
-		if err := d.stop(ctx, r.ID, r.Engine); err != nil {
+		if err := d.stop(ctx, r.ID); err != nil {
 			return nil, err
 		}
 		l.Base = 0
@@ -130,6 +130,9 @@ func (d *Driver) readyRun() error {
 	if !slices.Contains(points, d.run) {
 		if err := unix.Mount("errand", d.run, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=711,size=256m"); err != nil {
 			return fmt.Errorf("mounting %s: %w", d.run, err)
+		}
+		if err := os.WriteFile(filepath.Join(d.run, ownerName), []byte(d.dir), 0o600); err != nil {
+			return err
 		}
 	}
 	return mkdirs(0o711, filepath.Join(d.run, "m"))
@@ -274,7 +277,7 @@ func (d *Driver) awaitGuest(ctx context.Context, id machine.ID, l *live) error {
 
 // stop ends the machine's processes and takes down all that start made. It can
 // be done again, and after any part of a start.
-func (d *Driver) stop(ctx context.Context, id machine.ID, engineName string) error {
+func (d *Driver) stop(ctx context.Context, id machine.ID) error {
 	run := d.runDir(id)
 	if _, err := os.Lstat(run); errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -286,10 +289,8 @@ func (d *Driver) stop(ctx context.Context, id machine.ID, engineName string) err
 			return err
 		}
 	}
-	e := d.engines[engineName]
-	if e.program != "" {
-		log := filepath.Join(run, "engine.log")
-		if err := e.remove(ctx, string(id), log, d.cgroups.version != 0, d.lockOf(id)); err != nil {
+	for _, e := range d.engines {
+		if err := e.remove(ctx, string(id), filepath.Join(run, "engine.log"), d.cgroups.version != 0, d.lockOf(id)); err != nil {
 			return err
 		}
 	}
