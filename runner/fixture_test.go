@@ -57,6 +57,7 @@ type house struct {
 	store   *store.Store
 	journal *journal.Journal
 	driver  *oci.Driver
+	options runner.Options
 	runner  *runner.Runner
 	model   *scripted.Server
 	log     *lockedText
@@ -127,7 +128,7 @@ func build(t *testing.T, script *scripted.Script, d runner.Defaults) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { mirrors.Close() })
-	h.runner, err = runner.Open(runner.Options{
+	h.options = runner.Options{
 		Dir: dir, Store: h.store, Journal: h.journal, Redactor: redactor, Box: box, Driver: h.driver, Images: images,
 		Mirrors: mirrors, Gate: egress.New(egress.Options{Log: log}), Log: log, Defaults: d,
 		Models: &runner.Models{Catalog: llm.NewCatalog(), Providers: map[string]runner.Provider{
@@ -136,24 +137,47 @@ func build(t *testing.T, script *scripted.Script, d runner.Defaults) *house {
 			}},
 			"openai": {Missing: "OPENAI_API_KEY"},
 		}},
-	})
-	if err != nil {
-		t.Fatal(err)
+	}
+	h.run()
+	t.Cleanup(h.clear)
+	return h
+}
+
+// run starts a runner on what is there.
+func (h *house) run() {
+	var err error
+	if h.runner, err = runner.Open(h.options); err != nil {
+		h.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- h.runner.Run(ctx) }()
+	go func(r *runner.Runner) { ended <- r.Run(ctx) }(h.runner)
 	h.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Error(err)
+			h.t.Error(err)
 		}
 		if err := h.runner.Close(); err != nil {
-			t.Error(err)
+			h.t.Error(err)
 		}
 	})
-	t.Cleanup(h.clear)
-	return h
+}
+
+// restart ends the runner in order and starts another.
+func (h *house) restart() {
+	h.stop()
+	h.run()
+}
+
+// grep gives the files below dir that hold text.
+func grep(t *testing.T, dir, text string) []string {
+	t.Helper()
+	out, err := exec.Command("grep", "-rlaF", "--exclude-dir=proc", text, dir).Output()
+	var exit *exec.ExitError
+	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() > 1) {
+		t.Fatalf("grep: %v", err)
+	}
+	return strings.Fields(string(out))
 }
 
 func (h *house) clear() {
