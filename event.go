@@ -54,9 +54,9 @@ const (
 	PhaseImage     Phase = "image"     // pull and unpack the image
 	PhaseMirror    Phase = "mirror"    // bring the local mirror up to date
 	PhaseMachine   Phase = "machine"   // create or wake the machine
-	PhaseCheckout  Phase = "checkout"  // the agent's branch in the machine
 	PhaseInstall   Phase = "install"   // the environment's install command
 	PhaseSnapshot  Phase = "snapshot"  // keep the disk after install
+	PhaseCheckout  Phase = "checkout"  // the agent's branch in the machine
 	PhaseStart     Phase = "start"     // the environment's start command
 	PhaseTerminals Phase = "terminals" // the environment's terminals
 	PhaseWork      Phase = "work"      // model and tools

@@ -67,35 +67,49 @@ func (h *host) fresh(n int) *agent {
 	return h.agent(fmt.Sprint("a", n))
 }
 
-// TestPrepareKilledAtEachRecord kills a preparation before and after each fact
-// that it records and enters it again.
+// TestPrepareKilledAtEachRecord kills a preparation whenever it records
+// something, before it is kept or after, and enters it again until it gets
+// through.
 func TestPrepareKilledAtEachRecord(t *testing.T) {
 	h := newHost(t, oci.Runc, slow)
-	for n, done := 1, false; !done; n++ {
-		for _, after := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%d kept %t", n, after), func(t *testing.T) {
-				h.t = t
-				a := h.fresh(2*n + map[bool]int{true: 1}[after])
+	for _, after := range []bool{false, true} {
+		t.Run(fmt.Sprint("kept ", after), func(t *testing.T) {
+			h.t = t
+			a := h.agent(fmt.Sprint("kept-", after))
+			if after {
+				a = h.fresh(1)
+			}
+			seen := 0 // facts of Prepare that were there when it was killed last
+			for kills := 0; ; kills++ {
 				ctx, kill := context.WithCancel(t.Context())
-				defer kill()
-				a.onRecord = func(count int, kept bool) error {
-					if count == n && kept == after {
-						kill()
-						return errKilled
+				a.onRecord = func(_ int, kept bool) error {
+					told := a.told()
+					if kept != after || !after && told <= seen {
+						return nil
 					}
-					return nil
+					seen = told
+					kill()
+					return errKilled
 				}
 				ready, err := a.prepare(ctx)
-				if done = err == nil; !done {
-					a.restart()
-					ready, err = a.prepare(t.Context())
+				kill()
+				a.restart()
+				if errors.Is(err, context.Canceled) || errors.Is(err, errKilled) {
+					continue
 				}
 				if err != nil {
 					t.Fatal(err)
 				}
+				if kills < 12 {
+					t.Errorf("it was killed %d times, want at least 12", kills)
+				}
+				if ready, err = a.prepare(t.Context()); err != nil { // with a line again
+					t.Fatal(err)
+				}
 				checkWhole(t, a, ready)
-			})
-		}
+				return
+			}
+		})
 	}
 }
 
@@ -111,7 +125,7 @@ func TestPrepareKilledAtRandom(t *testing.T) {
 					h.t = t
 					random := rand.New(rand.NewPCG(seed, 0))
 					a := h.fresh(n)
-					for range 4 {
+					for range 3 {
 						ctx, kill := context.WithTimeoutCause(t.Context(), time.Duration(random.IntN(400))*time.Millisecond, errKilled)
 						_, err := a.prepare(ctx)
 						kill()

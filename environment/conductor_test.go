@@ -281,7 +281,8 @@ func (a *agent) record(ctx context.Context, facts ...errand.Fact) error {
 		return err
 	}
 	a.records++
-	if a.onRecord != nil {
+	ours := facts[0].Kind == errand.EventMachine // the conductor's, not Prepare's
+	if a.onRecord != nil && !ours {
 		if err := a.onRecord(a.records, false); err != nil {
 			return err
 		}
@@ -293,10 +294,21 @@ func (a *agent) record(ctx context.Context, facts ...errand.Fact) error {
 		}
 		a.events = append(a.events, errand.Event{Seq: errand.Seq(len(a.events) + 1), Run: a.run, Time: time.Now(), Kind: f.Kind, Data: data})
 	}
-	if a.onRecord != nil {
+	if a.onRecord != nil && !ours {
 		return a.onRecord(a.records, true)
 	}
 	return nil
+}
+
+// told counts what Prepare has recorded.
+func (a *agent) told() int {
+	n := 0
+	for _, e := range a.events {
+		if e.Kind != errand.EventMachine {
+			n++
+		}
+	}
+	return n
 }
 
 // nextRun begins another run of the same agent.

@@ -56,6 +56,7 @@ func (w *work) start(ctx context.Context) error {
 func (w *work) awaitStart(ctx context.Context) (*guest.TerminalState, error) {
 	limit := time.NewTimer(w.startLeft())
 	defer limit.Stop()
+	ended := false // a look ago: tmux shows an end a moment before its exit code
 	for wait := 20 * time.Millisecond; ; wait = min(wait*3/2, 500*time.Millisecond) {
 		states, err := w.line.Terminals(ctx)
 		if err != nil {
@@ -65,9 +66,10 @@ func (w *work) awaitStart(ctx context.Context) (*guest.TerminalState, error) {
 		if at < 0 {
 			return nil, nil
 		}
-		if !states[at].Running {
-			return &states[at], nil
+		if s := states[at]; !s.Running && (ended || s.ExitCode != 0) {
+			return &s, nil
 		}
+		ended = !states[at].Running
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
