@@ -100,6 +100,7 @@ func New(opts Options) (*Driver, error) {
 		}
 	}
 	d.sweepTrash()
+	d.settleAll()
 	d.sweepOrphans()
 	return d, nil
 }
@@ -160,6 +161,7 @@ func limitsOr(l, def errand.Limits) errand.Limits {
 // removing. Machines stay as they are. If none runs, what the engines keep
 // mounted for themselves goes too.
 func (d *Driver) Close() error {
+	d.after.Wait() // snapshots settle while their disks are mounted
 	if err := d.cool(func(string) bool { return false }); err != nil {
 		return fmt.Errorf("closing machines: %w", err)
 	}

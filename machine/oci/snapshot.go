@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/machine"
 )
@@ -24,6 +26,10 @@ type snapshot struct {
 	base
 	Key     machine.SnapshotKey `json:"key"`
 	Created time.Time           `json:"created"`
+	// Boot is the boot of this host in which the snapshot was taken, until its
+	// disk's content is on the host's disk: a power cut before could have left
+	// a whole record of hollow files, so no other boot takes it.
+	Boot string `json:"boot,omitempty"`
 }
 
 var keyPattern = regexp.MustCompile(`^[a-f0-9-]{1,80}$`)
@@ -49,7 +55,58 @@ func (d *Driver) loadSnapshot(key machine.SnapshotKey) (*snapshot, error) {
 	if err := json.Unmarshal(data, &s); err != nil {
 		return nil, fmt.Errorf("reading snapshot %s: %w", key, err)
 	}
+	if s.Boot != "" && s.Boot != bootID() {
+		return nil, missing
+	}
 	return &s, nil
+}
+
+func bootID() string {
+	data, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // without it, all boots are one
+	return strings.TrimSpace(string(data))
+}
+
+// settle waits until the snapshot's content is on the host's disk and notes it
+// down. It is work in proportion to what was written, and nobody waits for it.
+func (d *Driver) settle(key machine.SnapshotKey, disk string) {
+	for _, dir := range []string{d.warmDir(disk), d.dir} { // the disk's own file system, and the one that holds it
+		if err := syncfs(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			d.log.Warn("flushing snapshot", "snapshot", key, "err", err)
+			return
+		}
+	}
+	d.refs.Lock()
+	defer d.refs.Unlock()
+	s, err := d.loadSnapshot(key)
+	if err != nil {
+		return // removed since
+	}
+	s.Boot = ""
+	if err := writeJSON(d.snapshotFile(key), s); err != nil {
+		d.log.Warn("noting that a snapshot is on the disk", "snapshot", key, "err", err)
+	}
+}
+
+func syncfs(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Syncfs(int(f.Fd()))
+}
+
+// settleAll goes on with what an earlier process was settling.
+func (d *Driver) settleAll() {
+	keys, err := d.snapshotKeys()
+	if err != nil {
+		return
+	}
+	for _, key := range keys {
+		if s, err := d.loadSnapshot(key); err == nil && s.Boot != "" {
+			d.after.Go(func() { d.settle(key, s.Chain[len(s.Chain)-1]) })
+		}
+	}
 }
 
 // Snapshot keeps the machine's disk under key: the disk is named in the
@@ -76,7 +133,7 @@ func (m *Machine) Snapshot(ctx context.Context, key machine.SnapshotKey) error {
 	}
 	d.refs.Lock()
 	defer d.refs.Unlock()
-	if _, err := os.Stat(d.snapshotFile(key)); err == nil {
+	if _, err := d.loadSnapshot(key); err == nil {
 		return nil
 	}
 	r.Freeze = &freeze{Key: key, Next: newDiskID()}
@@ -97,12 +154,14 @@ func (d *Driver) finishFreeze(r *record) error {
 // again: the disk that the snapshot names is written to by no one from the
 // moment on at which the intent was saved.
 func (d *Driver) freezeLocked(r *record) error {
-	s := snapshot{base: r.base, Key: r.Freeze.Key, Created: time.Now().UTC()}
+	s := snapshot{base: r.base, Key: r.Freeze.Key, Created: time.Now().UTC(), Boot: bootID()}
 	s.Chain = append(slices.Clone(r.Chain), r.Disk)
-	if _, err := os.Stat(d.snapshotFile(s.Key)); errors.Is(err, fs.ErrNotExist) {
+	if _, err := d.loadSnapshot(s.Key); err != nil { // what cannot be read is replaced
 		if err := writeJSON(d.snapshotFile(s.Key), s); err != nil {
 			return fmt.Errorf("keeping snapshot %s: %w", s.Key, err)
 		}
+		disk := r.Disk
+		d.after.Go(func() { d.settle(s.Key, disk) })
 	}
 	r.base, r.From, r.Disk, r.Freeze = s.base, s.Key, r.Freeze.Next, nil
 	return d.save(r)
@@ -215,6 +274,9 @@ func (d *Driver) neededDisks() (map[string]bool, error) {
 	}
 	for _, key := range keys {
 		s, err := d.loadSnapshot(key)
+		if setup := (*machine.SetupError)(nil); errors.As(err, &setup) {
+			continue // of another boot, and hollow
+		}
 		if err != nil {
 			return nil, err
 		}
