@@ -135,7 +135,7 @@ func (s *stack) attach(disk string) error {
 	if err := bind(s.driver.warmDir(disk), at, nil, false); err == nil {
 		return nil
 	}
-	return mountImage(image, at)
+	return s.driver.mountImage(image, at)
 }
 
 // makeUppers makes the writable directories. An overlay's top shows the mode
@@ -226,7 +226,7 @@ func (d *Driver) keepWarm(disk string) error {
 	if err := mkdirs(0o700, at); err != nil {
 		return err
 	}
-	return mountImage(image, at)
+	return d.mountImage(image, at)
 }
 
 // cool lets go of the frozen disks for which needed says false.

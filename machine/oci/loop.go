@@ -92,8 +92,10 @@ func copySparse(src *os.File, to string) error {
 // mountImage mounts the file system in file at target. A file that is in use
 // is mounted from the loop device that it has: two would not know of each
 // other's writes.
-func mountImage(file, target string) error {
-	for range 8 { // a device that was found may be let go of before it is opened
+func (d *Driver) mountImage(file, target string) error {
+	d.loopMu.Lock() // a free device is free for all who ask
+	defer d.loopMu.Unlock()
+	for range 100 { // other programs of this host take devices too
 		loop, err := loopOf(file)
 		if errors.Is(err, fs.ErrNotExist) {
 			loop, err = attachLoop(file)
