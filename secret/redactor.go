@@ -134,14 +134,14 @@ func (r *Redactor) JSON(b json.RawMessage) json.RawMessage {
 
 // Log gives a slog handler that takes the secrets out of messages and
 // attributes on their way to next.
-func (r *Redactor) Log(next slog.Handler) slog.Handler { return logHandler{r, next} }
+func (r *Redactor) Log(next slog.Handler) slog.Handler { return redactedLog{r, next} }
 
-type logHandler struct {
+type redactedLog struct {
 	redactor *Redactor
 	slog.Handler
 }
 
-func (h logHandler) Handle(ctx context.Context, rec slog.Record) error {
+func (h redactedLog) Handle(ctx context.Context, rec slog.Record) error {
 	clean := slog.NewRecord(rec.Time, rec.Level, h.redactor.String(rec.Message), rec.PC)
 	rec.Attrs(func(a slog.Attr) bool {
 		clean.AddAttrs(h.clean(a))
@@ -150,7 +150,7 @@ func (h logHandler) Handle(ctx context.Context, rec slog.Record) error {
 	return h.Handler.Handle(ctx, clean)
 }
 
-func (h logHandler) clean(a slog.Attr) slog.Attr {
+func (h redactedLog) clean(a slog.Attr) slog.Attr {
 	v := a.Value.Resolve()
 	switch v.Kind() {
 	case slog.KindGroup:
@@ -165,14 +165,14 @@ func (h logHandler) clean(a slog.Attr) slog.Attr {
 	return a
 }
 
-func (h logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+func (h redactedLog) WithAttrs(attrs []slog.Attr) slog.Handler {
 	clean := make([]slog.Attr, len(attrs))
 	for i, a := range attrs {
 		clean[i] = h.clean(a)
 	}
-	return logHandler{h.redactor, h.Handler.WithAttrs(clean)}
+	return redactedLog{h.redactor, h.Handler.WithAttrs(clean)}
 }
 
-func (h logHandler) WithGroup(name string) slog.Handler {
-	return logHandler{h.redactor, h.Handler.WithGroup(name)}
+func (h redactedLog) WithGroup(name string) slog.Handler {
+	return redactedLog{h.redactor, h.Handler.WithGroup(name)}
 }
