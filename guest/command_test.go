@@ -414,12 +414,6 @@ func TestTTY(t *testing.T) {
 	if err := l.Start(ctx, c); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Resize(ctx, c.ID, guest.Size{Cols: 50, Rows: 20}); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Resize(ctx, c.ID, guest.Size{Cols: 97, Rows: 31}); err != nil {
-		t.Fatal(err)
-	}
 	var out strings.Builder
 	typed := false
 	exit, err := l.Rejoin(ctx, c.ID, 0, func(o guest.Output) {

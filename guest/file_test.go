@@ -318,8 +318,7 @@ func TestChangeAllOrNothing(t *testing.T) {
 		{"outside", guest.FileChange{Path: "../x", Kind: guest.ChangeWrite}, guest.ErrOutside, "../x"},
 		{"below a file", guest.FileChange{Path: "dir/c/x", Kind: guest.ChangeWrite}, nil, "directory"},
 		{"unknown kind", guest.FileChange{Path: "a", Kind: "shred"}, fs.ErrInvalid, "shred"},
-		// Two names of one file, of which only the renames find out.
-		{"fails late", guest.FileChange{Path: "alias/d", Kind: guest.ChangeDelete}, fs.ErrNotExist, "alias/d"},
+		{"delete twice, by two names", guest.FileChange{Path: "alias/d", Kind: guest.ChangeDelete}, fs.ErrNotExist, "dir/d"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 	"github.com/errand-dev/errand/guest"
 )
 
-// program is the errand-guest that TestMain built.
+// program is the errand-guest that TestMain built, or the one of $ERRAND_BIN.
 var program string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -33,7 +33,9 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	program = filepath.Join(dir, "errand-guest")
-	if err := build(program, raced); err != nil {
+	if bin := os.Getenv("ERRAND_BIN"); bin != "" {
+		program = filepath.Join(bin, "errand-guest")
+	} else if err := build(program, raced); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -94,7 +96,9 @@ func boot(t testing.TB) *machine {
 func (m *machine) start() {
 	m.t.Helper()
 	m.init = exec.Command(program, "init", "-socket", m.socket)
-	m.init.Env = append(os.Environ(), markEnv+"="+m.dir)
+	// A HOME of its own, so that no shell reads the settings of who runs the
+	// test. A program with the race detector would sleep for a second at its end.
+	m.init.Env = append(os.Environ(), markEnv+"="+m.dir, "HOME="+m.dir, "GORACE=atexit_sleep_ms=0")
 	m.init.Stderr = os.Stderr
 	if err := m.init.Start(); err != nil {
 		m.t.Fatal(err)

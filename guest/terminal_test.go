@@ -32,14 +32,17 @@ func needTmux(t *testing.T) {
 // until waits for a terminal to show something.
 func until(t *testing.T, ctx context.Context, l *guest.Line, name, want string) string {
 	t.Helper()
+	var last string
 	for {
 		shown, err := l.Capture(ctx, name, -1)
 		if err != nil {
-			t.Fatalf("waiting for %q: %v", want, err)
+			all, _ := l.Terminals(context.Background())
+			t.Fatalf("waiting for %q: %v; it shows %q; terminals: %+v", want, err, last, all)
 		}
 		if strings.Contains(shown, want) {
 			return shown
 		}
+		last = shown
 	}
 }
 

@@ -50,9 +50,6 @@ func change(r *os.Root, changes []wire.FileChange) (wire.ChangeResult, error) {
 	for _, c := range changes {
 		file, err := d.do(c)
 		if err != nil {
-			if escapes(err) {
-				err = faultf(wire.CodeOutside, "%s is outside, or reached by a link that leaves the root or is absolute", c.Path)
-			}
 			return wire.ChangeResult{}, err
 		}
 		result.Files = append(result.Files, file)
@@ -103,8 +100,10 @@ func (d *drafts) open(name string, asLink bool) (*draft, error) {
 	var stat fs.FileInfo
 	if asLink {
 		// What is removed is the link, not the file that it points to.
-		stat, err = d.root.Lstat(name)
-		if errors.Is(err, fs.ErrNotExist) {
+		if name, err = physical(d.root, name, false); err != nil {
+			return nil, err
+		}
+		if stat, err = d.root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 			stat, err = nil, nil
 		}
 	} else {

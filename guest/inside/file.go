@@ -18,10 +18,9 @@ import (
 )
 
 const (
-	maxRead  = 4 << 20
-	newMode  = 0o644
-	newDir   = 0o755
-	maxLinks = 40
+	maxRead = 4 << 20
+	newMode = 0o644
+	newDir  = 0o755
 )
 
 // serveFile answers what is about files.
@@ -31,15 +30,31 @@ func (g *Guest) serveFile(m wire.Method, s *call) {
 		g.serveRead(s)
 	case wire.MethodStat:
 		answer(s, func(p wire.Path) (wire.Stat, error) {
-			return within(p, func(r *os.Root, name string) (wire.Stat, error) { return statOf(r, name) })
+			return within(p, func(r *os.Root, name string) (wire.Stat, error) {
+				name, err := physical(r, name, false)
+				if err != nil {
+					return wire.Stat{}, err
+				}
+				return statOf(r, name)
+			})
 		})
 	case wire.MethodList:
 		answer(s, func(p wire.List) (wire.Listing, error) {
-			return within(p.Path, func(r *os.Root, name string) (wire.Listing, error) { return list(r, name, p.ListOptions) })
+			return within(p.Path, func(r *os.Root, name string) (wire.Listing, error) {
+				name, err := physical(r, name, true)
+				if err != nil {
+					return wire.Listing{}, err
+				}
+				return list(r, name, p.ListOptions)
+			})
 		})
 	case wire.MethodSearch:
 		answer(s, func(p wire.Search) (wire.SearchResult, error) {
 			return within(wire.Path{Root: p.Root, Path: p.Path}, func(r *os.Root, name string) (wire.SearchResult, error) {
+				name, err := physical(r, name, true)
+				if err != nil {
+					return wire.SearchResult{}, err
+				}
 				return search(r, name, p.SearchOptions)
 			})
 		})
@@ -62,7 +77,8 @@ func (g *Guest) serveFile(m wire.Method, s *call) {
 	}
 }
 
-// within opens the root of a path for the time of do.
+// within opens the root of a path for the time of do. name may still have
+// links in it: see physical.
 func within[R any](p wire.Path, do func(r *os.Root, name string) (R, error)) (R, error) {
 	var none R
 	if !filepath.IsAbs(p.Root) {
@@ -77,14 +93,11 @@ func within[R any](p wire.Path, do func(r *os.Root, name string) (R, error)) (R,
 		return none, err
 	}
 	defer root.Close()
-	result, err := do(root, name)
-	if escapes(err) {
-		return none, faultf(wire.CodeOutside, "%s is outside %s, or reached by a link that leaves it or is absolute", p.Path, p.Root)
-	}
-	return result, err
+	return do(root, name)
 }
 
-// relative checks a path that came up with a request. os.Root does the rest.
+// relative checks a path that came with a request, as far as that goes without
+// looking at files.
 func relative(p string) (string, error) {
 	if strings.HasPrefix(p, "/") || strings.Contains(p, "\x00") {
 		return "", faultf(wire.CodeOutside, "%q is not relative to its root", p)
@@ -103,7 +116,9 @@ func (g *Guest) serveRead(s *call) {
 	}
 	var data []byte
 	stat, err := within(p.Path, func(r *os.Root, name string) (stat wire.Stat, err error) {
-		data, stat, err = readFile(r, name, p.Offset, p.Limit)
+		if name, err = physical(r, name, true); err == nil {
+			data, stat, err = readFile(r, name, p.Offset, p.Limit)
+		}
 		return stat, err
 	})
 	if err != nil {
@@ -217,35 +232,23 @@ func writeFile(r *os.Root, name string, data []byte, mode fs.FileMode) (wire.Sta
 	return statOf(r, name)
 }
 
-// resolve follows links in the last element of name, so that what is written
-// is the file and not the link. stat is nil where there is no file.
+// resolve follows all links of name, so that what is written is the file and
+// not the link. stat is nil where there is no file.
 func resolve(r *os.Root, name string) (string, fs.FileInfo, error) {
-	for range maxLinks {
-		stat, err := r.Lstat(name)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return name, nil, nil
-		case err != nil:
-			return "", nil, err
-		case stat.Mode().IsRegular():
-			return name, stat, nil
-		case stat.Mode()&fs.ModeSymlink == 0:
-			return "", nil, faultf(wire.CodeInvalid, "%s is %s, not a regular file", name, kindOf(stat.Mode()))
-		}
-		target, err := r.Readlink(name)
-		if err != nil {
-			return "", nil, err
-		}
-		if path.IsAbs(target) {
-			return "", nil, faultf(wire.CodeOutside, "%s is a link to %s, which is absolute", name, target)
-		}
-		name = path.Dir(name) + "/" + target
-		if !strings.Contains(name, "..") {
-			// Otherwise a ".." after a linked directory is for os.Root.
-			name = path.Clean(name)
-		}
+	name, err := physical(r, name, true)
+	if err != nil {
+		return "", nil, err
 	}
-	return "", nil, faultf(wire.CodeInvalid, "%s has too many links", name)
+	stat, err := r.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return name, nil, nil
+	case err != nil:
+		return "", nil, err
+	case !stat.Mode().IsRegular():
+		return "", nil, faultf(wire.CodeInvalid, "%s is %s, not a regular file", name, kindOf(stat.Mode()))
+	}
+	return name, stat, nil
 }
 
 // writer stages files beside their places and takes back what is not kept.

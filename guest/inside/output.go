@@ -196,11 +196,11 @@ func (o *output) full() <-chan struct{} {
 	return o.room.wait()
 }
 
-// squeeze halves what may be kept.
+// squeeze halves what is kept.
 func (o *output) squeeze() {
 	o.mu.Lock()
 	before := o.cost
-	o.keep = max(o.keep/2, o.least())
+	o.keep = max(min(o.keep, o.cost)/2, o.least())
 	for !o.hold && o.cost > o.keep && len(o.tail) > 1 {
 		o.dropLocked()
 	}

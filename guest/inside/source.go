@@ -20,7 +20,7 @@ type source struct {
 	out    *output
 	ended  chan struct{} // closed after the last read
 
-	mu sync.Mutex // around each read with its write to out
+	mu sync.Mutex // held from each read to the end of its write to out
 }
 
 // buffers serve the reads of all sources; a source that waits holds none.
@@ -85,7 +85,10 @@ func (s *source) drain() {
 		return
 	}
 	s.raw.Control(func(fd uintptr) {
+		// With the lock, because pump may have read and not yet written.
+		s.mu.Lock()
 		left, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+		s.mu.Unlock()
 		if err != nil {
 			left = 1 << 20
 		}

@@ -11,7 +11,7 @@ import (
 
 // Client makes the server's end of a line over conn. It owns conn from then on.
 func Client(conn net.Conn, logger *slog.Logger) (*yamux.Session, error) {
-	return yamux.Client(conn, config(logger))
+	return yamux.Client(&guard{Conn: conn}, config(logger))
 }
 
 // Server makes the guest's end of a line over conn. It owns conn from then on.
