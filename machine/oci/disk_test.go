@@ -5,9 +5,11 @@ package oci
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/errand-dev/errand"
@@ -186,6 +188,20 @@ func TestOrphans(t *testing.T) {
 	if _, err := m.Dial(t.Context()); !errors.Is(err, machine.ErrStopped) {
 		t.Errorf("Dial: %v, want ErrStopped", err)
 	}
+}
+
+func TestTwentyAtOnce(t *testing.T) {
+	need(t, Runc)
+	d := testDriver(t)
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			if _, err := d.Create(t.Context(), machine.ID(fmt.Sprintf("crowd-%d", i)), machine.Spec{Engine: Runc}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestManyLayers(t *testing.T) {

@@ -68,10 +68,11 @@ type Driver struct {
 	cgroups cgroupHost
 	log     *slog.Logger
 
-	refs  sync.Mutex // held while what a disk is needed by is read or changed
-	locks locks
-	runMu sync.Mutex     // held while the run directory is made
-	after sync.WaitGroup // work that goes on behind a finished call
+	refs   sync.Mutex // held while what a disk is needed by is read or changed
+	locks  locks
+	runMu  sync.Mutex     // held while the run directory is made
+	loopMu sync.Mutex     // held while a loop device is found
+	after  sync.WaitGroup // work that goes on behind a finished call
 }
 
 var (
