@@ -18,7 +18,7 @@ guest:
 # gVisor's runtime, from the Go module proxy: two to four minutes the first time.
 $(BIN)/runsc: tools/go.mod tools/go.sum
 	@echo "building runsc (gVisor) from source; this takes a few minutes once"
-	cd tools && $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o ../$(BIN)/runsc gvisor.dev/gvisor/runsc
+	cd tools && $(GO) build -trimpath -ldflags "$(LDFLAGS) -X gvisor.dev/gvisor/runsc/version.version=$$($(GO) list -m -f '{{.Version}}' gvisor.dev/gvisor)" -o ../$(BIN)/runsc gvisor.dev/gvisor/runsc
 
 # The README's test command: all of it, with the race detector. Needs root and a C compiler.
 test: build lint
