@@ -32,6 +32,7 @@ func (m *machine) commit(path, content string) string {
 }
 
 func TestPushIsRefused(t *testing.T) {
+	t.Parallel()
 	instead := "push to " + ownBranch + " instead: git push origin HEAD:" + ownBranch
 	alone := "another ref of this push is refused; push this one alone: git push origin HEAD:" + ownBranch
 	tests := []struct {
@@ -95,6 +96,7 @@ func TestPushIsRefused(t *testing.T) {
 }
 
 func TestDeleteOwnBranchIsRefused(t *testing.T) {
+	t.Parallel()
 	bare, _ := newRemote(t)
 	m := newMirrors(t, Options{})
 	box, p := working(t, m, Grant{URL: bare, Branch: ownBranch})
@@ -112,6 +114,7 @@ func TestDeleteOwnBranchIsRefused(t *testing.T) {
 }
 
 func TestForcePush(t *testing.T) {
+	t.Parallel()
 	bare, clone := newRemote(t)
 	m := newMirrors(t, Options{})
 	box, p := working(t, m, Grant{URL: bare, Branch: ownBranch, AllowForce: true})
@@ -150,6 +153,7 @@ func TestForcePush(t *testing.T) {
 }
 
 func TestPushToSharedBranchNeverRewrites(t *testing.T) {
+	t.Parallel()
 	bare, _ := newRemote(t)
 	m := newMirrors(t, Options{})
 	box, p := working(t, m, Grant{URL: bare, Branch: "main"})
@@ -172,6 +176,7 @@ func TestPushToSharedBranchNeverRewrites(t *testing.T) {
 
 // A push above http.postBuffer is chunked and comes after a probe.
 func TestBigPush(t *testing.T) {
+	t.Parallel()
 	bare, _ := newRemote(t)
 	m := newMirrors(t, Options{})
 	box, p := working(t, m, Grant{URL: bare, Branch: ownBranch})
@@ -194,6 +199,7 @@ func TestBigPush(t *testing.T) {
 }
 
 func TestPushAboveTheBound(t *testing.T) {
+	t.Parallel()
 	bare, _ := newRemote(t)
 	m := newMirrors(t, Options{MaxPush: 1 << 20})
 	box, p := working(t, m, Grant{URL: bare, Branch: ownBranch})
@@ -210,6 +216,7 @@ func TestPushAboveTheBound(t *testing.T) {
 }
 
 func TestRemoteDeclines(t *testing.T) {
+	t.Parallel()
 	bare, _ := newRemote(t)
 	hook := filepath.Join(bare, "hooks/pre-receive")
 	write(t, hook, "#!/bin/sh\necho 'No commits on a Friday.' >&2\nexit 1\n")
@@ -235,6 +242,7 @@ func TestRemoteDeclines(t *testing.T) {
 }
 
 func TestRemoteIsDown(t *testing.T) {
+	t.Parallel()
 	bare, _ := newRemote(t)
 	m := newMirrors(t, Options{})
 	box, p := working(t, m, Grant{URL: bare, Branch: ownBranch})
@@ -258,6 +266,7 @@ func TestRemoteIsDown(t *testing.T) {
 }
 
 func TestFetchThroughBroker(t *testing.T) {
+	t.Parallel()
 	bare, clone := newRemote(t)
 	m := newMirrors(t, Options{})
 	box, _ := working(t, m, Grant{URL: bare, Branch: ownBranch})
@@ -309,18 +318,20 @@ func TestFetchThroughBroker(t *testing.T) {
 }
 
 func TestFetchDoesNotWaitForASlowRemote(t *testing.T) {
+	t.Parallel()
 	bare, _ := newRemote(t)
 	front := newHTTPRemote(t, filepath.Dir(bare))
 	url := front.url("remote.git")
 	m := newMirrors(t, Options{Wait: 200 * time.Millisecond})
 	box, _ := working(t, m, Grant{URL: url, Branch: ownBranch})
 	release := make(chan struct{})
-	front.before = func(w http.ResponseWriter, r *http.Request) bool { <-release; return true }
+	front.before(func(w http.ResponseWriter, r *http.Request) bool { <-release; return true })
 	defer close(release)
 	box.mustGit("fetch", "origin")
 }
 
 func TestGzipBody(t *testing.T) {
+	t.Parallel()
 	bare, _ := newRemote(t)
 	m := newMirrors(t, Options{})
 	r := fetch(t, m, bare)
@@ -353,6 +364,7 @@ func TestGzipBody(t *testing.T) {
 }
 
 func TestProbe(t *testing.T) {
+	t.Parallel()
 	bare, _ := newRemote(t)
 	m := newMirrors(t, Options{})
 	fetch(t, m, bare)
@@ -371,6 +383,7 @@ func TestProbe(t *testing.T) {
 // What a machine sends is not trusted: it ends in a status, never in a panic,
 // and never in a push.
 func TestBrokerAgainstGarbage(t *testing.T) {
+	t.Parallel()
 	bare, _ := newRemote(t)
 	m := newMirrors(t, Options{})
 	fetch(t, m, bare)
@@ -432,6 +445,7 @@ func TestBrokerAgainstGarbage(t *testing.T) {
 }
 
 func TestBrokerRefusesBadGrants(t *testing.T) {
+	t.Parallel()
 	m := newMirrors(t, Options{})
 	for _, g := range []Grant{
 		{Agent: "bc-../../x", URL: "/srv/x", Branch: "b"},
@@ -448,6 +462,7 @@ func TestBrokerRefusesBadGrants(t *testing.T) {
 }
 
 func TestDiff(t *testing.T) {
+	t.Parallel()
 	bare, clone := newRemote(t)
 	m := newMirrors(t, Options{})
 	agent := errand.NewAgentID()

@@ -73,11 +73,8 @@ func CheckoutScript(c Checkout) string {
 		"etc", c.etc,
 		"gitconfig", c.systemConfig(),
 		"repoconfig", c.repositoryConfig(),
+		"ownconfig", c.ownConfig(),
 		"hook", c.hook(),
-		"format", "0",
-	}
-	if len(c.Commit) == 64 {
-		vars[len(vars)-1] = "1"
 	}
 	head := assignments(vars)
 	body := head + checkoutScript
@@ -145,6 +142,15 @@ func (c Checkout) repositoryConfig() string {
 		f.section("core", "", "repositoryFormatVersion", "0", "fileMode", "true", "bare", "false", "logAllRefUpdates", "true")
 	}
 	f.section("remote", "origin", "url", c.URL, "fetch", "+refs/heads/*:refs/remotes/origin/*")
+	f.section("include", "", "path", "errand/config")
+	return f.String()
+}
+
+// ownConfig is .git/errand/config, which changes with the agent. It takes in the
+// machine's settings too, for a git that was built to look elsewhere for them
+// and over what a user's own settings say.
+func (c Checkout) ownConfig() string {
+	var f configFile
 	if c.BaseBranch != "" {
 		f.section("branch", c.BaseBranch, "remote", "origin", "merge", "refs/heads/"+c.BaseBranch)
 	}

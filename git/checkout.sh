@@ -121,7 +121,7 @@ adopt() {
 	borrow
 	quiet config remote.origin.url "$url"
 	quiet config remote.origin.fetch '+refs/heads/*:refs/remotes/origin/*'
-	quiet config --replace-all include.path "$etc/errand/git-$name" "errand/git-$name"
+	quiet config --replace-all include.path errand/config '^errand/config$'
 	put .git/errand/url "$url"
 }
 
@@ -141,6 +141,7 @@ fi
 for f in index HEAD config packed-refs "refs/heads/$branch"; do
 	[ ! -e ".git/$f.lock" ] || rm -f ".git/$f.lock" # of a git that was killed
 done
+printf '%s' "$ownconfig" >.git/errand/config
 install_hook
 remote_refs
 base_branch

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -51,7 +52,7 @@ func (m *Mirrors) Diff(ctx context.Context, agent errand.AgentID, url, base, hea
 	if err != nil {
 		return nil, nil, fmt.Errorf("comparing commits of %s: %w", r.url, err)
 	}
-	stats := parseStats(raw)
+	stats := ParseStats(raw)
 	patch := limited{max: maxDiff}
 	_, _, err = m.run(ctx, command{dir: dir, stdout: &patch,
 		args: []string{"diff-tree", "-r", "-M", "-p", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", base, head}})
@@ -87,45 +88,49 @@ func (r *Mirror) mustHave(ctx context.Context, commits ...string) error {
 	return nil
 }
 
-var statuses = map[byte]string{'A': "added", 'M': "modified", 'D': "deleted", 'R': "renamed", 'C': "copied", 'T': "type"}
-
-// parseStats reads `diff-tree -z --raw --numstat`: first all raw entries, each
-// ":meta status\0path\0[to\0]", then all counts, "added\tdeleted\tpath\0" or
-// "added\tdeleted\t\0from\0to\0".
-func parseStats(out []byte) []FileStat {
-	fields := strings.Split(string(bytes.TrimSuffix(out, []byte{0})), "\x00")
+// ParseStats reads what `git diff -z --raw --numstat` prints, of any pair of
+// trees. It may come from a machine: what does not look right is left out.
+func ParseStats(output []byte) []FileStat {
+	// First all raw entries, each ":meta status\0path\0[to\0]", then all counts,
+	// "added\tdeleted\tpath\0" or "added\tdeleted\t\0from\0to\0".
+	fields := strings.Split(string(bytes.TrimSuffix(output, []byte{0})), "\x00")
 	var stats []FileStat
 	at := map[string]int{}
-	for i := 0; i < len(fields); i++ {
-		f := fields[i]
-		if meta, ok := strings.CutPrefix(f, ":"); ok && i+1 < len(fields) {
-			status := meta[strings.LastIndexByte(meta, ' ')+1:]
-			s := FileStat{Path: fields[i+1], Status: statuses[status[0]]}
-			i++
-			if (status[0] == 'R' || status[0] == 'C') && i+1 < len(fields) {
-				s.OldPath, s.Path = s.Path, fields[i+1]
-				i++
+	next := func() (field string) {
+		if len(fields) > 0 {
+			field, fields = fields[0], fields[1:]
+		}
+		return field
+	}
+	for len(fields) > 0 {
+		field := next()
+		if m := rawPattern.FindStringSubmatch(field); m != nil {
+			s := FileStat{Path: next(), Status: statuses[m[1]]}
+			if m[1] == "R" || m[1] == "C" {
+				s.OldPath, s.Path = s.Path, next()
 			}
 			at[s.Path] = len(stats)
 			stats = append(stats, s)
 			continue
 		}
-		count := strings.SplitN(f, "\t", 3)
+		count := strings.SplitN(field, "\t", 3)
 		if len(count) != 3 {
 			continue
 		}
 		path := count[2]
-		if path == "" && i+2 < len(fields) {
-			path = fields[i+2]
-			i += 2
+		if path == "" {
+			next()
+			path = next()
 		}
-		n, ok := at[path]
-		if !ok {
-			continue
+		if n, ok := at[path]; ok {
+			stats[n].Binary = count[0] == "-"
+			stats[n].Added, _ = strconv.Atoi(count[0])
+			stats[n].Deleted, _ = strconv.Atoi(count[1])
 		}
-		stats[n].Binary = count[0] == "-"
-		stats[n].Added, _ = strconv.Atoi(count[0])
-		stats[n].Deleted, _ = strconv.Atoi(count[1])
 	}
 	return stats
 }
+
+var rawPattern = regexp.MustCompile(`^:[0-7]{6} [0-7]{6} [0-9a-f.]+ [0-9a-f.]+ ([AMDRCT])[0-9]*$`)
+
+var statuses = map[string]string{"A": "added", "M": "modified", "D": "deleted", "R": "renamed", "C": "copied", "T": "type"}

@@ -12,8 +12,18 @@ import (
 	"sync"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/errand-dev/errand"
 )
+
+// TestMain keeps the settings of whoever runs the tests out of them.
+func TestMain(m *testing.M) {
+	os.Setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+	os.Setenv("GIT_CONFIG_NOSYSTEM", "1")
+	os.Unsetenv("GIT_SSH_COMMAND")
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"), goleak.IgnoreTopFunction("internal/poll.runtime_pollWait"))
+}
 
 // author is the identity of every commit a test makes by itself.
 var author = []string{
@@ -83,8 +93,6 @@ func newRemote(t testing.TB) (bare, clone string) {
 
 func newMirrors(t testing.TB, o Options) *Mirrors {
 	t.Helper()
-	t.Setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-	t.Setenv("GIT_CONFIG_NOSYSTEM", "1")
 	if o.Dir == "" {
 		o.Dir = filepath.Join(t.TempDir(), "git")
 	}
@@ -243,6 +251,7 @@ func working(t testing.TB, m *Mirrors, g Grant) (*machine, *pushes) {
 }
 
 func TestFromMirrorToRemote(t *testing.T) {
+	t.Parallel()
 	bare, _ := newRemote(t)
 	m := newMirrors(t, Options{})
 	const branch = "errand/fix-x-ab12"

@@ -21,6 +21,7 @@ import (
 )
 
 func TestFetchFollowsTheRemote(t *testing.T) {
+	t.Parallel()
 	bare, clone := newRemote(t)
 	m := newMirrors(t, Options{})
 	ctx := context.Background()
@@ -63,10 +64,11 @@ func TestFetchFollowsTheRemote(t *testing.T) {
 
 // When nothing is new there is one exchange, the listing of refs.
 func TestFetchOfNothingNew(t *testing.T) {
+	t.Parallel()
 	bare, clone := newRemote(t)
 	web := newHTTPRemote(t, filepath.Dir(bare))
 	var requests atomic.Int32
-	web.before = func(http.ResponseWriter, *http.Request) bool { requests.Add(1); return true }
+	web.before(func(http.ResponseWriter, *http.Request) bool { requests.Add(1); return true })
 	m := newMirrors(t, Options{})
 	fetch(t, m, web.url("remote.git"))
 	requests.Store(0)
@@ -84,6 +86,7 @@ func TestFetchOfNothingNew(t *testing.T) {
 
 // Many callers share the work, and each sees what was there when it asked.
 func TestFetchAtOnce(t *testing.T) {
+	t.Parallel()
 	bare, clone := newRemote(t)
 	m := newMirrors(t, Options{})
 	var wg sync.WaitGroup
@@ -109,11 +112,12 @@ func TestFetchAtOnce(t *testing.T) {
 }
 
 func TestFetchEndsWithItsCaller(t *testing.T) {
+	t.Parallel()
 	bare, _ := newRemote(t)
 	web := newHTTPRemote(t, filepath.Dir(bare))
 	release := make(chan struct{})
 	asked := make(chan struct{}, 10)
-	web.before = func(http.ResponseWriter, *http.Request) bool { asked <- struct{}{}; <-release; return true }
+	web.before(func(http.ResponseWriter, *http.Request) bool { asked <- struct{}{}; <-release; return true })
 	m := newMirrors(t, Options{})
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { <-asked; cancel() }()
@@ -125,16 +129,17 @@ func TestFetchEndsWithItsCaller(t *testing.T) {
 }
 
 func TestFetchTakesTooLong(t *testing.T) {
+	t.Parallel()
 	bare, _ := newRemote(t)
 	web := newHTTPRemote(t, filepath.Dir(bare))
 	release := make(chan struct{})
-	web.before = func(_ http.ResponseWriter, r *http.Request) bool {
+	web.before(func(_ http.ResponseWriter, r *http.Request) bool {
 		select {
 		case <-release:
 		case <-r.Context().Done():
 		}
 		return false
-	}
+	})
 	defer close(release)
 	m := newMirrors(t, Options{Timeout: 300 * time.Millisecond})
 	_, err := m.Fetch(context.Background(), web.url("remote.git"))
@@ -144,14 +149,15 @@ func TestFetchTakesTooLong(t *testing.T) {
 }
 
 func TestCloseEndsUpdates(t *testing.T) {
+	t.Parallel()
 	bare, _ := newRemote(t)
 	web := newHTTPRemote(t, filepath.Dir(bare))
 	asked := make(chan struct{}, 10)
-	web.before = func(_ http.ResponseWriter, r *http.Request) bool {
+	web.before(func(_ http.ResponseWriter, r *http.Request) bool {
 		asked <- struct{}{}
 		<-r.Context().Done()
 		return false
-	}
+	})
 	m := newMirrors(t, Options{})
 	done := make(chan error, 1)
 	go func() {
@@ -170,6 +176,7 @@ func TestCloseEndsUpdates(t *testing.T) {
 
 // What a git that was killed leaves does not stop the next one.
 func TestFetchAfterAKill(t *testing.T) {
+	t.Parallel()
 	bare, clone := newRemote(t)
 	dir := filepath.Join(t.TempDir(), "git")
 	m := newMirrors(t, Options{Dir: dir})
@@ -190,6 +197,7 @@ func TestFetchAfterAKill(t *testing.T) {
 }
 
 func TestManyRefs(t *testing.T) {
+	t.Parallel()
 	bare, clone := newRemote(t)
 	id := git(t, bare, "rev-parse", "main")
 	var in bytes.Buffer
@@ -217,6 +225,7 @@ func TestManyRefs(t *testing.T) {
 }
 
 func TestEmptyRepository(t *testing.T) {
+	t.Parallel()
 	bare := filepath.Join(t.TempDir(), "empty.git")
 	git(t, "/", "init", "-q", "--bare", "-b", "main", bare)
 	m := newMirrors(t, Options{})
@@ -235,6 +244,7 @@ func TestEmptyRepository(t *testing.T) {
 }
 
 func TestSHA256Repository(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	bare, clone := dir+"/r.git", dir+"/c"
 	git(t, "/", "init", "-q", "--bare", "--object-format=sha256", "-b", "main", bare)
@@ -254,6 +264,7 @@ func TestSHA256Repository(t *testing.T) {
 }
 
 func TestShallowRemote(t *testing.T) {
+	t.Parallel()
 	full := history(t, 50, 5)
 	shallow := filepath.Join(t.TempDir(), "shallow.git")
 	git(t, "/", "clone", "-q", "--bare", "--depth=3", "file://"+full, shallow)
@@ -274,6 +285,7 @@ func TestShallowRemote(t *testing.T) {
 }
 
 func TestResolve(t *testing.T) {
+	t.Parallel()
 	bare, clone := newRemote(t)
 	first := git(t, clone, "rev-parse", "HEAD")
 	git(t, clone, "commit", "-q", "--allow-empty", "-m", "two")
@@ -334,6 +346,7 @@ func TestResolve(t *testing.T) {
 }
 
 func TestReadFileAndTree(t *testing.T) {
+	t.Parallel()
 	bare, clone := newRemote(t)
 	write(t, clone+"/dir/with space\tü", "odd\n")
 	write(t, clone+"/large", strings.Repeat("x", maxFile+1))
@@ -388,6 +401,7 @@ func TestReadFileAndTree(t *testing.T) {
 
 // Joining packs loses nothing, not even what no ref leads to: machines use it.
 func TestTidyKeepsEverything(t *testing.T) {
+	t.Parallel()
 	bare, clone := newRemote(t)
 	m := newMirrors(t, Options{})
 	var ids []string

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
@@ -31,9 +32,11 @@ type httpRemote struct {
 	server *httptest.Server
 	user   string // "" lets everybody in
 	pass   string
-	// before, if set, sees each request first; false means that it answered.
-	before func(http.ResponseWriter, *http.Request) bool
+	hook   atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
 }
+
+// before sees each request first; false means that it answered.
+func (h *httpRemote) before(do func(http.ResponseWriter, *http.Request) bool) { h.hook.Store(&do) }
 
 func newHTTPRemote(t testing.TB, root string) *httpRemote {
 	t.Helper()
@@ -50,7 +53,7 @@ func newHTTPRemote(t testing.TB, root string) *httpRemote {
 	}
 	h := &httpRemote{}
 	h.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if h.before != nil && !h.before(w, r) {
+		if before := h.hook.Load(); before != nil && !(*before)(w, r) {
 			return
 		}
 		if user, pass, _ := r.BasicAuth(); h.user != "" && (user != h.user || pass != h.pass) {
@@ -169,6 +172,7 @@ const secret = "hunter2-s3cr3t/+%40"
 // Every kind of remote is fetched from and pushed to, and what opens it is seen
 // in no argument of any process, nowhere in the machine and nowhere on disk.
 func TestRemotes(t *testing.T) {
+	t.Parallel()
 	bare, _ := newRemote(t)
 	root := filepath.Dir(bare)
 	web := newHTTPRemote(t, root)
@@ -259,12 +263,13 @@ func mustNotHold(t testing.TB, text string, dirs ...string) {
 }
 
 func TestNoAccess(t *testing.T) {
+	t.Parallel()
 	bare, _ := newRemote(t)
 	root := filepath.Dir(bare)
 	web := newHTTPRemote(t, root)
 	web.user, web.pass = "bot", "right"
 	statuses := newHTTPRemote(t, root)
-	statuses.before = func(w http.ResponseWriter, r *http.Request) bool {
+	statuses.before(func(w http.ResponseWriter, r *http.Request) bool {
 		for code, path := range map[int]string{403: "/403/", 500: "/500/", 503: "/503/", 404: "/404/"} {
 			if strings.HasPrefix(r.URL.Path, path) {
 				http.Error(w, "no", code)
@@ -272,7 +277,7 @@ func TestNoAccess(t *testing.T) {
 			}
 		}
 		return true
-	}
+	})
 	shell, other := newSSHRemote(t), newSSHRemote(t)
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -324,18 +329,19 @@ func TestNoAccess(t *testing.T) {
 
 // A host that a remote redirects to is not told the password.
 func TestRedirectIsNotTrusted(t *testing.T) {
+	t.Parallel()
 	bare, _ := newRemote(t)
-	var told string
+	told := make(chan string, 100)
 	thief := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, pass, ok := r.BasicAuth(); ok {
-			told = pass
+			told <- pass
 		}
 		w.Header().Set("WWW-Authenticate", `Basic realm="give"`)
 		http.Error(w, "give", http.StatusUnauthorized)
 	}))
 	defer thief.Close()
 	web := newHTTPRemote(t, filepath.Dir(bare))
-	web.before = func(w http.ResponseWriter, r *http.Request) bool {
+	web.before(func(w http.ResponseWriter, r *http.Request) bool {
 		if _, _, ok := r.BasicAuth(); !ok {
 			w.Header().Set("WWW-Authenticate", `Basic realm="git"`)
 			http.Error(w, "who", http.StatusUnauthorized)
@@ -343,12 +349,12 @@ func TestRedirectIsNotTrusted(t *testing.T) {
 		}
 		http.Redirect(w, r, thief.URL+r.URL.String(), http.StatusFound)
 		return false
-	}
+	})
 	m := newMirrors(t, Options{Credential: func(string) (Credential, bool) { return Credential{Password: secret}, true }})
 	if _, err := m.Fetch(context.Background(), web.url("remote.git")); errand.KindOf(err) != errand.Forbidden {
 		t.Errorf("got %v", err)
 	}
-	if told != "" {
-		t.Errorf("the other host was told %q", told)
+	if len(told) > 0 {
+		t.Errorf("the other host was told %q", <-told)
 	}
 }

@@ -12,6 +12,7 @@ import (
 )
 
 func TestSettle(t *testing.T) {
+	t.Parallel()
 	type files = map[string]string
 	tests := []struct {
 		name    string
@@ -162,6 +163,7 @@ func TestSettle(t *testing.T) {
 }
 
 func TestSettleWithoutARepository(t *testing.T) {
+	t.Parallel()
 	box := newMachine(t)
 	if err := os.Mkdir(box.dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -173,6 +175,7 @@ func TestSettleWithoutARepository(t *testing.T) {
 
 // Where the agent stood when it ended decides what is pushed as its branch.
 func TestPushScript(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name    string
 		do      func(box *machine)
@@ -225,6 +228,7 @@ func TestPushScript(t *testing.T) {
 }
 
 func TestParseSettledOfGarbage(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("x", 10_000)
 	got := ParseSettled("errand-commit nonsense 1 x\nerrand-head ; rm\nerrand-notice \nrubbish\nerrand-notice " + long + "\n" + strings.Repeat("errand-notice x\n", 100) + "errand-commit abc")
 	if got.Commit != nil || got.Head != "" || got.Branch != "" || len(got.Notices) != 50 || len(got.Notices[0]) != 500 {
