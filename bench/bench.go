@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
@@ -30,14 +31,25 @@ import (
 
 // Options say what is measured, and with what.
 type Options struct {
-	Dir     string                                                                // an empty directory for all that is made; the caller removes it
-	Driver  func(dir, engine string, images *image.Store) (machine.Driver, error) // a driver on a directory of its own
-	Server  []string                                                              // the command that serves on the data directory that is put behind it
-	Engines []string                                                              // "gvisor", "runc"
-	Only    []string                                                              // parts by name; nil is all
-	Quick   bool                                                                  // a tenth of the sizes, to see that it works
-	Tell    func(string)                                                          // progress, in sentences
-	Log     *slog.Logger
+	// Dir is an empty directory for all that is made. The caller removes it.
+	Dir string
+	// Driver opens a driver on a directory of its own. One that is an io.Closer
+	// is closed.
+	Driver func(dir, engine string, images *image.Store) (machine.Driver, error)
+	// Server gives the command of a server on a data directory, not yet started:
+	// its first line of output is JSON with "url" and, at the first start, "key".
+	Server  func(data string, o ServerOptions) *exec.Cmd
+	Engines []string     // "gvisor", "runc"
+	Only    []string     // parts by name; nil is all
+	Quick   bool         // a tenth of the sizes, to see that it works
+	Tell    func(string) // progress, in sentences; nil is none
+	Log     *slog.Logger // nil is silent
+}
+
+// ServerOptions are what a measurement wants of its server.
+type ServerOptions struct {
+	Runs int           // at once
+	Idle time.Duration // a machine that nobody uses is stopped after this
 }
 
 // Report is all that was measured.
@@ -107,7 +119,8 @@ type bench struct {
 }
 
 // Run measures and gives the report. A part that fails is an error, with the
-// report so far; it blocks for minutes.
+// report so far. It blocks for minutes. When it returns, also because ctx has
+// ended, every machine, process and container that it began is gone.
 func Run(ctx context.Context, o Options) (Report, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -159,8 +172,26 @@ func quantile(sorted []float64, q float64) float64 {
 	return sorted[max(i, 0)]
 }
 
+// median gives the middle sample.
+func median(samples []float64) float64 {
+	return quantile(slices.Sorted(slices.Values(samples)), 0.5)
+}
+
 // ms gives a duration in milliseconds, rounded to microseconds.
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// times measures n runs of f in milliseconds.
+func times(n int, f func(i int) error) ([]float64, error) {
+	var took []float64
+	for i := range n {
+		began := time.Now()
+		if err := f(i); err != nil {
+			return nil, err
+		}
+		took = append(took, ms(time.Since(began)))
+	}
+	return took, nil
+}
 
 func host() Host {
 	h := Host{CPUs: runtime.NumCPU(), Go: runtime.Version()}
