@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -139,8 +140,15 @@ func (a *assembly) driver(w Wiring, o ServeOptions, in func(string) string) (dri
 	if err != nil {
 		return driver{}, err
 	}
+	a.closers = append(a.closers, images.Close)
 	d, err := open(DriverOptions{Dir: in("machines"), Images: images, Engine: o.Engine, Program: beside, Log: a.log})
-	return driver{d, images}, err
+	if err != nil {
+		return driver{}, err
+	}
+	if c, ok := d.(io.Closer); ok {
+		a.closers = append(a.closers, c.Close)
+	}
+	return driver{d, images}, nil
 }
 
 func (a *assembly) models(w Wiring, o ServeOptions, getenv func(string) string) (*runner.Models, error) {

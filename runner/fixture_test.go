@@ -123,6 +123,11 @@ func build(t *testing.T, script *scripted.Script, d runner.Defaults) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := errors.Join(h.driver.Close(), images.Close()); err != nil {
+			t.Error(err)
+		}
+	})
 	mirrors, err := git.New(git.Options{Dir: filepath.Join(dir, "git"), Log: log})
 	if err != nil {
 		t.Fatal(err)
