@@ -215,5 +215,5 @@ func (a *app) inspectHost(ctx context.Context) ([]api.Finding, error) {
 
 // addHostCommands adds what runs where a server can.
 func (a *app) addHostCommands(root *cobra.Command, group string) {
-	add(root, group, a.demoCommand())
+	add(root, group, a.demoCommand(), a.benchCommand())
 }
