@@ -102,7 +102,38 @@ func terminalError(code, format string, args ...any) error {
 
 // Terminals gives all terminals of the machine, by name.
 func (l *Line) Terminals(ctx context.Context) ([]TerminalState, error) {
-	const format = "#{session_name} #{pane_pid} #{pane_dead} x#{pane_dead_status} x#{pane_dead_signal} " +
+	const attempts = 5
+	for attempt := 1; ; attempt++ {
+		list, err := l.panes(ctx)
+		if err != nil {
+			return nil, err
+		}
+		server := unreaped(list)
+		if server == 0 || attempt == attempts {
+			return states(list), nil
+		}
+		// tmux 3.3 misses the exit of a pane's command now and then: the pane is
+		// closed and has no status, and its process is a zombie until the next
+		// SIGCHLD. So here is one.
+		poke := Command{ID: "tmux-" + rand.Text(), Args: []string{"sh", "-c", "kill -CHLD " + strconv.Itoa(server)}}
+		if _, err := l.Run(ctx, poke, nil); err != nil {
+			return nil, err
+		}
+		if err := l.Forget(ctx, poke.ID); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// pane is a terminal as tmux tells it.
+type pane struct {
+	server int // process id of tmux
+	state  TerminalState
+	silent bool // it is dead, and tmux does not know how it ended
+}
+
+func (l *Line) panes(ctx context.Context) ([]pane, error) {
+	const format = "#{pid} #{session_name} #{pane_pid} #{pane_dead} x#{pane_dead_status} x#{pane_dead_signal} " +
 		"#{window_width} #{window_height} x#{" + commandOption + "}"
 	out, err := l.tmux(ctx, []string{"list-sessions", "-F", format})
 	if errors.Is(err, fs.ErrNotExist) {
@@ -111,39 +142,60 @@ func (l *Line) Terminals(ctx context.Context) ([]TerminalState, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []TerminalState
+	var list []pane
 	for line := range strings.Lines(out) {
-		if t, ok := parseTerminal(line); ok {
-			all = append(all, t)
+		if p, ok := parsePane(line); ok {
+			list = append(list, p)
 		}
 	}
-	slices.SortFunc(all, func(a, b TerminalState) int { return strings.Compare(a.Name, b.Name) })
-	return all, nil
+	return list, nil
 }
 
-// parseTerminal reads a line of list-sessions. What is no such line is no
-// terminal of ours.
-func parseTerminal(line string) (TerminalState, bool) {
+// parsePane reads a line of list-sessions. What is no such line is no terminal
+// of ours.
+func parsePane(line string) (pane, bool) {
 	f := strings.Fields(line)
-	if len(f) != 8 {
-		return TerminalState{}, false
+	if len(f) != 9 {
+		return pane{}, false
 	}
-	command, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(f[7], "x"))
+	command, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(f[8], "x"))
 	if err != nil {
-		return TerminalState{}, false
+		return pane{}, false
 	}
-	t := TerminalState{
-		Name: plainName(f[0]), PID: number(f[1]), Running: f[2] == "0",
-		Command: string(command), Cols: number(f[5]), Rows: number(f[6]),
+	p := pane{server: number(f[0]), state: TerminalState{
+		Name: plainName(f[1]), PID: number(f[2]), Running: f[3] == "0",
+		Command: string(command), Cols: number(f[6]), Rows: number(f[7]),
+	}}
+	if p.state.Running {
+		return p, true
 	}
-	if t.Running {
-		return t, true
+	code, sig := strings.TrimPrefix(f[4], "x"), strings.TrimPrefix(f[5], "x")
+	p.silent = code == "" && sig == ""
+	p.state.ExitCode = number(code)
+	if sig != "" {
+		p.state.ExitCode = 128 + number(sig)
 	}
-	t.ExitCode = number(strings.TrimPrefix(f[3], "x"))
-	if sig := strings.TrimPrefix(f[4], "x"); sig != "" {
-		t.ExitCode = 128 + number(sig)
+	return p, true
+}
+
+// unreaped gives the process id of a tmux that has not collected an exit, 0
+// where there is none.
+func unreaped(list []pane) int {
+	for _, p := range list {
+		if p.silent {
+			return p.server
+		}
 	}
-	return t, true
+	return 0
+}
+
+func states(list []pane) []TerminalState {
+	var all []TerminalState
+	for _, p := range list {
+		all = append(all, p.state)
+	}
+	slices.SortFunc(all, func(a, b TerminalState) int { return strings.Compare(a.Name, b.Name) })
+	return all
 }
 
 func number(s string) int {

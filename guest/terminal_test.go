@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,13 @@ func TestTerminals(t *testing.T) {
 
 	if err := l.OpenTerminal(ctx, guest.Terminal{Name: "fails", Command: "exit 3"}); err != nil {
 		t.Fatal(err)
+	}
+	for running := true; running; {
+		all, err := l.Terminals(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		running = slices.ContainsFunc(all, func(s guest.TerminalState) bool { return s.Name == "fails" && s.Running })
 	}
 	until(t, ctx, l, "fails", "dead")
 	if err := l.OpenTerminal(ctx, guest.Terminal{Name: "shell"}); err != nil {
