@@ -225,11 +225,11 @@ func (m *machine) kill(script string, d time.Duration) {
 
 func TestCheckoutKilledAnywhere(t *testing.T) {
 	t.Parallel()
-	bare := history(t, 200, 500)
+	bare := history(t, 200, 200)
 	m := newMirrors(t, Options{})
 	r := fetch(t, m, bare)
 	old, tip := resolve(t, r, git(t, bare, "rev-parse", "main~100")), resolve(t, r, "")
-	rounds := 8
+	rounds := 6
 	if testing.Short() {
 		rounds = 3
 	}
@@ -245,8 +245,8 @@ func TestCheckoutKilledAnywhere(t *testing.T) {
 				case "build", "dirty build":
 					box.mustSh(CheckoutScript(c))
 					if start == "dirty build" {
-						write(t, box.dir+"/d49/f499", "by install\n")
-						status = "M d49/f499"
+						write(t, box.dir+"/d49/f199", "by install\n")
+						status = "M d49/f199"
 					}
 				}
 				c.Commit, c.Branch = tip, ownBranch

@@ -1,13 +1,11 @@
 package git
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -200,16 +198,11 @@ func TestManyRefs(t *testing.T) {
 	t.Parallel()
 	bare, clone := newRemote(t)
 	id := git(t, bare, "rev-parse", "main")
-	var in bytes.Buffer
+	packed := fmt.Sprintf("# pack-refs with: peeled fully-peeled \n%s refs/heads/main\n", id)
 	for i := range 10_000 {
-		fmt.Fprintf(&in, "create refs/heads/team-%d/branch-%d %s\n", i%7, i, id)
+		packed += fmt.Sprintf("%s refs/heads/team-%d/branch-%d\n", id, i%7, i)
 	}
-	cmd := exec.Command("git", "-C", bare, "update-ref", "--stdin")
-	cmd.Stdin = &in
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	git(t, bare, "pack-refs", "--all")
+	write(t, bare+"/packed-refs", packed)
 	m := newMirrors(t, Options{})
 	began := time.Now()
 	box, _ := working(t, m, Grant{URL: bare, Branch: ownBranch})
