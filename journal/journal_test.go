@@ -76,6 +76,7 @@ func TestFollowEndsWithItsContextAndItsAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	for range j.Follow(ctx, id, 0) {
 		cancel()
 	}

@@ -140,10 +140,6 @@ func withLimits(l errand.Limits) func(*machine.Spec) {
 	return func(s *machine.Spec) { s.Limits = l }
 }
 
-func from(key machine.SnapshotKey) func(*machine.Spec) {
-	return func(s *machine.Spec) { s.From = key }
-}
-
 // line opens a line to the machine's guest.
 func line(t *testing.T, m machine.Machine) *guest.Line {
 	t.Helper()
