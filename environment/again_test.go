@@ -14,6 +14,7 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/environment"
+	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/machine/oci"
 )
 
@@ -113,6 +114,15 @@ func TestPrepareKilledAtEachRecord(t *testing.T) {
 	}
 }
 
+// enduring is a driver whose Create goes to its end whatever becomes of the
+// caller, as that of a killed process does: engines run in sessions of their own.
+type enduring struct{ *oci.Driver }
+
+func (d enduring) Create(ctx context.Context, id machine.ID, spec machine.Spec) (machine.Machine, error) {
+	m, err := d.Driver.Create(context.WithoutCancel(ctx), id, spec)
+	return m, errors.Join(err, ctx.Err())
+}
+
 // TestPrepareKilledAtRandom kills preparations several times each, at moments
 // that have nothing to do with what is recorded.
 func TestPrepareKilledAtRandom(t *testing.T) {
@@ -125,6 +135,7 @@ func TestPrepareKilledAtRandom(t *testing.T) {
 					h.t = t
 					random := rand.New(rand.NewPCG(seed, 0))
 					a := h.fresh(n)
+					a.change = func(p *environment.Preparation) { p.Driver = enduring{h.driver} }
 					for range 3 {
 						ctx, kill := context.WithTimeoutCause(t.Context(), time.Duration(random.IntN(400))*time.Millisecond, errKilled)
 						_, err := a.prepare(ctx)

@@ -56,7 +56,6 @@ func (w *work) start(ctx context.Context) error {
 func (w *work) awaitStart(ctx context.Context) (*guest.TerminalState, error) {
 	limit := time.NewTimer(w.startLeft())
 	defer limit.Stop()
-	ended := false // a look ago: tmux shows an end a moment before its exit code
 	for wait := 20 * time.Millisecond; ; wait = min(wait*3/2, 500*time.Millisecond) {
 		states, err := w.line.Terminals(ctx)
 		if err != nil {
@@ -66,10 +65,9 @@ func (w *work) awaitStart(ctx context.Context) (*guest.TerminalState, error) {
 		if at < 0 {
 			return nil, nil
 		}
-		if s := states[at]; !s.Running && (ended || s.ExitCode != 0) {
-			return &s, nil
+		if !states[at].Running {
+			return &states[at], nil
 		}
-		ended = !states[at].Running
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
