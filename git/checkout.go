@@ -35,11 +35,14 @@ type Checkout struct {
 	etc string // instead of /etc, for tests
 }
 
-//go:embed checkout_system.sh
-var checkoutSystem string
-
-//go:embed checkout.sh
-var checkoutScript string
+var (
+	//go:embed checkout_words.sh
+	checkoutWords string
+	//go:embed checkout_system.sh
+	checkoutSystem string
+	//go:embed checkout.sh
+	checkoutScript string
+)
 
 // CheckoutScript is a POSIX sh script that makes the checkout in a machine. Run
 // it as root, with git in the machine's PATH and the mirror shown at Mirror.
@@ -58,7 +61,8 @@ var checkoutScript string
 //
 // Lines on its standard output are notices for people; on failure the reason is
 // on standard error and the exit code is not 0. Its cost does not depend on the
-// length of history; apart from the files it starts five processes or fewer.
+// length of history. Apart from the files it starts a handful of processes, and
+// two where it only puts a branch on a build's disk.
 func CheckoutScript(c Checkout) string {
 	c = c.filled()
 	vars := []string{
@@ -74,11 +78,10 @@ func CheckoutScript(c Checkout) string {
 		"gitconfig", c.systemConfig(),
 		"repoconfig", c.repositoryConfig(),
 		"ownconfig", c.ownConfig(),
-		"hook", c.hook(),
+		"hook", hook,
 	}
-	head := assignments(vars)
-	body := head + checkoutScript
-	return head + checkoutSystem + "as_user " + quote(body) + "\n"
+	head := assignments(vars) + checkoutWords
+	return head + checkoutSystem + "as_user " + quote(head+checkoutScript) + "\n"
 }
 
 func (c Checkout) filled() Checkout {
@@ -130,7 +133,8 @@ func (c Checkout) systemConfig() string {
 	if c.BrokerURL != "" {
 		f.section("url", c.BrokerURL, "insteadOf", c.URL)
 	}
-	return f.String()
+	// The first line says whether the file is as it should be.
+	return "# Written by Errand " + Name(f.String()) + "\n" + f.String()
 }
 
 func (c Checkout) repositoryConfig() string {
@@ -154,23 +158,22 @@ func (c Checkout) ownConfig() string {
 	if c.BaseBranch != "" {
 		f.section("branch", c.BaseBranch, "remote", "origin", "merge", "refs/heads/"+c.BaseBranch)
 	}
+	if trailer := c.CoAuthor.trailer(); trailer != "" {
+		f.section("errand", "", "coAuthor", trailer)
+	}
 	f.section("include", "", "path", path.Join(c.etc, "errand", "git-"+Name(c.URL)))
 	return f.String()
 }
 
-// hook is prepare-commit-msg; "" where there is no co-author.
-func (c Checkout) hook() string {
-	trailer := c.CoAuthor.trailer()
-	if trailer == "" {
-		return ""
-	}
-	return `#!/bin/sh
+// hook is prepare-commit-msg. Whom to name is in ownConfig, so that a build's
+// disk has the hook already.
+const hook = `#!/bin/sh
 # Written by Errand: names who asked for the work. A hook that was here before
 # is prepare-commit-msg.own.
 if [ -x "$0.own" ]; then "$0.own" "$@" || exit; fi
-git interpret-trailers --in-place --if-exists addIfDifferent --trailer ` + quote(trailer) + ` "$1"
+trailer=$(git config errand.coAuthor) || exit 0
+exec git interpret-trailers --in-place --if-exists addIfDifferent --trailer "$trailer" "$1"
 `
-}
 
 // trailer is "" for nobody.
 func (p Person) trailer() string {

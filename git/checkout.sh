@@ -1,14 +1,10 @@
 # Runs as the owner of the checkout. .git/errand/url is there once our part of
 # .git is whole, .git/errand/ready once the tree is; it holds what it is for.
-set -eu
-umask 022
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_COMMON_DIR GIT_NAMESPACE
 export LC_ALL=C GIT_TERMINAL_PROMPT=0 GIT_LFS_SKIP_SMUDGE=1
 cd "$dir"
 
 quiet() { git -c core.hooksPath=/dev/null -c advice.detachedHead=false "$@"; }
-first() { line=; [ ! -r "$1" ] || read -r line <"$1" || :; }
-put() { printf '%s\n' "$2" >"$1"; }
 
 goal="commit $commit"
 [ -z "$branch" ] || goal="branch $branch"
@@ -17,14 +13,11 @@ first .git/errand/ready
 
 # What borrowing from the mirror takes.
 borrow() {
-	text=
-	if [ -r .git/objects/info/alternates ]; then
-		while IFS= read -r line; do
-			[ "$line" != "$mirror/objects" ] || return 0
-			text=$text$line'
-'
-		done <.git/objects/info/alternates
-	fi
+	all .git/objects/info/alternates
+	case $text in
+	*"$mirror/objects
+"*) return 0 ;;
+	esac
 	printf '%s%s\n' "$text" "$mirror/objects" >.git/objects/info/alternates
 	# The remote itself may be a clone whose history is cut off.
 	[ ! -s "$mirror/shallow" ] || cat "$mirror/shallow" >.git/shallow
@@ -32,18 +25,16 @@ borrow() {
 
 install_hook() {
 	to=.git/hooks/prepare-commit-msg
-	[ -n "$hook" ] || return 0
 	if [ -e "$to" ]; then
-		read_second "$to"
+		{ read -r line && read -r line; } <"$to" || line=
 		case $line in
-		'# Written by Errand'*) ;;
+		'# Written by Errand'*) [ ! -x "$to" ] || return 0 ;;
 		*) mv -f "$to" "$to.own" ;;
 		esac
 	fi
 	printf '%s' "$hook" >"$to"
 	chmod +x "$to"
 }
-read_second() { { read -r line; read -r line; } <"$1" || line=; }
 
 # The mirror's branches become origin's, in one file. git writes its own first
 # line when it changes that file, so ours says that nobody has.
@@ -138,7 +129,7 @@ else
 	first .git/errand/url
 	[ "$line" = "$url" ] || adopt
 fi
-for f in index HEAD config packed-refs "refs/heads/$branch"; do
+for f in index HEAD config packed-refs refs/errand/set-aside "refs/heads/$branch"; do
 	[ ! -e ".git/$f.lock" ] || rm -f ".git/$f.lock" # of a git that was killed
 done
 printf '%s' "$ownconfig" >.git/errand/config
@@ -158,8 +149,9 @@ exists() {
 # be, it is kept under a ref.
 move() {
 	why=$(quiet checkout -q "$@" 2>&1) && return 0
-	if kept=$(quiet stash create 'Set aside by Errand') && [ -n "$kept" ]; then
-		quiet update-ref refs/errand/set-aside "$kept"
+	# Only once: after a kill what is there is partly the new commit's.
+	if kept=$(quiet stash create 'Set aside by Errand') && [ -n "$kept" ] &&
+		quiet update-ref refs/errand/set-aside "$kept" '' 2>/dev/null; then
 		echo "Changes that were in the way are kept as refs/errand/set-aside: git stash apply refs/errand/set-aside"
 	fi
 	quiet checkout -q -f "$@"
@@ -181,7 +173,9 @@ elif [ "$head" = "ref: $unborn" ]; then
 elif [ -z "$branch" ]; then
 	move --detach "$commit" --
 elif [ "$head" = "$commit" ]; then
-	quiet checkout -q -b "$branch"
+	# Not checkout -b, which looks at every file of the tree.
+	quiet update-ref "refs/heads/$branch" "$commit" '' # must be new
+	put .git/HEAD "ref: refs/heads/$branch"
 else
 	move -b "$branch" "$commit" --
 fi

@@ -1,22 +1,18 @@
-# Runs as root: what is the machine's, not the repository's. Only shell
-# built-ins where it can be, since under gVisor a process costs 20 ms.
-set -eu
-umask 022
-
+# Runs as root: what is the machine's, not the repository's.
 fail() { printf '%s\n' "$*" >&2; exit 1; }
 
 command -v git >/dev/null || fail 'There is no git in the machine. Add git to the image.'
 [ -r "$mirror/HEAD" ] || fail "The mirror of $url is not in the machine at $mirror."
 
 mine=$etc/errand/git-$name
-same() { [ -r "$1" ] && { read_all <"$1"; [ "$text" = "$2" ]; }; }
-read_all() { text=; while IFS= read -r line; do text=$text$line'
-'; done; }
-
 { [ -d "$etc/errand" ] && [ -d "$dir" ]; } || mkdir -p "$etc/errand" "$dir"
-same "$mine" "$gitconfig" || printf '%s' "$gitconfig" >"$mine"
-text=
-[ ! -r "$etc/gitconfig" ] || read_all <"$etc/gitconfig"
+first "$mine"
+case $gitconfig in
+"$line
+"*) ;;
+*) printf '%s' "$gitconfig" >"$mine" ;;
+esac
+all "$etc/gitconfig"
 case $text in
 *"path = $mine
 "*) ;;
