@@ -221,10 +221,12 @@ type Compacted struct {
 	Usage        Usage  `json:"usage"`
 }
 
-// Connection is one connection out of a machine, told when it has ended.
+// Connection is one connection out of a machine, told when it has ended. Many
+// to one destination that end at about the same time are told as one.
 type Connection struct {
-	Name     string    `json:"name,omitempty"` // what the client asked for (SNI, Host, DNS); "" if it named nothing
-	Address  string    `json:"address"`        // IP address that was connected to, or asked for when refused
+	Count    int       `json:"count,omitempty"` // how many are told as one; 0 is one
+	Name     string    `json:"name,omitempty"`  // what the client asked for (SNI, Host, DNS); "" if it named nothing
+	Address  string    `json:"address"`         // IP address that was connected to, or asked for when refused
 	Port     int       `json:"port"`
 	Protocol string    `json:"protocol"` // "tcp" or "udp"
 	Sent     int64     `json:"sent"`     // bytes out of the machine

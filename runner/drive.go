@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/errand-dev/errand"
@@ -47,9 +48,23 @@ func (r *Runner) drive(ctx context.Context, run errand.Run) {
 	if err != nil && status == errand.RunFailed {
 		log.Warn("run failed", "error", err)
 	}
-	// The end must be written even if somebody cancels just now.
-	if err := r.finish(context.WithoutCancel(ctx), run, status, result, failure); err != nil {
-		log.Error("cannot write the end of the run; it is tried again", "error", err)
+	r.writeEnd(ctx, log, func(ctx context.Context) error { return r.finish(ctx, run, status, result, failure) })
+}
+
+// writeEnd makes sure that a run's end is written, whoever cancels meanwhile:
+// with a full disk it waits for room, until the server ends.
+func (r *Runner) writeEnd(ctx context.Context, log *slog.Logger, write func(context.Context) error) {
+	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
+		err := write(context.WithoutCancel(ctx))
+		if err == nil || errand.KindOf(err) == errand.NotFound {
+			return
+		}
+		log.Error("cannot write the end of the run; trying again", "in", wait, "error", err)
+		select {
+		case <-time.After(wait):
+		case <-r.ending:
+			return // the run is taken up again at the next start
+		}
 	}
 }
 

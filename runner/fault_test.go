@@ -159,3 +159,20 @@ func killMachine(t *testing.T, agent errand.AgentID) {
 		t.Fatalf("no process of machine %s was found", id)
 	}
 }
+
+// TestFullMachine fills a machine's disk. Its own command fails; the host and
+// the agent beside it do not notice, and the run goes on.
+func TestFullMachine(t *testing.T) {
+	h := build(t, script(
+		talk("fill", command("dd if=/dev/zero of=/workspace/big bs=1M count=2000 2>&1; echo status $?; rm /workspace/big"),
+			&scripted.Turn{Expect: scripted.Pat("No space left on device"), Calls: command("echo room > /workspace/again && cat /workspace/again").Calls},
+			&scripted.Turn{Expect: scripted.Pat("room"), Text: "done"}),
+		talk("beside", command("dd if=/dev/zero of=/workspace/big bs=1M count=300 2>&1 && rm /workspace/big"), &scripted.Turn{Expect: scripted.Pat("status 0"), Text: "done"}),
+	), runner.Defaults{})
+	full := ask("fill", "")
+	full.Settings.Limits.Disk = 256 << 20
+	agent, run := h.start(full)
+	other, otherRun := h.start(ask("beside", ""))
+	h.ends(agent, run, errand.RunFinished)
+	h.ends(other, otherRun, errand.RunFinished)
+}

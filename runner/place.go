@@ -35,7 +35,7 @@ type place struct {
 	mu          sync.Mutex
 	machine     machine.Machine
 	line        *guest.Line
-	network     *egress.Network
+	network     attached
 	boot        string // of the guest that line leads to
 	ready       bool   // start and terminals have run in this boot
 	environment environment.Environment
@@ -141,17 +141,22 @@ func (r *Runner) open(ctx context.Context, p *place, m machine.Machine, run erra
 		return nil, fmt.Errorf("offering git in machine %s: %w", m.Handle().ID, err)
 	}
 	p.mu.Lock()
-	p.machine, p.line, p.network, p.boot, p.ready = m, line, network.Network, line.Hello().Boot, false
+	p.machine, p.line, p.network, p.boot, p.ready = m, line, network, line.Hello().Boot, false
 	p.mu.Unlock()
 	return line, r.keepMachine(ctx, p, run)
 }
 
 // attached is a machine's network, or none.
-type attached struct{ *egress.Network }
+type attached struct {
+	network *egress.Network
+	record  *connections
+}
 
+// close ends the network and writes down its last connections.
 func (a attached) close() {
-	if a.Network != nil {
-		a.Network.Close()
+	if a.network != nil {
+		a.network.Close()
+		a.record.write()
 	}
 }
 
@@ -165,17 +170,12 @@ func (r *Runner) attach(ctx context.Context, m machine.Machine, agent errand.Age
 	if err != nil {
 		return attached{}, fmt.Errorf("opening the network of machine %s: %w", m.Handle().ID, err)
 	}
-	network, err := r.Gate.Attach(context.WithoutCancel(ctx), link, policy, func(c errand.Connection) {
-		// A connection may end when the agent is deleted already.
-		_, err := r.Journal.Append(context.Background(), agent, "", errand.Fact{Kind: errand.EventConnection, Data: c})
-		if err != nil && errand.KindOf(err) != errand.NotFound {
-			r.Log.Error("cannot record a connection", "agent", agent, "error", err)
-		}
-	})
+	record := &connections{journal: r.Journal, agent: agent, log: r.Log}
+	network, err := r.Gate.Attach(context.WithoutCancel(ctx), link, policy, record.add)
 	if err != nil {
 		return attached{}, errors.Join(fmt.Errorf("attaching the network of machine %s: %w", m.Handle().ID, err), link.File.Close())
 	}
-	return attached{network}, nil
+	return attached{network, record}, nil
 }
 
 // keepMachine writes down how the machine is found again, and tells the first
@@ -222,12 +222,12 @@ func machineFact(what string, m machine.Machine, boot string) errand.Fact {
 func (p *place) close() {
 	p.mu.Lock()
 	line, network := p.line, p.network
-	p.line, p.network, p.ready = nil, nil, false
+	p.line, p.network, p.ready = nil, attached{}, false
 	p.mu.Unlock()
 	if line != nil {
 		line.Close()
 	}
-	attached{network}.close()
+	network.close()
 }
 
 // lose notes that a machine's processes are gone and drops the place's hold.

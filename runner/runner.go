@@ -90,6 +90,7 @@ type Runner struct {
 	lock  *os.File // holds Dir
 
 	wakeup chan struct{} // a run was queued, or a slot became free
+	ending chan struct{} // closed when Run is to return
 	builds *environment.Builds
 
 	mu     sync.Mutex
@@ -122,6 +123,7 @@ func Open(o Options) (*Runner, error) {
 	return &Runner{
 		Options: o, owner: uuid.NewString(), lock: lock,
 		wakeup: make(chan struct{}, 1),
+		ending: make(chan struct{}),
 		builds: &environment.Builds{},
 		active: map[errand.RunID]*attempt{},
 		places: map[errand.AgentID]*place{},
@@ -146,7 +148,8 @@ func (r *Runner) Close() error { return r.lock.Close() }
 
 // Run finds the machines and runs of an earlier process, then takes up runs
 // until ctx ends. It returns when everything it started has stopped; runs that
-// were under way go on at the next start. Machines stay as they are.
+// were under way go on at the next start. Machines stay as they are. Call it
+// once.
 func (r *Runner) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -160,6 +163,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	background.Go(func() { r.keepLeases(ctx) })
 	background.Go(func() { r.hibernateIdle(ctx) })
 	r.claimRuns(ctx)
+	close(r.ending)
 	cancel(errShutdown)
 	background.Wait()
 	r.work.Wait()
