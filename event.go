@@ -101,8 +101,7 @@ type CancelAsked struct {
 	Caller Caller `json:"caller"`
 }
 
-// PhaseStarted opens a phase. Attempt counts from 1 and grows when a phase is
-// entered again after a restart.
+// PhaseStarted opens a phase. A phase that was interrupted is opened again.
 type PhaseStarted struct {
 	Phase   Phase  `json:"phase"`
 	Command string `json:"command,omitempty"` // what is run, where it is a command

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // engine is an OCI runtime program.
@@ -54,9 +55,20 @@ type launch struct {
 	lock                     *os.File // stays held until the program has ended
 }
 
+// startLimit bounds the start of a machine's first process by its engine.
+const startLimit = 2 * time.Minute
+
 // start runs the machine's first process and returns when it was begun. It is
-// in a session of its own and lives on when we end.
+// in a session of its own and lives on when we end. A start that was begun is
+// not broken off when ctx ends: a program that is killed half-way leaves
+// processes and sockets that nothing knows of.
 func (e engine) start(ctx context.Context, l launch) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	asked := ctx
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startLimit)
+	defer cancel()
 	args := append(e.flags(l.log, l.cgroups), "run", "--detach", "--bundle", l.bundle, "--pid-file", l.pidFile, l.id)
 	cmd := exec.CommandContext(ctx, e.program, args...)
 	cmd.Dir = l.bundle
@@ -65,12 +77,9 @@ func (e engine) start(ctx context.Context, l launch) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	// No pipes: the machine's first process inherits these, and outlives us.
 	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
 		return fmt.Errorf("starting with %s: %w%s", e.name, err, loggedErrors(l.log))
 	}
-	return nil
+	return asked.Err()
 }
 
 // knows says whether the program has a state of id.

@@ -177,10 +177,12 @@ func (d *Driver) mountAll(r *record, l *live) error {
 }
 
 // mountLine makes the directory of the guest's socket: a small file system of
-// its own, so that a machine that writes there fills nothing of ours.
+// its own, so that a machine that writes there fills nothing of ours. Everyone in
+// the machine may pass through it to what is shown below; the socket is its
+// root's alone.
 func (d *Driver) mountLine(run string, base uint32) error {
 	line := filepath.Join(run, "line")
-	opts := fmt.Sprintf("size=1m,nr_inodes=64,mode=700,uid=%d,gid=%d", base, base)
+	opts := fmt.Sprintf("size=1m,nr_inodes=64,mode=711,uid=%d,gid=%d", base, base)
 	if err := unix.Mount("errand", line, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, opts); err != nil {
 		return fmt.Errorf("mounting %s: %w", line, err)
 	}
