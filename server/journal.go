@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"iter"
 	"net/http"
 	"strconv"
 
@@ -64,9 +65,11 @@ func (s *Server) followJournal(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return errand.Errorf(errand.Invalid, "validation_error", "follow must be true or false.")
 	}
-	events := s.runner.Follow(ctx, caller, agent.ID, after)
-	if !follow {
-		events = s.now(ctx, caller, agent.ID, after)
+	events := func(ctx context.Context) iter.Seq2[errand.Event, error] {
+		if follow {
+			return s.runner.Follow(ctx, caller, agent.ID, after)
+		}
+		return s.now(ctx, caller, agent.ID, after)
 	}
 	out := newSSE(w)
 	if err := out.control.Flush(); err != nil {
@@ -86,7 +89,7 @@ func (s *Server) followJournal(w http.ResponseWriter, r *http.Request) error {
 }
 
 // now gives the events that are there now.
-func (s *Server) now(ctx context.Context, caller errand.Caller, agent errand.AgentID, after errand.Seq) func(func(errand.Event, error) bool) {
+func (s *Server) now(ctx context.Context, caller errand.Caller, agent errand.AgentID, after errand.Seq) iter.Seq2[errand.Event, error] {
 	return func(yield func(errand.Event, error) bool) {
 		for {
 			events, err := s.runner.Events(ctx, caller, agent, after, 500)

@@ -43,7 +43,7 @@ func newRouter(s *Server, mux *http.ServeMux) *router {
 			},
 			Security: []map[string][]string{{"bearerAuth": {}}, {"basicAuth": {}}},
 		},
-		Formats:       map[string]huma.Format{"application/json": huma.DefaultJSONFormat},
+		Formats:       map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
 		DefaultFormat: "application/json",
 		Transformers:  []huma.Transformer{own},
 	}

@@ -86,12 +86,15 @@ func pump(ctx context.Context, events iter.Seq2[errand.Event, error]) (all <-cha
 	return c, work.Wait
 }
 
+// source gives events until they or the context end.
+type source func(context.Context) iter.Seq2[errand.Event, error]
+
 // stream sends what each makes of every event until each says that it was the
-// last, the events or ctx end, or the reader goes. quiet is what is sent when
-// there is nothing else to. ended says whether the events ended by themselves.
-func (s *Server) stream(ctx context.Context, out *sse, events iter.Seq2[errand.Event, error], each func(errand.Event) (last bool, err error)) (ended bool, err error) {
+// last, the events or ctx end, or the reader goes. When there is nothing else to
+// send, a heartbeat is. ended says whether the events ended by themselves.
+func (s *Server) stream(ctx context.Context, out *sse, events source, each func(errand.Event) (last bool, err error)) (ended bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	all, wait := pump(ctx, events)
+	all, wait := pump(ctx, events(ctx))
 	defer wait()
 	defer cancel()
 	beat := time.NewTicker(s.heartbeat)

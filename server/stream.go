@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"iter"
 	"net/http"
 	"strconv"
 
@@ -52,7 +53,10 @@ func (s *Server) streamRun(w http.ResponseWriter, r *http.Request) error {
 	if err := out.flush(); err != nil || fold.Ended() {
 		return nil
 	}
-	gone, err := s.stream(ctx, out, s.runner.Follow(ctx, caller, agent, after), func(e errand.Event) (bool, error) {
+	events := func(ctx context.Context) iter.Seq2[errand.Event, error] {
+		return s.runner.Follow(ctx, caller, agent, after)
+	}
+	gone, err := s.stream(ctx, out, events, func(e errand.Event) (bool, error) {
 		messages, err := fold.Fold(e)
 		if err != nil {
 			return false, err
