@@ -505,3 +505,33 @@ func TestDiff(t *testing.T) {
 		t.Errorf("after Forget: %v", err)
 	}
 }
+
+func FuzzReadProposal(f *testing.F) {
+	id := strings.Repeat("1", 40)
+	f.Add([]byte("0000"))
+	f.Add([]byte("0035shallow " + id + "\n0000"))
+	f.Add([]byte(fmt.Sprintf("%04x%s %s refs/heads/x\x00report-status side-band-64k0000PACK", 4+len(id)*2+2+len("refs/heads/x")+1+len("report-status side-band-64k"), id, id)))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		p, err := readProposal(bytes.NewReader(body))
+		if err != nil {
+			return
+		}
+		for _, c := range p.changes {
+			if strings.ContainsAny(c.ref, " \n\x00") || len(c.old) < 40 || len(c.new) < 40 {
+				t.Errorf("change %+v", c)
+			}
+		}
+	})
+}
+
+func FuzzParseStats(f *testing.F) {
+	f.Add([]byte(":100644 100644 aa bb M\x00a\x001\t2\ta\x00"))
+	f.Add([]byte(":100644 100644 aa bb R100\x00a\x00b\x001\t2\t\x00a\x00b\x00"))
+	f.Fuzz(func(t *testing.T, out []byte) {
+		for _, s := range ParseStats(out) {
+			if s.Status == "" {
+				t.Errorf("no status: %+v", s)
+			}
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -38,8 +39,8 @@ func (m *Mirrors) Diff(ctx context.Context, agent errand.AgentID, url, base, hea
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := os.Stat(dir); err != nil {
-		dir = r.dir
+	if _, err := os.Stat(filepath.Join(dir, "objects", "info", "alternates")); err != nil {
+		dir = r.dir // nothing was pushed yet
 	}
 	from := Mirror{mirrors: m, dir: dir, url: r.url}
 	if err := from.mustHave(ctx, base, head); err != nil {

@@ -2,6 +2,7 @@ package git
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,7 +103,7 @@ func (b *broker) receive(w http.ResponseWriter, r *http.Request, body io.Reader)
 	if len(v.refused) > 0 {
 		v.words = fmt.Sprintf("This agent pushes to %s only; nothing was pushed.\nRun: git push origin HEAD:%s", b.grant.Branch, b.grant.Branch)
 	} else if v, err = b.pass(r.Context(), p, body); err != nil {
-		b.mirrors.log.Error("passing on a push", "agent", b.grant.Agent, "repository", b.mirror.url, "err", err)
+		b.mirrors.log.Warn("passing on a push", "agent", b.grant.Agent, "repository", b.mirror.url, "err", err)
 		v = verdict{unpack: "ok", refused: map[string]string{p.changes[0].ref: "the server could not take the push; its log says why, try again later"}}
 	}
 	// git sends all of its pack before it reads the answer.
@@ -195,7 +196,7 @@ func (b *broker) pass(request context.Context, p proposal, pack io.Reader) (verd
 	}
 	incoming := "refs/errand/incoming"
 	if why, err := b.take(request, dir, p, incoming, pack); err != nil || why != "" {
-		return verdict{unpack: cmpOr(why, "ok"), refused: map[string]string{c.ref: why}}, err
+		return verdict{unpack: cmp.Or(why, "ok"), refused: map[string]string{c.ref: why}}, err
 	}
 	// From here on the push has an end that is known, also when the machine
 	// goes away meanwhile.
@@ -216,13 +217,6 @@ func (b *broker) pass(request context.Context, p proposal, pack io.Reader) (verd
 		return verdict{}, err
 	}
 	return verdict{unpack: "ok", refused: map[string]string{c.ref: why}, words: words}, nil
-}
-
-func cmpOr(s, or string) string {
-	if s == "" {
-		return or
-	}
-	return s
 }
 
 func (m *Mirrors) agentLock(agent errand.AgentID, url string) *sync.Mutex {
@@ -257,8 +251,11 @@ func (b *broker) agentRepository(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("making a repository for %s: %w", b.grant.Agent, err)
 	}
 	// Written last: it says that the repository is whole.
-	line := filepath.Join(b.mirror.dir, "objects") + "\n"
-	if err := os.WriteFile(alternates, []byte(line), 0o644); err != nil {
+	from, err := filepath.Rel(filepath.Join(dir, "objects"), filepath.Join(b.mirror.dir, "objects"))
+	if err != nil {
+		return "", fmt.Errorf("making a repository for %s: %w", b.grant.Agent, err)
+	}
+	if err := os.WriteFile(alternates, []byte(from+"\n"), 0o644); err != nil {
 		return "", fmt.Errorf("making a repository for %s: %w", b.grant.Agent, err)
 	}
 	return dir, b.cutOff(dir)
@@ -318,7 +315,7 @@ func (b *broker) take(ctx context.Context, dir string, p proposal, ref string, p
 	if !ok && said == "" {
 		return "", err
 	}
-	return cmpOr(why, "the pack was not taken") + lastWords(said), nil
+	return cmp.Or(why, "the pack was not taken") + lastWords(said), nil
 }
 
 // readReport reads what receive-pack says of its one ref. ok is false when it
@@ -339,7 +336,7 @@ func readReport(report []byte) (why string, ok bool) {
 			return "", true
 		case strings.HasPrefix(text, "ng "):
 			_, reason, _ := strings.Cut(strings.TrimPrefix(text, "ng "), " ")
-			return cmpOr(reason, "refused"), true
+			return cmp.Or(reason, "refused"), true
 		}
 	}
 }

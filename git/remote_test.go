@@ -304,7 +304,7 @@ func TestNoAccess(t *testing.T) {
 		{"nobody listens", "http://" + closed.Addr().String() + "/x.git", Credential{}, errand.Unavailable, "cannot be reached"},
 		{"no such host", "https://nothing.invalid/x.git", Credential{}, errand.Unavailable, "cannot be reached"},
 		{"ssh with another key", shell.url(bare), Credential{SSHKey: other.key, KnownHosts: shell.known}, errand.Forbidden, "refused access"},
-		{"ssh host not known", shell.url(bare), Credential{SSHKey: shell.key, KnownHosts: "/dev/null"}, errand.Forbidden, "ssh-keyscan"},
+		{"ssh host not known", shell.url(bare), Credential{SSHKey: shell.key, KnownHosts: "/dev/null"}, errand.Forbidden, "ssh-keyscan -p "},
 		{"ssh no repository", shell.url("/nothing.git"), Credential{SSHKey: shell.key, KnownHosts: shell.known}, errand.NotFound, "there is no repository there"},
 		{"ssh nobody listens", "ssh://git@" + closed.Addr().String() + "/x.git", Credential{}, errand.Unavailable, "cannot be reached"},
 	}
@@ -324,6 +324,22 @@ func TestNoAccess(t *testing.T) {
 				t.Errorf("left behind: %v", left)
 			}
 		})
+	}
+}
+
+func TestSomebodyElsesRepository(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("needs root to give a repository away")
+	}
+	bare, _ := newRemote(t)
+	if out, err := exec.Command("chown", "-R", "nobody", bare).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	m := newMirrors(t, Options{})
+	_, err := m.Fetch(context.Background(), bare)
+	if e := errand.AsError(err); e == nil || e.Kind != errand.Forbidden || !strings.Contains(e.Message, "git config --global --add safe.directory '"+bare+"'") {
+		t.Errorf("got %v", err)
 	}
 }
 
