@@ -50,8 +50,9 @@ var (
 // It may be killed at any point and run again, and run on top of an earlier
 // checkout, its own or one that came with the image: what git does not track
 // (node_modules) stays, changed files stay unless another commit needs their
-// place (then they are kept under refs/errand/set-aside), and once it has
-// finished, running it again changes no branch and no file of the tree.
+// place (then they are kept under refs/errand/set-aside; an untracked file in
+// the way of a tracked one is replaced). Once it has finished for a branch,
+// running it again changes no ref and no file of the tree.
 //
 // It leaves origin with the real URL (git in the machine is told by a system
 // setting to go to the broker instead), remote branches and tags as the mirror

@@ -88,8 +88,8 @@ base_branch() {
 	case $base in
 	*/*) mkdir -p ".git/refs/heads/${base%/*}" ;;
 	esac
-	put .git/errand/base "$base $commit"
 	put ".git/refs/heads/$base" "$commit"
+	put .git/errand/base "$base $commit"
 }
 
 unborn=refs/heads/${branch:-errand/none}
