@@ -64,7 +64,7 @@ func (a *app) runCommand() *cobra.Command {
 the argument is "-" or missing. Prints the agent's id; with --follow, what the
 agent does (on stderr) and then its last words.`,
 		Example: `errand run --repo . --follow "make the tests pass"
-errand run --repo https://example.com/app.git --ref main --model claude-opus-4-5 - < task.md`,
+errand run --repo https://example.com/app.git --ref main --model claude-sonnet-5-5 - < task.md`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if req.Prompt, err = a.prompt(args, p.images); err != nil {
 				return err
