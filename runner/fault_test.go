@@ -89,6 +89,12 @@ func TestFaults(t *testing.T) {
 			t.Errorf("an unknown model gave %v", err)
 		}
 	})
+	t.Run("credential in the URL", func(t *testing.T) {
+		_, _, err := h.runner.Start(t.Context(), caller, ask("fine", "https://ada:hunter2hunter2@example.com/r.git"))
+		if e := errand.AsError(err); e == nil || e.Kind != errand.Invalid || !strings.Contains(e.Message, "ERRAND_GIT_CREDENTIALS") || strings.Contains(e.Message, "hunter2") {
+			t.Errorf("a credential in the URL gave %v", err)
+		}
+	})
 	h.ends(fine, fineRun, errand.RunFinished)
 }
 

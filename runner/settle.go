@@ -11,6 +11,7 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/journal"
 )
 
 // settle leaves what the agent did on its branch: commits what it left
@@ -67,7 +68,27 @@ func (r *Runner) push(ctx context.Context, agent errand.Agent, run errand.Run, p
 		return failed("repository_access", "The branch "+agent.Branch+" could not be pushed",
 			"The commits are safe in the agent's machine. Once the cause is mended, any follow-up pushes them: errand send "+string(agent.ID)+" push", output, exit)
 	})
-	return fmt.Sprintf("%.12s to %s", pushed.Head, agent.Branch), err
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%.12s to %s", pushed.Head, agent.Branch), r.notePushed(ctx, agent.ID, run.ID, pushed.Head)
+}
+
+// notePushed notes what the remote has, unless the broker did: a server that was
+// killed between the two knows it from git alone.
+func (r *Runner) notePushed(ctx context.Context, id errand.AgentID, run errand.RunID, head string) error {
+	_, err := r.Journal.Decide(ctx, func(t *journal.Tx) error {
+		agent, err := t.Agent(ctx, id)
+		if err != nil || head == "" || agent.Pushed == head {
+			return err
+		}
+		agent.Pushed = head
+		if err := t.UpdateAgent(agent); err != nil {
+			return err
+		}
+		return t.Tell(id, run, errand.Fact{Kind: errand.EventAgentChanged, Data: errand.AgentChanged{Pushed: head}})
+	})
+	return err
 }
 
 // head gives the commit that the checkout is on.

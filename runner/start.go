@@ -94,9 +94,13 @@ func (r *Runner) newAgent(ctx context.Context, caller errand.Caller, req StartRe
 		agent.Name = title(req.Prompt.Text)
 	}
 	for _, repo := range req.Repositories {
-		clean, err := git.Clean(repo.URL)
+		clean, credential, err := git.Split(repo.URL)
 		if err != nil {
 			return none, "", err
+		}
+		if credential != (git.Credential{}) {
+			return none, "", errand.Errorf(errand.Invalid, "validation_error",
+				"The URL of the repository holds a credential. Leave it out; the server's ERRAND_GIT_CREDENTIALS file is where it belongs: %s", clean)
 		}
 		agent.Repositories = append(agent.Repositories, errand.Repository{URL: clean, Ref: repo.Ref})
 	}
