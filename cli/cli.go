@@ -55,14 +55,39 @@ func Main(ctx context.Context, o Options) int {
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, version: o.Version, wiring: o.Wiring}
 	root := a.root()
 	root.SetArgs(o.Args)
-	err := fang.Execute(ctx, root,
-		fang.WithVersion(o.Version),
-		fang.WithErrorHandler(func(io.Writer, fang.Styles, error) {})) // complain does it
+	err := execute(ctx, root, o)
 	code := a.exitCode(ctx, err)
 	if err != nil {
 		a.complain(err, code)
 	}
 	return code
+}
+
+// execute runs the command. Only help goes through fang, which makes it
+// readable: for an error's colours it would ask the terminal for its background,
+// wait seconds for an answer and eat what is typed meanwhile.
+func execute(ctx context.Context, root *cobra.Command, o Options) error {
+	if wantsHelp(o.Args) {
+		return fang.Execute(ctx, root, fang.WithVersion(o.Version),
+			fang.WithErrorHandler(func(io.Writer, fang.Styles, error) {})) // complain does it
+	}
+	root.Version, root.SilenceErrors, root.SilenceUsage = o.Version, true, true
+	return root.ExecuteContext(ctx)
+}
+
+func wantsHelp(args []string) bool {
+	if len(args) == 0 || args[0] == "help" || args[0] == "man" {
+		return true
+	}
+	for _, arg := range args {
+		switch arg {
+		case "--":
+			return false
+		case "-h", "--help":
+			return true
+		}
+	}
+	return false
 }
 
 // app is one run of the command.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
 	"github.com/errand-dev/errand/client"
 )
@@ -117,6 +119,13 @@ func (a *app) listTerminals(terminals []api.Terminal) error {
 	return table(a.out, rows)
 }
 
+// What a shell ends with, and exec likewise, when a command was ended by its time
+// limit, and when it is not there.
+const (
+	exitTimedOut   = 124
+	exitNotStarted = 127
+)
+
 // onTerminal runs do, with the terminal in raw mode where tty says so, and makes
 // the command's exit this process'.
 func (a *app) onTerminal(ctx context.Context, tty bool, start *api.ExecStart, streams client.ExecIO, do func(context.Context, client.ExecIO) (api.ExecExit, error)) error {
@@ -138,6 +147,9 @@ func (a *app) onTerminal(ctx context.Context, tty bool, start *api.ExecStart, st
 		streams.Stdin = nil
 	}
 	exit, err := do(ctx, streams)
+	if e := (*errand.Error)(nil); errors.As(err, &e) && e.Code == "not_started" {
+		return &exitError{code: exitNotStarted, err: err}
+	}
 	if err != nil {
 		return err
 	}
@@ -168,7 +180,7 @@ func execVerdict(exit api.ExecExit) error {
 	case exit.Unknown:
 		return fmt.Errorf("the machine was restarted while the command ran; nobody knows whether it finished")
 	case exit.TimedOut:
-		return &exitError{code: 124, err: fmt.Errorf("the command reached its time limit and was ended")}
+		return &exitError{code: exitTimedOut, err: fmt.Errorf("the command reached its time limit and was ended")}
 	case exit.Code != 0:
 		return &exitError{code: exit.Code}
 	}
