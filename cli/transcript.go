@@ -18,10 +18,9 @@ type transcript struct {
 	style  style
 	status *status // what is under way; nil for none
 	whole  bool    // nothing is cut
-	run    errand.RunID
-	inText bool   // the last thing written was streamed text without its line end
-	said   string // the text of the turn, as it streamed
-	phase  tail   // what the phase under way printed
+	inText bool    // the last thing written was streamed text without its line end
+	said   string  // the text of the turn, as it streamed
+	phase  tail    // what the phase under way printed
 }
 
 func newTranscript(w io.Writer, s style, st *status, whole bool) *transcript {
