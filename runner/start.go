@@ -98,7 +98,7 @@ func (r *Runner) newAgent(ctx context.Context, caller errand.Caller, req StartRe
 		if err != nil {
 			return none, "", err
 		}
-		if credential != (git.Credential{}) {
+		if credential.Password != "" {
 			return none, "", errand.Errorf(errand.Invalid, "validation_error",
 				"The URL of the repository holds a credential. Leave it out; the server's ERRAND_GIT_CREDENTIALS file is where it belongs: %s", clean)
 		}
