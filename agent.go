@@ -72,11 +72,13 @@ type Agent struct {
 	// Branch is the agent's own branch; "" without a repository.
 	Branch string `json:"branch,omitempty"`
 	// Base is the commit that Branch started from; "" until it was resolved.
-	Base      string    `json:"base,omitempty"`
-	Settings  Settings  `json:"settings"`
-	LatestRun RunID     `json:"latestRun,omitempty"`
-	CreatedAt time.Time `json:"createdAt"`
-	UpdatedAt time.Time `json:"updatedAt"`
+	Base      string   `json:"base,omitempty"`
+	Settings  Settings `json:"settings"`
+	LatestRun RunID    `json:"latestRun,omitempty"`
+	// LatestStatus is LatestRun's status when the agent was read; nobody sets it.
+	LatestStatus RunStatus `json:"latestStatus,omitempty"`
+	CreatedAt    time.Time `json:"createdAt"`
+	UpdatedAt    time.Time `json:"updatedAt"`
 	// Pushed is the commit of Branch that the remote has; "" before a push.
 	Pushed string `json:"pushed,omitempty"`
 }

@@ -25,19 +25,18 @@ type Env struct {
 // AgentSummary is an agent in lists. Idle, State, Branch and Model are
 // Errand's own.
 type AgentSummary struct {
-	ID          string    `json:"id" doc:"Unique agent identifier." example:"bc-00000000-0000-0000-0000-000000000001"`
-	Name        string    `json:"name,omitempty" doc:"Display name."`
-	Status      string    `json:"status" enum:"ACTIVE,ARCHIVED" doc:"Agent lifecycle state. Execution status lives on runs."`
-	Env         Env       `json:"env"`
-	URL         string    `json:"url" format:"uri" doc:"Where to look at the agent."`
-	CreatedAt   time.Time `json:"createdAt"`
-	UpdatedAt   time.Time `json:"updatedAt"`
-	LatestRunID string    `json:"latestRunId,omitempty"`
-	Idle        bool      `json:"idle,omitempty" doc:"No run is under way or waiting."`
-	// State is set by whoever has the latest run at hand; "" is not known.
-	State  errand.RunStatus `json:"state,omitempty" doc:"Exact status of the latest run."`
-	Branch string           `json:"branch,omitempty" doc:"The agent's own branch."`
-	Model  *ModelRef        `json:"model,omitempty"`
+	ID          string           `json:"id" doc:"Unique agent identifier." example:"bc-00000000-0000-0000-0000-000000000001"`
+	Name        string           `json:"name,omitempty" doc:"Display name."`
+	Status      string           `json:"status" enum:"ACTIVE,ARCHIVED" doc:"Agent lifecycle state. Execution status lives on runs."`
+	Env         Env              `json:"env"`
+	URL         string           `json:"url" format:"uri" doc:"Where to look at the agent."`
+	CreatedAt   time.Time        `json:"createdAt"`
+	UpdatedAt   time.Time        `json:"updatedAt"`
+	LatestRunID string           `json:"latestRunId,omitempty"`
+	Idle        bool             `json:"idle,omitempty" doc:"No run is under way or waiting."`
+	State       errand.RunStatus `json:"state,omitempty" doc:"Exact status of the latest run."`
+	Branch      string           `json:"branch,omitempty" doc:"The agent's own branch."`
+	Model       *ModelRef        `json:"model,omitempty"`
 }
 
 // Agent is an agent in full. Base, Pushed, Engine, Image and Limits are
@@ -108,6 +107,7 @@ func FromAgentSummary(a errand.Agent, base string) AgentSummary {
 		CreatedAt: a.CreatedAt, UpdatedAt: a.UpdatedAt,
 		LatestRunID: string(a.LatestRun),
 		Idle:        a.Status == errand.AgentIdle,
+		State:       a.LatestStatus,
 		Branch:      a.Branch,
 		Model:       fromModel(a.Settings.Model),
 	}

@@ -153,7 +153,7 @@ func queue(t *journal.Tx, agent *errand.Agent, caller errand.Caller, prompt erra
 	if err := t.InsertRun(run); err != nil {
 		return run, err
 	}
-	agent.LatestRun, agent.Status = run.ID, errand.AgentActive
+	agent.LatestRun, agent.LatestStatus, agent.Status = run.ID, run.Status, errand.AgentActive
 	if err := t.UpdateAgent(*agent); err != nil {
 		return run, err
 	}

@@ -85,27 +85,10 @@ func (s *Server) listAgents(ctx context.Context, w who, in *listAgents) (api.Age
 		return out, err
 	}
 	for _, a := range agents {
-		item := api.FromAgentSummary(a, s.url)
-		if item.State, err = s.latestState(ctx, w, a); err != nil {
-			return out, err
-		}
-		out.Items = append(out.Items, item)
+		out.Items = append(out.Items, api.FromAgentSummary(a, s.url))
 	}
 	out.NextCursor = next
 	return out, nil
-}
-
-// latestState is the status of the agent's latest run; "" if both are gone by
-// now.
-func (s *Server) latestState(ctx context.Context, w who, a errand.Agent) (errand.RunStatus, error) {
-	if a.LatestRun == "" {
-		return "", nil
-	}
-	run, err := s.runner.OneRun(ctx, w.caller, a.ID, a.LatestRun)
-	if errand.KindOf(err) == errand.NotFound {
-		return "", nil
-	}
-	return run.Status, err
 }
 
 func (s *Server) getAgent(ctx context.Context, w who, in *ByID) (api.Agent, error) {
@@ -113,9 +96,7 @@ func (s *Server) getAgent(ctx context.Context, w who, in *ByID) (api.Agent, erro
 	if err != nil {
 		return api.Agent{}, err
 	}
-	wire := api.FromAgent(agent, s.url)
-	wire.State, err = s.latestState(ctx, w, agent)
-	return wire, err
+	return api.FromAgent(agent, s.url), nil
 }
 
 func (s *Server) agent(ctx context.Context, w who, id string) (errand.Agent, error) {

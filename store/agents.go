@@ -9,7 +9,8 @@ import (
 	"github.com/errand-dev/errand"
 )
 
-const agentColumns = `id, name, status, caller, repositories, branch, base, pushed, settings, latest_run, created_at, updated_at`
+const agentColumns = `id, name, status, caller, repositories, branch, base, pushed, settings, latest_run, created_at, updated_at,
+	COALESCE((SELECT r.status FROM runs r WHERE r.id = latest_run), '')`
 
 // scanner is a row or rows.
 type scanner interface{ Scan(...any) error }
@@ -18,7 +19,7 @@ func scanAgent(s scanner) (errand.Agent, error) {
 	var a errand.Agent
 	var caller, repositories, settings string
 	var created, updated int64
-	err := s.Scan(&a.ID, &a.Name, &a.Status, &caller, &repositories, &a.Branch, &a.Base, &a.Pushed, &settings, &a.LatestRun, &created, &updated)
+	err := s.Scan(&a.ID, &a.Name, &a.Status, &caller, &repositories, &a.Branch, &a.Base, &a.Pushed, &settings, &a.LatestRun, &created, &updated, &a.LatestStatus)
 	if err != nil {
 		return a, err
 	}
