@@ -92,7 +92,7 @@ func TestPrepareKilledAtEachRecord(t *testing.T) {
 					kill()
 					return errKilled
 				}
-				ready, err := a.prepare(ctx)
+				_, err := a.prepare(ctx)
 				kill()
 				a.restart()
 				if errors.Is(err, context.Canceled) || errors.Is(err, errKilled) {
@@ -104,7 +104,8 @@ func TestPrepareKilledAtEachRecord(t *testing.T) {
 				if kills < 12 {
 					t.Errorf("it was killed %d times, want at least 12", kills)
 				}
-				if ready, err = a.prepare(t.Context()); err != nil { // with a line again
+				ready, err := a.prepare(t.Context()) // with a line again
+				if err != nil {
 					t.Fatal(err)
 				}
 				checkWhole(t, a, ready)

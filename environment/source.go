@@ -156,7 +156,7 @@ func (s *source) mend(offset int, fault string) bool {
 // into the next key and ends before a letter.
 func (s *source) closed(offset int) bool {
 	end := stringEnd(s.text, offset)
-	if end < 0 || bytes.IndexAny(s.text[offset:end], "\n\r\t") < 0 {
+	if end < 0 || !bytes.ContainsAny(s.text[offset:end], "\n\r\t") {
 		return false
 	}
 	rest := bytes.TrimLeft(s.text[end:], " \t\r\n")

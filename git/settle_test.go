@@ -13,7 +13,6 @@ import (
 
 func TestSettle(t *testing.T) {
 	t.Parallel()
-	type files = map[string]string
 	tests := []struct {
 		name    string
 		do      func(t *testing.T, box *machine)
