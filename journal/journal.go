@@ -140,7 +140,7 @@ const page = 500
 // nobody up. When the agent is deleted the sequence ends.
 func (j *Journal) Follow(ctx context.Context, agent errand.AgentID, after errand.Seq) iter.Seq2[errand.Event, error] {
 	return func(yield func(errand.Event, error) bool) {
-		for woken := false; ; woken = true {
+		for {
 			more := j.next(agent) // before reading, so that nothing falls between
 			events, err := j.store.Events(ctx, agent, after, page)
 			if err != nil {
@@ -156,7 +156,7 @@ func (j *Journal) Follow(ctx context.Context, agent errand.AgentID, after errand
 			if len(events) == page {
 				continue
 			}
-			if len(events) == 0 && woken {
+			if len(events) == 0 {
 				if _, err := j.store.Agent(ctx, agent); err != nil {
 					return // deleted
 				}

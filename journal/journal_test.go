@@ -70,6 +70,22 @@ func TestFollowersMissNothing(t *testing.T) {
 	wg.Wait()
 }
 
+// TestFollowOfADeletedAgentEnds begins to follow when the agent is gone already.
+func TestFollowOfADeletedAgentEnds(t *testing.T) {
+	j, s, id := open(t, &secret.Redactor{})
+	if err := s.Write(t.Context(), func(tx *store.Tx) error { return tx.DeleteAgent(id) }); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	for e, err := range j.Follow(ctx, id, 0) {
+		t.Errorf("got %+v, %v", e, err)
+	}
+	if ctx.Err() != nil {
+		t.Error("the sequence did not end")
+	}
+}
+
 func TestFollowEndsWithItsContextAndItsAgent(t *testing.T) {
 	j, s, id := open(t, &secret.Redactor{})
 	if _, err := j.Append(t.Context(), id, "", note("one")); err != nil {

@@ -124,12 +124,62 @@ func (r *Redactor) String(s string) string {
 	return s
 }
 
-// JSON gives b, a JSON text, without the secrets in its strings. It stays JSON.
+// JSON gives b, a JSON text, without the secrets in its strings. It stays the
+// same JSON otherwise: numbers and names of members are left as they are, for a
+// secret may be "100000" or "status".
 func (r *Redactor) JSON(b json.RawMessage) json.RawMessage {
 	if r.replacer.Load() == nil {
 		return b
 	}
-	return json.RawMessage(r.String(string(b)))
+	clean := make(json.RawMessage, 0, len(b))
+	for len(b) > 0 {
+		if b[0] != '"' {
+			n := bytes.IndexByte(b, '"')
+			if n < 0 {
+				n = len(b)
+			}
+			clean, b = append(clean, b[:n]...), b[n:]
+			continue
+		}
+		n := stringEnd(b)
+		if rest := bytes.TrimLeft(b[n:], " \t\r\n"); len(rest) > 0 && rest[0] == ':' {
+			clean = append(clean, b[:n]...)
+		} else {
+			clean = append(clean, r.jsonString(b[:n])...)
+		}
+		b = b[n:]
+	}
+	return clean
+}
+
+// stringEnd gives the length of the JSON string that b begins with.
+func stringEnd(b []byte) int {
+	for i := 1; i < len(b); i++ {
+		switch b[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return len(b)
+}
+
+// jsonString cleans what a JSON string says, however it is escaped.
+func (r *Redactor) jsonString(b []byte) []byte {
+	var text string
+	if json.Unmarshal(b, &text) != nil {
+		return []byte(`"` + Redacted + `"`)
+	}
+	clean := r.String(text)
+	if clean == text {
+		return b
+	}
+	again, err := json.Marshal(clean)
+	if err != nil {
+		return []byte(`"` + Redacted + `"`)
+	}
+	return again
 }
 
 // Log gives a slog handler that takes the secrets out of messages and

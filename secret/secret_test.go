@@ -43,6 +43,25 @@ func TestEveryFormIsTakenOut(t *testing.T) {
 	})
 }
 
+// TestJSONStaysJSON has secrets that also occur in a text's numbers, names and
+// escapes.
+func TestJSONStaysJSON(t *testing.T) {
+	var r secret.Redactor
+	r.Add("100000", "status", "nothing", "a/secret/path")
+	for text, want := range map[string]string{
+		`{"ms":1000001,"status":"100000"}`:          `{"ms":1000001,"status":"[REDACTED]"}`,
+		`{"status" : {"x":["nothing", true,null]}}`: `{"status" : {"x":["[REDACTED]", true,null]}}`,
+		`{"x":"a\nothing \"status\":"}`:             `{"x":"a\nothing \"[REDACTED]\":"}`,
+		`{"x":"a\/secret\/path","y":"\u003c\\"}`:    `{"x":"[REDACTED]","y":"\u003c\\"}`,
+		`"nothing"`:                                 `"[REDACTED]"`,
+		`17`:                                        `17`,
+	} {
+		if got := string(r.JSON(json.RawMessage(text))); got != want {
+			t.Errorf("%s became %s, want %s", text, got, want)
+		}
+	}
+}
+
 func TestLongerSecretsGoFirst(t *testing.T) {
 	var r secret.Redactor
 	r.Add("secret", "secret-and-more")

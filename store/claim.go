@@ -15,14 +15,15 @@ import (
 
 // Claim gives owner the oldest run that waits or whose lease is over, for as
 // long as lease, and false where there is none. A run waits behind the earlier
-// runs of its agent.
+// runs of its agent. Owner is not given a run that it has already: a host that
+// slept finds all its leases over.
 func (t *Tx) Claim(owner string, lease time.Duration) (errand.Run, bool, error) {
 	now := t.now.UnixMilli()
 	rows, err := t.tx.QueryContext(t.ctx, `
 		UPDATE runs SET owner = $1, lease_until = $2
 		WHERE id = (
 			SELECT r.id FROM runs r
-			WHERE r.status IN ('queued', 'preparing', 'running') AND r.lease_until <= $3
+			WHERE r.status IN ('queued', 'preparing', 'running') AND r.lease_until <= $3 AND r.owner <> $1
 			  AND NOT EXISTS (
 				SELECT 1 FROM runs e WHERE e.agent = r.agent AND e.number < r.number
 				  AND e.status IN ('queued', 'preparing', 'running'))

@@ -232,6 +232,29 @@ func TestClaim(t *testing.T) {
 	}
 }
 
+// TestSleepGivesNothingTwice lets a lease run out while its owner lives, as it
+// does when the host sleeps.
+func TestSleepGivesNothingTwice(t *testing.T) {
+	s := open(t)
+	run := newRun(t, s, newAgent(t, s).ID)
+	claim := func(owner string) (id errand.RunID) {
+		write(t, s, func(tx *store.Tx) error {
+			r, _, err := tx.Claim(owner, 0)
+			id = r.ID
+			return err
+		})
+		return id
+	}
+	for _, c := range []struct {
+		owner string
+		want  errand.RunID
+	}{{"x", run.ID}, {"x", ""}, {"y", run.ID}} {
+		if got := claim(c.owner); got != c.want {
+			t.Errorf("%s claimed %q, want %q", c.owner, got, c.want)
+		}
+	}
+}
+
 func TestClaimIsForOne(t *testing.T) {
 	s := open(t)
 	const runs = 20
