@@ -147,11 +147,12 @@ func (r *Runner) forget(ctx context.Context, t *store.Tx, id errand.AgentID) err
 		return err
 	}
 	m, err := t.Machine(ctx, id)
-	if err == nil {
-		m.State = store.MachineUnwanted
-		err = t.PutMachine(m)
-	}
 	if err != nil && errand.KindOf(err) != errand.NotFound {
+		return err
+	}
+	// Without a machine too: until the row is gone nobody else gets the id.
+	m.ID, m.Agent, m.State = string(machineID(id)), id, store.MachineUnwanted
+	if err := t.PutMachine(m); err != nil {
 		return err
 	}
 	return t.DeleteAgent(id)

@@ -40,7 +40,7 @@ func (r *Runner) drive(ctx context.Context, run errand.Run) {
 
 	result, err := r.attempt(ctx, cancel, run)
 	cause := context.Cause(ctx)
-	if err != nil && cause != nil && !errors.Is(cause, errCancelled) && !errors.Is(cause, errExpired) {
+	if err != nil && cause != nil && !called(cause) {
 		log.Info("the run goes on at the next start")
 		return
 	}
@@ -48,7 +48,24 @@ func (r *Runner) drive(ctx context.Context, run errand.Run) {
 	if err != nil && status == errand.RunFailed {
 		log.Warn("run failed", "error", err)
 	}
+	failure = r.redacted(failure)
 	r.writeEnd(ctx, log, func(ctx context.Context) error { return r.finish(ctx, run, status, result, failure) })
+}
+
+// called says whether the run itself was to end, rather than the server.
+func called(cause error) bool {
+	return errors.Is(cause, errCancelled) || errors.Is(cause, errExpired)
+}
+
+// redacted gives an error as it may stand in the run's row, which does not pass
+// the journal.
+func (r *Runner) redacted(e *errand.Error) *errand.Error {
+	if e == nil {
+		return nil
+	}
+	clean := *e
+	clean.Message, clean.Output = r.Redactor.String(e.Message), r.Redactor.String(e.Output)
+	return &clean
 }
 
 // writeEnd makes sure that a run's end is written, whoever cancels meanwhile:
@@ -83,20 +100,22 @@ func outcome(err, cause error) (errand.RunStatus, *errand.Error) {
 
 // attempt is drive's way from top to bottom.
 func (r *Runner) attempt(ctx context.Context, cancel context.CancelCauseFunc, run errand.Run) (string, error) {
-	if run.CancelAsked {
-		cancel(errCancelled)
-		r.quiet(context.WithoutCancel(ctx), run)
-		return "", errCancelled
-	}
 	started, err := r.advance(ctx, run, errand.RunPreparing)
 	if err != nil {
 		return "", err
+	}
+	// Asked as of now: a cancel may have come since the claim, when nobody could
+	// be stopped yet.
+	if started.CancelAsked || started.Status.Ended() {
+		cancel(errCancelled)
+		r.quiet(context.WithoutCancel(ctx), run)
+		return "", errCancelled
 	}
 	expiry := time.AfterFunc(time.Until(started.StartedAt.Add(r.Defaults.RunLimit)), func() { cancel(errExpired) })
 	defer expiry.Stop()
 
 	result, err := r.inMachine(ctx, run)
-	if err != nil && ctx.Err() != nil {
+	if err != nil && called(context.Cause(ctx)) {
 		r.quiet(context.WithoutCancel(ctx), run)
 	}
 	return result, err
@@ -114,7 +133,7 @@ func (r *Runner) inMachine(ctx context.Context, run errand.Run) (string, error) 
 			return "", errand.Errorf(errand.Unavailable, "machine_lost",
 				"The agent's machine ended %d times while the run was under way, most likely for want of memory. Give it more with --memory, or look with: errand exec %s -- dmesg (%w)", life, run.Agent, err)
 		}
-		r.lose(run.Agent, run.ID, err)
+		r.lose(ctx, run.Agent, run.ID, err)
 	}
 }
 
@@ -156,17 +175,21 @@ func (r *Runner) workPhase(ctx context.Context, run errand.Run, p *place) (strin
 	if result, done := workDone(events, run.ID); done {
 		return result, nil
 	}
-	rules, err := loop.Rules(ctx, p.line, root)
+	s := p.now()
+	if s.line == nil {
+		return "", guest.ErrRebooted
+	}
+	rules, err := loop.Rules(ctx, s.line, root)
 	if err != nil {
 		return "", fmt.Errorf("reading the repository's rules: %w", err)
 	}
-	tools := tool.New(tool.Options{Line: p.line, Root: root, User: p.environment.User, Env: p.env, ReadOnly: run.Mode == loop.ModePlan, Log: r.Log})
+	tools := tool.New(tool.Options{Line: s.line, Root: root, User: s.environment.User, Env: s.env, ReadOnly: run.Mode == loop.ModePlan, Log: r.Log})
 	var result string
 	err = r.phase(ctx, run, errand.PhaseWork, "", func() (string, error) {
 		out, err := loop.Run(ctx, loop.Options{
 			Run: run.ID, Model: model, ModelName: entry.ID, Entry: entry, Params: agent.Settings.Model.Params,
-			Tools: tools, Boot: p.boot, Key: string(agent.ID),
-			System: loop.System(systemInput(agent, run, p, rules)),
+			Tools: tools, Boot: s.boot, Key: string(agent.ID),
+			System: loop.System(systemInput(agent, run, s, rules)),
 			Events: events, MaxTurns: r.Defaults.MaxTurns, Log: r.Log,
 			Record: func(ctx context.Context, facts ...errand.Fact) ([]errand.Event, error) {
 				return r.tell(ctx, run.Agent, run.ID, facts...)
@@ -178,12 +201,12 @@ func (r *Runner) workPhase(ctx context.Context, run errand.Run, p *place) (strin
 	return result, err
 }
 
-func systemInput(agent errand.Agent, run errand.Run, p *place, rules []loop.RuleFile) loop.SystemInput {
-	in := loop.SystemInput{Root: root, Branch: agent.Branch, Rules: rules, Environment: p.notes, Mode: run.Mode}
+func systemInput(agent errand.Agent, run errand.Run, s standing, rules []loop.RuleFile) loop.SystemInput {
+	in := loop.SystemInput{Root: root, Branch: agent.Branch, Rules: rules, Environment: s.notes, Mode: run.Mode}
 	if len(agent.Repositories) > 0 {
 		in.Repository, in.Base = agent.Repositories[0].URL, orDefault(agent.Repositories[0].Ref, agent.Base)
 	}
-	for _, t := range p.environment.Terminals {
+	for _, t := range s.environment.Terminals {
 		in.Terminals = append(in.Terminals, t.Name+": "+t.Command)
 	}
 	return in

@@ -34,35 +34,35 @@ func (r *Runner) Exec(ctx context.Context, _ errand.Caller, id errand.AgentID, r
 		return guest.Exit{}, err
 	}
 	defer p.release()
-	line := p.current()
-	if line == nil {
+	s := p.now()
+	if s.line == nil {
 		return guest.Exit{}, guest.ErrRebooted
 	}
 	if req.Dir == "" {
 		req.Dir = root
 	}
 	if req.User == "" {
-		req.User = p.environment.User
+		req.User = s.environment.User
 	}
-	return terminal.Run(ctx, line, guest.Command{
+	return terminal.Run(ctx, s.line, guest.Command{
 		ID: "person." + uuid.NewString(), Args: req.Args, Dir: req.Dir, User: req.User,
-		Env: append(append([]string(nil), p.env...), req.Env...), TTY: req.TTY, Stdin: req.Stdin != nil, Limit: req.Limit,
+		Env: append(append([]string(nil), s.env...), req.Env...), TTY: req.TTY, Stdin: req.Stdin != nil, Limit: req.Limit,
 	}, terminal.Streams{In: req.Stdin, Resize: req.Resize, Out: out})
 }
 
 // Attach shows a terminal of the agent's machine, waking it if it sleeps, until
 // ctx or the input ends. The terminal goes on without its viewers.
-func (r *Runner) Attach(ctx context.Context, _ errand.Caller, id errand.AgentID, name string, readOnly bool, size guest.Size, s terminal.Streams) error {
+func (r *Runner) Attach(ctx context.Context, _ errand.Caller, id errand.AgentID, name string, readOnly bool, size guest.Size, streams terminal.Streams) error {
 	p, err := r.visit(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer p.release()
-	line := p.current()
-	if line == nil {
+	s := p.now()
+	if s.line == nil {
 		return guest.ErrRebooted
 	}
-	return terminal.Attach(ctx, line, terminal.View{Name: name, ReadOnly: readOnly, Size: size, Dir: root, User: p.environment.User, Env: p.env}, s)
+	return terminal.Attach(ctx, s.line, terminal.View{Name: name, ReadOnly: readOnly, Size: size, Dir: root, User: s.environment.User, Env: s.env}, streams)
 }
 
 // Terminals lists the terminals of the agent's machine. A machine that sleeps
@@ -91,7 +91,7 @@ func (r *Runner) visit(ctx context.Context, id errand.AgentID) (*place, error) {
 	if err == nil || !died(err) {
 		return p, err
 	}
-	r.lose(id, "", err)
+	r.lose(ctx, id, "", err)
 	return r.wake(ctx, id, "")
 }
 
@@ -116,7 +116,7 @@ func (r *Runner) Diff(ctx context.Context, _ errand.Caller, id errand.AgentID) (
 	if agent.Base == "" {
 		return Diff{}, errand.Errorf(errand.NotFound, "no_diff", "Agent %s has no repository checked out yet, so there is nothing to compare.", id)
 	}
-	if p := r.placeOf(id); p.isReady() {
+	if p := r.placeOf(id); p.now().isReady() {
 		d, err := r.liveDiff(ctx, p, agent)
 		if err == nil || !died(err) {
 			return d, err
@@ -156,13 +156,13 @@ git -c core.quotepath=false diff --cached --no-color --no-ext-diff --no-textconv
 
 // printed gives the standard output of a command in the machine.
 func (r *Runner) printed(ctx context.Context, p *place, agent errand.AgentID, args []string) ([]byte, error) {
-	line := p.current()
-	if line == nil {
+	s := p.now()
+	if s.line == nil {
 		return nil, guest.ErrRebooted
 	}
 	op := "person." + uuid.NewString()
 	var b, complaint []byte
-	exit, err := line.Run(ctx, guest.Command{ID: op, Args: args, Dir: root, User: p.environment.User, Limit: time.Minute, Keep: diffBound}, func(o guest.Output) {
+	exit, err := s.line.Run(ctx, guest.Command{ID: op, Args: args, Dir: root, User: s.environment.User, Limit: time.Minute, Keep: diffBound}, func(o guest.Output) {
 		if o.Stderr {
 			complaint = append(complaint, o.Data...)
 			return
@@ -172,7 +172,7 @@ func (r *Runner) printed(ctx context.Context, p *place, agent errand.AgentID, ar
 	if err != nil {
 		return nil, err
 	}
-	if err := line.Forget(ctx, op); err != nil {
+	if err := s.line.Forget(ctx, op); err != nil {
 		return nil, err
 	}
 	if exit.Code != 0 {

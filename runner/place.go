@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/egress"
 	"github.com/errand-dev/errand/environment"
@@ -29,10 +31,18 @@ type place struct {
 	runner *Runner
 	agent  errand.AgentID
 
-	// preparing is held by whoever brings the machine up or down.
-	preparing sync.Mutex
+	// preparing is held by whoever brings the machine up or down. Waiting for it
+	// ends with the waiter's context.
+	preparing *semaphore.Weighted
 
-	mu          sync.Mutex
+	mu sync.Mutex
+	standing
+	users int
+	used  time.Time
+}
+
+// standing is how a place stands at one moment.
+type standing struct {
 	machine     machine.Machine
 	line        *guest.Line
 	network     attached
@@ -41,8 +51,16 @@ type place struct {
 	environment environment.Environment
 	env         []string // for what runs in the machine
 	notes       []string // what the agent should know of its environment
-	users       int
-	used        time.Time
+}
+
+// isReady says whether one can work: a line whose machine has died is none.
+func (s standing) isReady() bool { return s.ready && s.line != nil && s.line.Err() == nil }
+
+// now gives how the place stands.
+func (p *place) now() standing {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.standing
 }
 
 // placeOf gives the agent's place, new and empty if need be.
@@ -51,7 +69,7 @@ func (r *Runner) placeOf(agent errand.AgentID) *place {
 	defer r.mu.Unlock()
 	p, ok := r.places[agent]
 	if !ok {
-		p = &place{runner: r, agent: agent}
+		p = &place{runner: r, agent: agent, preparing: semaphore.NewWeighted(1)}
 		r.places[agent] = p
 	}
 	return p
@@ -74,9 +92,12 @@ func machineID(agent errand.AgentID) machine.ID {
 func (r *Runner) wake(ctx context.Context, agent errand.AgentID, run errand.RunID) (*place, error) {
 	p := r.placeOf(agent)
 	p.hold()
-	p.preparing.Lock()
-	defer p.preparing.Unlock()
-	if p.isReady() {
+	if err := p.preparing.Acquire(ctx, 1); err != nil {
+		p.release()
+		return nil, err
+	}
+	defer p.preparing.Release(1)
+	if p.now().isReady() {
 		return p, nil
 	}
 	if err := r.prepare(ctx, p, run); err != nil {
@@ -100,18 +121,8 @@ func (p *place) release() {
 	p.used = time.Now()
 }
 
-func (p *place) isReady() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.ready && p.line != nil
-}
-
 // current gives the line, nil where there is none.
-func (p *place) current() *guest.Line {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.line
-}
+func (p *place) current() *guest.Line { return p.now().line }
 
 // open connects this process with a machine that runs: network first, so that
 // nothing inside waits for it, then the line, then what the guest offers.
@@ -181,9 +192,8 @@ func (r *Runner) attach(ctx context.Context, m machine.Machine, agent errand.Age
 // keepMachine writes down how the machine is found again, and tells the first
 // sight of each of its lives.
 func (r *Runner) keepMachine(ctx context.Context, p *place, run errand.RunID) error {
-	p.mu.Lock()
-	m, boot := p.machine, p.boot
-	p.mu.Unlock()
+	s := p.now()
+	m, boot := s.machine, s.boot
 	handle, err := json.Marshal(m.Handle())
 	if err != nil {
 		return err
@@ -230,20 +240,24 @@ func (p *place) close() {
 	network.close()
 }
 
-// lose notes that a machine's processes are gone and drops the place's hold.
-func (r *Runner) lose(agent errand.AgentID, run errand.RunID, why error) {
+// lose notes that a machine's processes are gone and drops the place's hold,
+// unless somebody else has woken it meanwhile.
+func (r *Runner) lose(ctx context.Context, agent errand.AgentID, run errand.RunID, why error) {
 	p := r.placeOf(agent)
-	p.preparing.Lock()
-	defer p.preparing.Unlock()
-	p.mu.Lock()
-	m, boot := p.machine, p.boot
-	p.mu.Unlock()
-	p.close()
-	r.Log.Warn("a machine ended", "agent", agent, "error", why)
-	if m == nil {
+	if p.preparing.Acquire(ctx, 1) != nil {
 		return
 	}
-	if _, err := r.Journal.Append(context.Background(), agent, run, machineFact("lost", m, boot)); err != nil {
+	defer p.preparing.Release(1)
+	s := p.now()
+	if s.isReady() {
+		return
+	}
+	p.close()
+	r.Log.Warn("a machine ended", "agent", agent, "error", why)
+	if s.machine == nil {
+		return
+	}
+	if _, err := r.Journal.Append(context.WithoutCancel(ctx), agent, run, machineFact("lost", s.machine, s.boot)); err != nil {
 		r.Log.Error("cannot record the loss of a machine", "agent", agent, "error", err)
 	}
 }

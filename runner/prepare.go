@@ -178,6 +178,9 @@ func (r *Runner) progress(ctx context.Context, agent errand.AgentID, run errand.
 // is not taken for a stray.
 func (r *Runner) wantMachine(ctx context.Context, p *place) error {
 	return r.Store.Write(ctx, func(t *store.Tx) error {
+		if _, err := t.Agent(ctx, p.agent); err != nil {
+			return err // deleted meanwhile: its machine stays unwanted
+		}
 		row, err := t.Machine(ctx, p.agent)
 		if err == nil && row.State == store.MachineWanted {
 			return nil
@@ -193,15 +196,16 @@ func (r *Runner) wantMachine(ctx context.Context, p *place) error {
 // prepared notes that the place is ready.
 func (r *Runner) prepared(ctx context.Context, p *place, s setup, ready *environment.Ready) error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.machine, p.line, p.ready = ready.Machine, ready.Line, true
 	p.environment, p.env, p.notes = *ready.Environment, s.env, ready.Notes
+	boot := p.boot
+	p.mu.Unlock()
 	return r.Store.Write(ctx, func(t *store.Tx) error {
 		row, err := t.Machine(ctx, p.agent)
 		if err != nil {
 			return err
 		}
-		row.Prepared, row.UsedAt = p.boot, t.Now()
+		row.Prepared, row.UsedAt = boot, t.Now()
 		return t.PutMachine(row)
 	})
 }

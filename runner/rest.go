@@ -20,9 +20,12 @@ func (r *Runner) recoverMachines(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	wanted := map[machine.ID]bool{}
+	known := map[machine.ID]bool{}
 	for _, row := range rows {
-		wanted[machine.ID(row.ID)] = row.State != store.MachineUnwanted
+		known[machine.ID(row.ID)] = true
+		if row.State == store.MachineUnwanted {
+			r.work.Go(func() { r.discard(ctx, row.Agent) })
+		}
 		if row.State != store.MachineWanted || row.Handle == "" {
 			continue
 		}
@@ -36,21 +39,14 @@ func (r *Runner) recoverMachines(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listing machines: %w", err)
 	}
-	strays := map[machine.ID]bool{}
 	for _, h := range held {
-		strays[h.ID] = !wanted[h.ID]
-	}
-	for id, want := range wanted {
-		strays[id] = strays[id] || !want // a row may outlive its machine
-	}
-	for id, stray := range strays {
-		if !stray {
+		if known[h.ID] {
 			continue
 		}
-		r.Log.Info("destroying a stray machine", "machine", id)
+		r.Log.Info("destroying a stray machine", "machine", h.ID)
 		r.work.Go(func() {
-			if err := r.destroy(ctx, id); err != nil && ctx.Err() == nil {
-				r.Log.Warn("cannot destroy a stray machine; the next start tries again", "machine", id, "error", err)
+			if err := r.destroy(ctx, h.ID); err != nil && ctx.Err() == nil {
+				r.Log.Warn("cannot destroy a stray machine; the next start tries again", "machine", h.ID, "error", err)
 			}
 		})
 	}
@@ -72,8 +68,13 @@ func (r *Runner) find(ctx context.Context, row store.Machine) error {
 		return err
 	}
 	p := r.placeOf(row.Agent)
-	p.preparing.Lock()
-	defer p.preparing.Unlock()
+	if err := p.preparing.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer p.preparing.Release(1)
+	if p.current() != nil {
+		return nil // a person was faster
+	}
 	setup, err := r.setup(ctx, agent)
 	if err != nil {
 		return err
@@ -113,22 +114,26 @@ func (r *Runner) destroy(ctx context.Context, id machine.ID) error {
 	return r.Store.Write(ctx, func(t *store.Tx) error { return t.DropMachine(string(id)) })
 }
 
-// discard destroys the machine of a deleted agent and forgets its repository.
+// discard forgets the repository of a deleted agent and destroys its machine.
+// The machine's row goes last, so that the next start does what we could not.
 func (r *Runner) discard(ctx context.Context, agent errand.AgentID) {
 	r.mu.Lock()
 	p := r.places[agent]
 	delete(r.places, agent)
 	r.mu.Unlock()
 	if p != nil {
-		p.preparing.Lock()
-		defer p.preparing.Unlock()
+		if p.preparing.Acquire(ctx, 1) != nil {
+			return
+		}
+		defer p.preparing.Release(1)
 		p.close()
 	}
-	if err := r.destroy(ctx, machineID(agent)); err != nil {
-		r.Log.Warn("cannot destroy a deleted agent's machine; the next start tries again", "agent", agent, "error", err)
+	err := r.Mirrors.Forget(ctx, agent)
+	if err == nil {
+		err = r.destroy(ctx, machineID(agent))
 	}
-	if err := r.Mirrors.Forget(ctx, agent); err != nil {
-		r.Log.Warn("cannot remove a deleted agent's repository", "agent", agent, "error", err)
+	if err != nil && ctx.Err() == nil {
+		r.Log.Warn("cannot remove what a deleted agent left; the next start tries again", "agent", agent, "error", err)
 	}
 }
 
@@ -168,13 +173,13 @@ func (p *place) idleFor(d time.Duration) bool {
 
 // hibernate stops the place's machine, unless somebody came meanwhile.
 func (r *Runner) hibernate(ctx context.Context, p *place) error {
-	p.preparing.Lock()
-	defer p.preparing.Unlock()
-	p.mu.Lock()
-	m, users := p.machine, p.users
-	p.mu.Unlock()
+	if err := p.preparing.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer p.preparing.Release(1)
+	m := p.now().machine
 	h, ok := m.(machine.Hibernator)
-	if !ok || users > 0 {
+	if !ok || !p.idleFor(r.Defaults.Idle) {
 		return nil
 	}
 	p.close()

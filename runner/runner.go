@@ -152,12 +152,14 @@ func (r *Runner) Close() error { return r.lock.Close() }
 // once.
 func (r *Runner) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
+	defer r.dropPlaces()
+	defer r.work.Wait()
 	defer cancel(nil)
-	if err := r.Store.Write(ctx, func(t *store.Tx) error { return t.ReleaseAll() }); err != nil {
-		return fmt.Errorf("releasing old leases: %w", err)
-	}
-	if err := r.recoverMachines(ctx); err != nil {
-		return fmt.Errorf("finding machines again: %w", err)
+	if err := r.takeUp(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // it was to end before it had begun
+		}
+		return err
 	}
 	var background sync.WaitGroup
 	background.Go(func() { r.keepLeases(ctx) })
@@ -166,8 +168,17 @@ func (r *Runner) Run(ctx context.Context) error {
 	close(r.ending)
 	cancel(errShutdown)
 	background.Wait()
-	r.work.Wait()
-	r.dropPlaces()
+	return nil
+}
+
+// takeUp makes what an earlier process left this one's.
+func (r *Runner) takeUp(ctx context.Context) error {
+	if err := r.Store.Write(ctx, func(t *store.Tx) error { return t.ReleaseAll() }); err != nil {
+		return fmt.Errorf("releasing old leases: %w", err)
+	}
+	if err := r.recoverMachines(ctx); err != nil {
+		return fmt.Errorf("finding machines again: %w", err)
+	}
 	return nil
 }
 

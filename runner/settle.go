@@ -2,7 +2,9 @@ package runner
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,7 +41,7 @@ func (r *Runner) commit(ctx context.Context, agent errand.Agent, run errand.Run,
 		Dir: root, Branch: agent.Branch, Title: title(run.Prompt.Text),
 		CoAuthor: git.Person{Name: agent.Caller.Name, Email: agent.Caller.Email},
 	})
-	settled, err := r.script(ctx, p, guest.Command{ID: string(run.ID) + ".commit." + p.boot, Args: []string{"sh", "-c", script}, Limit: 5 * time.Minute}, func(output string, exit guest.Exit) error {
+	settled, err := r.script(ctx, p, guest.Command{ID: string(run.ID) + ".commit." + p.now().boot, Args: []string{"sh", "-c", script}, Limit: 5 * time.Minute}, func(output string, exit guest.Exit) error {
 		return failed("commit_failed", "The agent's work could not be committed", "Its files are still in the machine; look with: errand exec "+string(run.Agent)+" -- git status", output, exit)
 	})
 	if err != nil {
@@ -49,6 +51,10 @@ func (r *Runner) commit(ctx context.Context, agent errand.Agent, run errand.Run,
 	var facts []errand.Fact
 	if c := settled.Commit; c != nil {
 		note = fmt.Sprintf("%d files as %.12s", c.Files, c.Commit)
+		told, err := r.toldCommit(ctx, run, c.Commit)
+		if err != nil || told {
+			return note, err
+		}
 		facts = append(facts, errand.Fact{Kind: errand.EventCommit, Data: *c})
 	}
 	for _, text := range settled.Notices {
@@ -58,13 +64,26 @@ func (r *Runner) commit(ctx context.Context, agent errand.Agent, run errand.Run,
 	return note, err
 }
 
+// toldCommit says whether an earlier life of ours told of the commit: the
+// command that made it answers the same when it is joined again.
+func (r *Runner) toldCommit(ctx context.Context, run errand.Run, commit string) (bool, error) {
+	events, err := r.Journal.All(ctx, run.Agent)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(events, func(e errand.Event) bool {
+		var d errand.CommitData
+		return e.Run == run.ID && e.Kind == errand.EventCommit && json.Unmarshal(e.Data, &d) == nil && d.Commit == commit
+	}), nil
+}
+
 // push pushes the agent's branch if it has anything that the remote has not.
 func (r *Runner) push(ctx context.Context, agent errand.Agent, run errand.Run, p *place) (string, error) {
 	head, err := r.head(ctx, run, p)
 	if err != nil || head == agent.Base || head == agent.Pushed {
 		return "nothing to push", err
 	}
-	pushed, err := r.script(ctx, p, guest.Command{ID: string(run.ID) + ".push." + p.boot + "." + uuid.NewString()[:8], Args: []string{"sh", "-c", git.PushScript(root, agent.Branch)}, Limit: 15 * time.Minute}, func(output string, exit guest.Exit) error {
+	pushed, err := r.script(ctx, p, guest.Command{ID: string(run.ID) + ".push." + p.now().boot + "." + uuid.NewString()[:8], Args: []string{"sh", "-c", git.PushScript(root, agent.Branch)}, Limit: 15 * time.Minute}, func(output string, exit guest.Exit) error {
 		return failed("repository_access", "The branch "+agent.Branch+" could not be pushed",
 			"The commits are safe in the agent's machine. Once the cause is mended, any follow-up pushes them: errand send "+string(agent.ID)+" push", output, exit)
 	})
@@ -126,12 +145,12 @@ func (r *Runner) script(ctx context.Context, p *place, c guest.Command, refused 
 // inside runs a command of ours in the machine, as the environment's user, to
 // its end. It is not run twice for one id.
 func (r *Runner) inside(ctx context.Context, p *place, c guest.Command, out func(guest.Output)) (guest.Exit, error) {
-	line := p.current()
-	if line == nil {
+	s := p.now()
+	if s.line == nil {
 		return guest.Exit{}, guest.ErrRebooted
 	}
-	c.User = p.environment.User
-	return line.Run(ctx, c, out)
+	c.User = s.environment.User
+	return s.line.Run(ctx, c, out)
 }
 
 // failed is the error of a command of ours in the machine.

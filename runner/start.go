@@ -51,6 +51,12 @@ func (r *Runner) Start(ctx context.Context, caller errand.Caller, req StartReque
 		if err := t.InsertAgent(agent, env); err != nil {
 			return err
 		}
+		switch _, err := t.Machine(ctx, agent.ID); {
+		case err != nil && errand.KindOf(err) != errand.NotFound:
+			return err
+		case err == nil:
+			return errand.Errorf(errand.Conflict, "agent_id_conflict", "Agent %s was deleted and its machine is still being removed. Try again in a moment, or choose another id.", agent.ID)
+		}
 		if err := t.Tell(agent.ID, "", errand.Fact{Kind: errand.EventAgentCreated, Data: errand.AgentCreated{Agent: agent}}); err != nil {
 			return err
 		}

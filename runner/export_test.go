@@ -1,0 +1,10 @@
+package runner
+
+import (
+	"context"
+
+	"github.com/errand-dev/errand"
+)
+
+// Drive is what Run does with a run that it has claimed.
+func (r *Runner) Drive(ctx context.Context, run errand.Run) { r.drive(ctx, run) }

@@ -1,0 +1,129 @@
+package runner_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/llm/scripted"
+	"github.com/errand-dev/errand/runner"
+	"github.com/errand-dev/errand/store"
+)
+
+// TestRestartInOrder ends the server, as an update does, while a command runs.
+// The command goes on and the next server takes its output.
+func TestRestartInOrder(t *testing.T) {
+	h := build(t, script(talk("work", command("echo begun > /workspace/log; until [ -e /workspace/go ]; do sleep 0.05; done; echo survived"),
+		&scripted.Turn{Expect: scripted.Pat("survived"), Text: "done"})), runner.Defaults{})
+	agent, run := h.start(ask("work", ""))
+	h.until(agent, "a command", func(e errand.Event) bool { return e.Kind == errand.EventToolCalled })
+	if err := awaitFile(t.Context(), h, agent); err != nil {
+		t.Fatal(err)
+	}
+	h.restart()
+	if _, exit := h.exec(agent, "touch /workspace/go"); exit.Code != 0 {
+		t.Errorf("touch ended with %d", exit.Code)
+	}
+	if d := h.ends(agent, run, errand.RunFinished); d.Result != "done" {
+		t.Errorf("the result is %q", d.Result)
+	}
+}
+
+// TestCancelRightAfterTheClaim drives runs that were cancelled between their
+// claim and their drive: nothing may be done for them.
+func TestCancelRightAfterTheClaim(t *testing.T) {
+	h := build(t, script(talk(".", says("never"))), runner.Defaults{})
+	h.stop() // so that only the test drives
+	for _, status := range []errand.RunStatus{errand.RunQueued, errand.RunPreparing} {
+		agent, id := h.start(ask("work", ""))
+		var claimed errand.Run
+		if err := h.store.Write(t.Context(), func(tx *store.Tx) (err error) {
+			if claimed, err = tx.Run(t.Context(), agent, id); err != nil {
+				return err
+			}
+			claimed.Status, claimed.StartedAt = status, tx.Now() // preparing: an earlier server was killed
+			return tx.UpdateRun(claimed)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.runner.Cancel(t.Context(), caller, agent, id); err != nil {
+			t.Fatal(err)
+		}
+		h.runner.Drive(t.Context(), claimed)
+		h.ends(agent, id, errand.RunCancelled)
+		for _, e := range h.events(agent) {
+			if e.Kind == errand.EventPhaseStarted {
+				t.Errorf("a cancelled run that was %s was worked on\n%s", status, h.story(agent))
+				break
+			}
+		}
+	}
+	h.run()
+}
+
+// TestDeletedIDIsFreeAgain makes an agent under the id of one that was deleted:
+// it is refused while the machine of the first is there, and never stands on it.
+func TestDeletedIDIsFreeAgain(t *testing.T) {
+	h := build(t, script(talk("first", command("touch /workspace/mine"), says("done")), talk("second", command("ls /workspace; echo end"),
+		&scripted.Turn{Expect: scripted.Pat("end"), Text: "done"})), runner.Defaults{})
+	request := ask("first", "")
+	request.ID = errand.NewAgentID()
+	agent, run := h.start(request)
+	h.ends(agent, run, errand.RunFinished)
+	if err := h.runner.Delete(t.Context(), caller, agent); err != nil {
+		t.Fatal(err)
+	}
+	request.Prompt.Text = "second"
+	for {
+		_, second, err := h.runner.Start(t.Context(), caller, request)
+		if e := errand.AsError(err); e != nil && e.Code == "agent_id_conflict" {
+			continue // the machine tells nobody when it is gone
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.ends(agent, second.ID, errand.RunFinished)
+		break
+	}
+	for _, e := range h.events(agent) {
+		if e.Kind == errand.EventToolEnded && strings.Contains(string(e.Data), "mine") {
+			t.Errorf("the new agent has the deleted one's disk\n%s", h.story(agent))
+		}
+	}
+}
+
+// TestErrorsHideSecrets prints a secret and fails: neither the journal nor the
+// run's row may tell it.
+func TestErrorsHideSecrets(t *testing.T) {
+	const value = "correct-horse-battery"
+	h := build(t, script(talk(".", says("never"))), runner.Defaults{})
+	request := ask("work", repository(t, map[string]string{".cursor/environment.json": `{"install": "echo it is $TOKEN; exit 7"}`}))
+	request.EnvVars = map[string]string{"TOKEN": value}
+	agent, run := h.start(request)
+	h.ends(agent, run, errand.RunFailed)
+	got, err := h.runner.OneRun(t.Context(), caller, agent, run)
+	if err != nil || got.Error == nil || !strings.Contains(got.Error.Output, "it is [REDACTED]") {
+		t.Errorf("the run's row is %+v (%+v), %v", got, got.Error, err)
+	}
+	if found := grep(t, h.dir, value); len(found) > 0 {
+		t.Errorf("the secret stands on disk in %v", found)
+	}
+}
+
+// TestPersonWakesADeadMachine ends an idle agent's machine from outside: who
+// comes next finds it woken.
+func TestPersonWakesADeadMachine(t *testing.T) {
+	h := build(t, script(talk(".", says("done"))), runner.Defaults{})
+	request := ask("work", "")
+	request.Settings.Engine = "gvisor"
+	agent, run := h.start(request)
+	h.ends(agent, run, errand.RunFinished)
+	killMachine(t, agent)
+	// The first may come before the end is noticed.
+	for range 2 {
+		if _, err := h.runner.Exec(t.Context(), caller, agent, runner.ExecRequest{Args: []string{"true"}}, nil); err == nil {
+			return
+		}
+	}
+	t.Error("the machine was not woken")
+}
