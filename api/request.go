@@ -12,10 +12,11 @@ import (
 
 // Bounds on what a client may send.
 const (
-	MaxImages     = 5
-	MaxImageBytes = 15 << 20 // of one image, decoded
-	MaxEnvVars    = 50
-	MaxRepos      = 20
+	MaxPromptBytes = 1 << 20 // of a prompt's text
+	MaxImages      = 5
+	MaxImageBytes  = 15 << 20 // of one image, decoded
+	MaxEnvVars     = 50
+	MaxRepos       = 20
 )
 
 // Prompt is what a person asks.
@@ -54,7 +55,7 @@ type CreateAgent struct {
 	MCPServers          []json.RawMessage `json:"mcpServers,omitempty" maxItems:"50" doc:"Not offered yet: more than none is refused."`
 	CustomSubagents     []Subagent        `json:"customSubagents,omitempty" maxItems:"20"`
 	Mode                string            `json:"mode,omitempty" enum:"agent,plan"`
-	Engine              string            `json:"engine,omitempty" doc:"What isolates the machine: gvisor or runc."`
+	Engine              string            `json:"engine,omitempty" enum:"gvisor,runc" doc:"What isolates the machine: gvisor or runc."`
 	Image               string            `json:"image,omitempty" doc:"The machine's image: host or an OCI reference."`
 	Limits              *errand.Limits    `json:"limits,omitempty"`
 	Branch              string            `json:"branch,omitempty" maxLength:"200" doc:"Name of the agent's own branch."`
@@ -182,6 +183,9 @@ func checkPrompt(p Prompt, mcp []json.RawMessage) error {
 	}
 	if strings.TrimSpace(p.Text) == "" {
 		return invalid("prompt.text is empty. Say what the agent is to do.")
+	}
+	if len(p.Text) > MaxPromptBytes {
+		return errand.Errorf(errand.TooLarge, "validation_error", "prompt.text has %d bytes; at most %d are taken. Put what is long into a file of the repository and name it.", len(p.Text), MaxPromptBytes)
 	}
 	if len(p.Images) > MaxImages {
 		return invalid("prompt.images has %d images; at most %d are taken.", len(p.Images), MaxImages)

@@ -137,7 +137,7 @@ func (k *Keys) Revoke(ctx context.Context, name string) error {
 }
 
 func unauthorized() error {
-	return errand.Errorf(errand.Unauthorized, "unauthorized", "The API key is missing or not known here. Send one as Authorization: Bearer KEY; errand key create NAME makes one.")
+	return errand.Errorf(errand.Unauthorized, "unauthorized", "The API key is missing or not known here. Send one as Authorization: Bearer KEY, or to the errand command as ERRAND_API_KEY; errand key create NAME makes one.")
 }
 
 func hash(token string) string {

@@ -19,6 +19,9 @@ func (a *app) listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, Short: "List agents, newest first", Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 1 {
+				return usageError("--limit %d: it must be 1 or more", limit)
+			}
 			c, err := a.connect()
 			if err != nil {
 				return err
@@ -147,15 +150,22 @@ func (a *app) showAgent(s shown) error {
 	return nil
 }
 
-// showState is the latest run's state, and the phase it is in.
+// showState is the state of the run under way, with the phase it is in, or else
+// of the latest.
 func showState(s shown) string {
 	if s.Agent.Status == api.AgentArchived || len(s.Runs) == 0 {
 		return agentState(s.Agent.AgentSummary)
 	}
-	if latest := s.Runs[0]; latest.Phase != "" && !latest.Ended() {
-		return fmt.Sprintf("%s (%s)", latest.State, latest.Phase)
+	run := s.Runs[0]
+	for _, earlier := range s.Runs[1:] { // newest first; later ones wait
+		if !earlier.Ended() {
+			run = earlier
+		}
 	}
-	return string(s.Runs[0].State)
+	if run.Phase != "" && !run.Ended() {
+		return fmt.Sprintf("%s (%s)", run.State, run.Phase)
+	}
+	return string(run.State)
 }
 
 func (a *app) showRun(st style, run api.Run) {

@@ -43,7 +43,11 @@ func (a *app) connect() (*client.Client, error) {
 	local := readLine(filepath.Join(dir, urlFile))
 	url := cmp.Or(named, local, "http://"+defaultListen)
 	key := a.getenv("ERRAND_API_KEY")
-	if key == "" && (named == "" || strings.TrimSuffix(named, "/") == local) {
+	if named == "" && local == "" && key == "" {
+		return nil, &exitError{code: ExitUnreachable, err: errand.Errorf(errand.Unavailable, "no_server",
+			"No server runs on the data directory %s. Start one with errand serve, or say which one is meant with ERRAND_DATA, or with ERRAND_URL and ERRAND_API_KEY.", dir)}
+	}
+	if key == "" && strings.TrimSuffix(url, "/") == local {
 		key = readLine(filepath.Join(dir, keyFile)) // only ever sent to the server it belongs to
 	}
 	if key == "" {

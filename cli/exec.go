@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,13 +26,16 @@ func (a *app) execCommand() *cobra.Command {
 		Short: "Run a command in an agent's machine",
 		Long: `Run a command in an agent's machine, waking it where it sleeps, and exit with the
 command's own code. On a terminal the command has a terminal too (--tty=false: it
-has none). Ctrl-C ends the command.`,
-		Example: "errand exec latest -- go test ./...",
+has none). Ctrl-C ends the command. Flags come before the agent.`,
+		Example: "errand exec latest -- go test ./...\nerrand exec -C web -e CI=1 latest -- npm test",
 		Args:    usage(cobra.MinimumNArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			start.Args, start.LimitMs = args[1:], limit.Milliseconds()
 			if start.Args[0] == "--" {
 				start.Args = start.Args[1:]
+			}
+			if flag := args[1]; flag != "--" && strings.HasPrefix(flag, "-") {
+				return usageError("Flags such as %s come before the agent: errand exec %s … %s -- COMMAND", flag, flag, args[0])
 			}
 			if len(start.Args) == 0 {
 				return usageError("Which command? The form is: %s", cmd.UseLine())
@@ -69,8 +73,8 @@ func (a *app) attachCommand() *cobra.Command {
 		Use:   "attach AGENT [TERMINAL]",
 		Short: "Walk into a terminal of an agent's machine",
 		Long: `Walk into a terminal of an agent's machine: one that its environment or the agent
-opened, or without a name a list of them. The terminal goes on when you leave it
-with Ctrl-B D.`,
+opened, or a new one with a shell where none has the name; without a name, a list
+of them. The terminal goes on when you leave it with Ctrl-B D.`,
 		Args: usage(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, id, err := a.agentArg(cmd.Context(), args)

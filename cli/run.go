@@ -262,9 +262,12 @@ func (a *app) prompt(args []string, images []string) (api.Prompt, error) {
 		if isTerminal(a.in) && len(args) == 0 {
 			return api.Prompt{}, usageError("What is the agent to do? Give the prompt as an argument, or on standard input")
 		}
-		all, err := io.ReadAll(io.LimitReader(a.in, 1<<20))
+		all, err := io.ReadAll(io.LimitReader(a.in, api.MaxPromptBytes+1))
 		if err != nil {
 			return api.Prompt{}, fmt.Errorf("reading the prompt: %w", err)
+		}
+		if len(all) > api.MaxPromptBytes {
+			return api.Prompt{}, usageError("The prompt has more than %d bytes. Put what is long into a file of the repository and name it", api.MaxPromptBytes)
 		}
 		text = string(all)
 	}

@@ -22,6 +22,18 @@ type ServeOptions struct {
 	Log       *slog.Logger
 }
 
+func (o ServeOptions) check() error {
+	switch {
+	case o.Engine != "" && o.Engine != "gvisor" && o.Engine != "runc":
+		return usageError("--engine %s: it must be gvisor or runc", o.Engine)
+	case o.Runs < 0:
+		return usageError("--runs %d: it must be a number of runs, or 0 for the default", o.Runs)
+	case o.Idle < 0:
+		return usageError("--idle %s: it must be a time such as 10m", o.Idle)
+	}
+	return nil
+}
+
 func (a *app) serveCommand() *cobra.Command {
 	var o ServeOptions
 	var level string
@@ -37,6 +49,9 @@ start makes a key, prints it once and leaves it in the data directory's file
 			var at slog.Level
 			if err := at.UnmarshalText([]byte(level)); err != nil {
 				return usageError("--log %s: it must be debug, info, warn or error", level)
+			}
+			if err := o.check(); err != nil {
+				return err
 			}
 			o.Data = cmp.Or(o.Data, a.dataDir())
 			o.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: at}))

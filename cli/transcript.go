@@ -16,11 +16,12 @@ import (
 type transcript struct {
 	w      io.Writer
 	style  style
-	status *status // what is under way; nil for none
-	whole  bool    // nothing is cut
-	inText bool    // the last thing written was streamed text without its line end
-	said   string  // the text of the turn, as it streamed
-	phase  tail    // what the phase under way printed
+	status *status          // what is under way; nil for none
+	whole  bool             // nothing is cut
+	inText bool             // the last thing written was streamed text without its line end
+	kind   errand.EventKind // of that text: thinking, or what was said
+	said   string           // the text of the turn, as it streamed
+	phase  tail             // what the phase under way printed
 }
 
 func newTranscript(w io.Writer, s style, st *status, whole bool) *transcript {
@@ -47,11 +48,11 @@ func (t *transcript) Event(e errand.Event) {
 			t.note(t.style.yellow(fmt.Sprintf("the model's answer broke (%s); trying again in %s", clip(d.Reason, 200), milliseconds(d.WaitMs))))
 		})
 	case errand.EventThinking:
-		show(e, func(d errand.TextData) { t.stream(t.style.dim(printable(d.Text)), d.Text) })
+		show(e, func(d errand.TextData) { t.stream(e.Kind, t.style.dim(printable(d.Text)), d.Text) })
 	case errand.EventText:
 		show(e, func(d errand.TextData) {
 			t.said += d.Text
-			t.stream(printable(d.Text), d.Text)
+			t.stream(e.Kind, printable(d.Text), d.Text)
 		})
 	case errand.EventToolCalled:
 		show(e, t.toolCalled)
@@ -107,8 +108,15 @@ func (t *transcript) line(text string) {
 // note is a line within a run.
 func (t *transcript) note(text string) { t.line("  " + text) }
 
-func (t *transcript) stream(shown, text string) {
+func (t *transcript) stream(kind errand.EventKind, shown, text string) {
+	if text == "" {
+		return
+	}
+	if kind != t.kind {
+		t.endText()
+	}
 	fmt.Fprint(t.w, shown)
+	t.kind = kind
 	t.inText = !strings.HasSuffix(text, "\n")
 	t.status.Set("")
 }

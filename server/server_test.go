@@ -324,6 +324,7 @@ func TestBadRequests(t *testing.T) {
 		"events of nobody":   {"GET", "/v1/agents/" + unknown + "/events", "", 404, "agent_not_found"},
 		"diff of no work":    {"GET", "/v1/agents/" + id + "/diff", "", 404, "no_diff"},
 		"exec by hand":       {"GET", "/v1/agents/" + id + "/exec", "", 400, "validation_error"},
+		"no such engine":     {"POST", "/v1/agents", `{"prompt":{"text":"go"},"engine":"docker"}`, 400, "validation_error"},
 		"later fields":       {"POST", "/v1/agents", `{"prompt":{"text":"go","x":1},"y":{"z":[]}}`, 201, ""},
 		"a picture of words": {"POST", "/v1/agents", `{"prompt":{"text":"go","images":[{"data":"aGVsbG8=","mimeType":"image/png"}]}}`, 400, "validation_error"},
 	} {
@@ -352,6 +353,10 @@ func TestLargeBodies(t *testing.T) {
 	limit := api.MaxImages*(api.MaxImageBytes/3+1)*4 + 1<<20
 	if a := in.ask("POST", "/v1/agents/"+string(agent)+"/runs", strings.Repeat(" ", limit+1), nil); a.status != 413 || a.code(t) != "validation_error" {
 		t.Errorf("an endless body gives %d %.200s", a.status, a.body)
+	}
+	long := `{"prompt":{"text":"` + strings.Repeat("x", api.MaxPromptBytes+1) + `"}}`
+	if a := in.ask("POST", "/v1/agents", long, nil); a.status != 413 || a.code(t) != "validation_error" || !bytes.Contains(a.body, []byte("prompt.text has 1048577 bytes")) {
+		t.Errorf("an endless prompt gives %d %.200s", a.status, a.body)
 	}
 }
 
