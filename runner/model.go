@@ -118,7 +118,7 @@ func (m *Models) List(ctx context.Context) []llm.Entry {
 }
 
 // unlisted gives the models that only their providers know, asked for at most
-// once a minute. A provider that does not answer has none.
+// once a minute. A provider that does not answer has those that it had.
 func (m *Models) unlisted(ctx context.Context) []llm.Entry {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -127,6 +127,7 @@ func (m *Models) unlisted(ctx context.Context) []llm.Entry {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	before := m.listed
 	m.listed = nil
 	for _, p := range m.Providers {
 		if p.List == nil || p.Missing != "" {
@@ -134,6 +135,11 @@ func (m *Models) unlisted(ctx context.Context) []llm.Entry {
 		}
 		ids, err := p.List(ctx)
 		if err != nil {
+			for _, e := range before {
+				if e.Provider == p.Unlisted.Provider {
+					m.listed = append(m.listed, e)
+				}
+			}
 			continue
 		}
 		for _, id := range ids {

@@ -349,7 +349,15 @@ func (r *Runner) pushed(id errand.AgentID, d errand.PushData) {
 			}
 			facts = append(facts, errand.Fact{Kind: errand.EventAgentChanged, Data: errand.AgentChanged{Pushed: d.New}})
 		}
-		return t.Tell(id, agent.LatestRun, facts...)
+		run := agent.LatestRun // a person's push
+		busy, err := t.BusyRuns(ctx, id)
+		if err != nil {
+			return err
+		}
+		if len(busy) > 0 {
+			run = busy[0].ID // the others only wait
+		}
+		return t.Tell(id, run, facts...)
 	})
 	if err != nil {
 		r.Log.Error("cannot record a push", "agent", id, "error", err)

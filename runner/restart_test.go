@@ -127,3 +127,48 @@ func TestPersonWakesADeadMachine(t *testing.T) {
 	}
 	t.Error("the machine was not woken")
 }
+
+// TestEndIsNotWrittenYet takes the end of a run back, as if the server had been
+// killed before it was written. The next one settles again: what was committed
+// and pushed is told once, as that run's.
+func TestEndIsNotWrittenYet(t *testing.T) {
+	h := build(t, script(&scripted.Conversation{
+		Match: scripted.Pat("first"), Turns: []*scripted.Turn{command("echo new > /workspace/new; sleep 1"), says("done")},
+		FollowUps: []*scripted.FollowUp{{Match: scripted.Pat("second"), Turns: []*scripted.Turn{says("done")}}},
+	}), runner.Defaults{})
+	agent, run := h.start(ask("first", repository(t, nil)))
+	second, err := h.runner.FollowUp(t.Context(), caller, agent, runner.FollowUp{Prompt: errand.Prompt{Text: "second"}, WhenBusy: "queue"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.ends(agent, run, errand.RunFinished)
+	h.ends(agent, second.ID, errand.RunFinished)
+	h.stop()
+	if err := h.store.Write(t.Context(), func(tx *store.Tx) error {
+		r, err := tx.Run(t.Context(), agent, run)
+		if err != nil {
+			return err
+		}
+		r.Status = errand.RunRunning
+		return tx.UpdateRun(r)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	before := errand.Seq(len(h.events(agent)))
+	h.run()
+	h.until(agent, "the end once more", func(e errand.Event) bool {
+		return e.Seq > before && e.Run == run && e.Kind == errand.EventRunStatus && read[errand.RunStatusData](t, e).Status == errand.RunFinished
+	})
+	count := map[errand.EventKind]int{}
+	for _, e := range h.events(agent) {
+		if e.Kind != errand.EventCommit && e.Kind != errand.EventPush {
+			continue
+		}
+		if count[e.Kind]++; e.Run != run {
+			t.Errorf("a %s event is told as run %s's, want %s", e.Kind, e.Run, run)
+		}
+	}
+	if count[errand.EventCommit] != 1 || count[errand.EventPush] != 1 {
+		t.Errorf("told %v, want one of each\n%s", count, h.story(agent))
+	}
+}
