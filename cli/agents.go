@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,14 +54,17 @@ func (a *app) listAgents(agents []api.AgentSummary) error {
 		}
 		return nil
 	}
-	now := time.Now()
+	now, room := time.Now(), 200
+	if isTerminal(a.out) { // a row is a line: branch and name share what the rest leaves
+		room = max(12, (int(terminalSize(a.out).Cols)-36)/2)
+	}
 	rows := [][]string{{"AGENT", "STATE", "UPDATED", "BRANCH", "NAME"}}
 	for _, agent := range agents {
 		id := agent.ID
 		if isTerminal(a.out) {
 			id = shortID(id)
 		}
-		rows = append(rows, []string{id, agentState(agent), ago(agent.UpdatedAt, now), dash(agent.Branch), clip(agent.Name, 60)})
+		rows = append(rows, []string{id, agentState(agent), ago(agent.UpdatedAt, now), clip(cmp.Or(agent.Branch, "-"), room), clip(agent.Name, room)})
 	}
 	return table(a.out, rows)
 }

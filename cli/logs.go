@@ -31,6 +31,9 @@ event a line. With --follow until the agent has no run left to wait for.`,
 				if one, err = errand.ParseRunID(run); err != nil {
 					return err
 				}
+				if _, err := c.Run(ctx, id, one); err != nil {
+					return err
+				}
 			}
 			each, done := a.logWriter(whole, follow)
 			defer done()
