@@ -46,7 +46,7 @@ or OPENAI_BASE_URL of a server at it.`,
 			return scripted.Serve(cmd.Context(), l, parsed)
 		},
 	}
-	cmd.Flags().StringVar(&script, "script", "", "the script; its form is described in package llm/scripted")
+	cmd.Flags().StringVar(&script, "script", "", "the script; docs/scripted-model.md describes its form")
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "where to listen, HOST:PORT")
 	return cmd
 }
