@@ -60,7 +60,10 @@ func TestPackagesInstall(t *testing.T) {
 func (h *house) checkConnections(t *testing.T, agent errand.AgentID) {
 	t.Helper()
 	reached, refused := map[string]bool{}, 0
-	h.until(agent, "the record of a connection", func(e errand.Event) bool { return e.Kind == errand.EventConnection })
+	// Connections are written in the order in which they ended, a moment later.
+	h.until(agent, "the record of a refused connection", func(e errand.Event) bool {
+		return e.Kind == errand.EventConnection && read[errand.Connection](t, e).Refused != ""
+	})
 	for _, e := range h.events(agent) {
 		if e.Kind != errand.EventConnection {
 			continue

@@ -7,11 +7,17 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/store"
 )
+
+// findAtOnce is how many machines are taken up at once: each that does not
+// answer takes its time.
+const findAtOnce = 8
 
 // recoverMachines takes up what an earlier process left: machines that run get
 // their network back at once, those that nobody wants are destroyed.
@@ -21,6 +27,8 @@ func (r *Runner) recoverMachines(ctx context.Context) error {
 		return err
 	}
 	known := map[machine.ID]bool{}
+	var finding errgroup.Group
+	finding.SetLimit(findAtOnce)
 	for _, row := range rows {
 		known[machine.ID(row.ID)] = true
 		if row.State == store.MachineUnwanted {
@@ -29,12 +37,16 @@ func (r *Runner) recoverMachines(ctx context.Context) error {
 		if row.State != store.MachineWanted || row.Handle == "" {
 			continue
 		}
-		if err := r.find(ctx, row); err != nil {
-			// One broken machine must not keep the server from starting; its
-			// agent's next run says what is wrong with it.
-			r.Log.Warn("cannot take up a machine", "agent", row.Agent, "machine", row.ID, "error", err)
-		}
+		finding.Go(func() error {
+			if err := r.find(ctx, row); err != nil {
+				// One broken machine must not keep the server from starting; its
+				// agent's next run says what is wrong with it.
+				r.Log.Warn("cannot take up a machine", "agent", row.Agent, "machine", row.ID, "error", err)
+			}
+			return nil
+		})
 	}
+	_ = finding.Wait() // always nil
 	held, err := r.Driver.List(ctx)
 	if err != nil {
 		return fmt.Errorf("listing machines: %w", err)
