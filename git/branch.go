@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"regexp"
 	"strings"
+
+	"github.com/errand-dev/errand"
 )
 
 // maxSlug bounds the middle of a branch's name, in bytes.
@@ -51,4 +53,12 @@ func BranchName(prefix, text string) string {
 		prefix = "errand"
 	}
 	return prefix + "/" + Slug(text) + "-" + strings.ToLower(rand.Text()[:4])
+}
+
+// CheckBranch says whether name can be a branch's: an Invalid error otherwise.
+func CheckBranch(name string) error {
+	if !validRef(name) {
+		return errand.Errorf(errand.Invalid, "invalid_branch_name", "%q cannot be the name of a branch. Use letters, digits, dashes and slashes, such as errand/fix-login.", clip(name))
+	}
+	return nil
 }

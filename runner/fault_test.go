@@ -47,6 +47,11 @@ func TestFaults(t *testing.T) {
 	}{
 		{"missing repository", ask("fine", "/nowhere/at/all.git"), "repository_access", "/nowhere/at/all.git", ""},
 		{"bad ref", at(repository(t, nil), "no-such-branch"), "invalid_branch_name", "no-such-branch", ""},
+		{"branch that is there", func() runner.StartRequest {
+			r := ask("fine", repository(t, nil))
+			r.Branch = "main"
+			return r
+		}(), "invalid_branch_name", "main", ""},
 		{"broken environment file", ask("fine", environment(`{"install": [1, {`)), "", ".cursor/environment.json", ""},
 		{"install fails", ask("fine", environment(`{"install": "echo first; echo broken pipe dream >&2; exit 7"}`)), "install_failed", "7", "broken pipe dream"},
 		{"install hangs", ask("fine", environment(`{"install": "echo going to sleep; sleep 600"}`)), "install_timeout", "", "going to sleep"},
@@ -87,6 +92,16 @@ func TestFaults(t *testing.T) {
 		_, _, err := h.runner.Start(t.Context(), caller, r)
 		if e := errand.AsError(err); e == nil || e.Kind != errand.Invalid || !strings.Contains(e.Message, "Model 'gpt-99' is not available") {
 			t.Errorf("an unknown model gave %v", err)
+		}
+	})
+	t.Run("refused at once", func(t *testing.T) {
+		branch, memory := ask("fine", repository(t, nil)), ask("fine", "")
+		branch.Branch = "bad..name"
+		memory.Settings.Limits.Memory = 1 << 10
+		for name, request := range map[string]runner.StartRequest{"branch": branch, "memory": memory} {
+			if _, _, err := h.runner.Start(t.Context(), caller, request); errand.KindOf(err) != errand.Invalid {
+				t.Errorf("a bad %s gave %v", name, err)
+			}
 		}
 	})
 	t.Run("credential in the URL", func(t *testing.T) {

@@ -232,6 +232,9 @@ func (r *Runner) resolveBase(ctx context.Context, agent errand.Agent, run errand
 				return "", errand.Errorf(errand.Invalid, "invalid_branch_name", "%q is not a branch, and the agent was told to work on the current one. Name a branch with --ref.", repo.Ref)
 			}
 			agent.Branch = branch
+		} else if _, taken, err := mirror.Resolve(ctx, agent.Branch); err == nil && taken != "" {
+			return "", errand.Errorf(errand.Conflict, "invalid_branch_name",
+				"The repository has a branch %q already. Give the agent's branch another name, or let it work on that one: workOnCurrentBranch with it as the starting ref.", agent.Branch)
 		}
 		return fmt.Sprintf("%.12s of %s", commit, orDefault(branch, repo.Ref)), nil
 	})

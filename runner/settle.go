@@ -50,7 +50,11 @@ func (r *Runner) commit(ctx context.Context, agent errand.Agent, run errand.Run,
 	note := "nothing was left uncommitted"
 	var facts []errand.Fact
 	if c := settled.Commit; c != nil {
-		note = fmt.Sprintf("%d files as %.12s", c.Files, c.Commit)
+		files := "1 file"
+		if c.Files != 1 {
+			files = fmt.Sprintf("%d files", c.Files)
+		}
+		note = fmt.Sprintf("%s as %.12s", files, c.Commit)
 		told, err := r.toldCommit(ctx, run, c.Commit)
 		if err != nil || told {
 			return note, err

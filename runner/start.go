@@ -77,6 +77,9 @@ func repeated(ctx context.Context, t *store.Tx, caller errand.Caller, key string
 	return t.Request(ctx, caller.Key, key)
 }
 
+// leastMemory is what a machine's kernel, guest and a shell need, in bytes.
+const leastMemory = 128 << 20
+
 // newAgent checks a request and gives the agent it asks for, with its sealed
 // variables.
 func (r *Runner) newAgent(ctx context.Context, caller errand.Caller, req StartRequest) (errand.Agent, string, error) {
@@ -86,6 +89,9 @@ func (r *Runner) newAgent(ctx context.Context, caller errand.Caller, req StartRe
 	}
 	if _, _, err := r.Models.Model(ctx, req.Settings.Model.ID); err != nil {
 		return none, "", err
+	}
+	if m := req.Settings.Limits.Memory; m != 0 && m < leastMemory {
+		return none, "", errand.Errorf(errand.Invalid, "validation_error", "A machine needs %d MiB of memory at least; %d bytes were asked for.", leastMemory>>20, m)
 	}
 	if len(req.Repositories) > 1 {
 		return none, "", errand.Errorf(errand.Invalid, "validation_error", "An agent works on one repository for now; %d were given. Start one agent for each.", len(req.Repositories))
@@ -115,6 +121,9 @@ func (r *Runner) newAgent(ctx context.Context, caller errand.Caller, req StartRe
 		case req.Settings.WorkOnCurrentBranch:
 			agent.Branch = agent.Repositories[0].Ref // "" is settled when the default branch is known
 		case req.Branch != "":
+			if err := git.CheckBranch(req.Branch); err != nil {
+				return none, "", err
+			}
 			agent.Branch = req.Branch
 		default:
 			agent.Branch = git.BranchName(r.Defaults.BranchPrefix, agent.Name)
