@@ -20,7 +20,7 @@ func measureSpawn(ctx context.Context, b *bench) error {
 		var cold, warm []float64
 		for i := range b.size(20) + 1 {
 			began := time.Now()
-			s, err := r.spawn(ctx, fmt.Sprintf("spawn-%d", i), machine.Spec{})
+			s, err := r.spawn(ctx, fmt.Sprintf("spawn-%02d", i), machine.Spec{})
 			if err != nil {
 				return err
 			}
@@ -56,7 +56,7 @@ func measureCrowd(ctx context.Context, b *bench) error {
 		began := time.Now()
 		for i := range crowd {
 			wg.Go(func() {
-				_, failures[i] = r.spawn(ctx, fmt.Sprintf("crowd-%d", i), machine.Spec{})
+				_, failures[i] = r.spawn(ctx, fmt.Sprintf("crowd-%02d", i), machine.Spec{})
 				took[i] = ms(time.Since(began))
 			})
 		}
