@@ -21,6 +21,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -39,6 +40,11 @@ type Store struct {
 	writer  *sql.DB // one connection
 	readers *sql.DB
 	turn    *semaphore.Weighted // whoever writes; waits end with their context
+
+	log     *sql.DB       // one connection, for checkpoints
+	written chan struct{} // something is in the log
+	closing chan struct{} // closed by Close
+	tidying sync.WaitGroup
 }
 
 // Open opens the database file at path, makes it where there is none, and
@@ -60,13 +66,46 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		writer.Close()
 		return nil, err
 	}
-	return &Store{queries: queries{readers}, writer: writer, readers: readers, turn: semaphore.NewWeighted(1)}, nil
+	log, err := open(path, "deferred", 1)
+	if err != nil {
+		return nil, errors.Join(err, readers.Close(), writer.Close())
+	}
+	s := &Store{
+		queries: queries{readers}, writer: writer, readers: readers, turn: semaphore.NewWeighted(1),
+		log: log, written: make(chan struct{}, 1), closing: make(chan struct{}),
+	}
+	s.tidying.Go(s.tidy)
+	return s, nil
+}
+
+// tidyEvery is how long the log may grow before it is moved to its place.
+const tidyEvery = 200 * time.Millisecond
+
+// tidy moves what was written from the log into the database, until Close. It
+// waits for the disk, so it must be nobody's commit that does it.
+func (s *Store) tidy() {
+	for {
+		select {
+		case <-s.written:
+		case <-s.closing:
+			return
+		}
+		select {
+		case <-time.After(tidyEvery):
+		case <-s.closing:
+			return
+		}
+		// What it cannot move now, for a reader or a full disk, stays in the
+		// log, where it is as good; the writer says what is wrong.
+		_, _ = s.log.Exec(`PRAGMA wal_checkpoint(PASSIVE)`)
+	}
 }
 
 func open(path, lock string, connections int) (*sql.DB, error) {
 	q := url.Values{"_txlock": {lock}}
 	for _, p := range []string{
 		"journal_mode(wal)", "synchronous(normal)", "busy_timeout(10000)",
+		"wal_autocheckpoint(16000)", // the last resort: tidy comes before
 		"foreign_keys(on)", "cache_size(-4096)", "temp_store(memory)",
 	} {
 		q.Add("_pragma", p)
@@ -93,9 +132,12 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-// Close ends all connections. Transactions under way are rolled back.
+// Close ends all connections. Transactions under way are rolled back. Call it
+// once.
 func (s *Store) Close() error {
-	return errors.Join(s.readers.Close(), s.writer.Close())
+	close(s.closing)
+	s.tidying.Wait()
+	return errors.Join(s.log.Close(), s.readers.Close(), s.writer.Close())
 }
 
 // Tx is a transaction that may write. It is valid until Write's function ends.
@@ -132,6 +174,10 @@ func (s *Store) Write(ctx context.Context, f func(*Tx) error) error {
 	}
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("committing: %w", diskError(err))
+	}
+	select {
+	case s.written <- struct{}{}:
+	default:
 	}
 	return nil
 }
