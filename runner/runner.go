@@ -130,17 +130,26 @@ func Open(o Options) (*Runner, error) {
 	}, nil
 }
 
+// holdPatience is how long hold waits for a lock that somebody has: a program
+// that a killed server was just starting holds it until it has begun.
+const holdPatience = 3 * time.Second
+
 func hold(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening the lock file: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, errand.Errorf(errand.Conflict, "data_directory_in_use",
-			"Another Errand server works in %s. Stop it first, or give this one its own directory with --data.", filepath.Dir(path))
+	for deadline := time.Now().Add(holdPatience); ; time.Sleep(20 * time.Millisecond) {
+		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+			return f, nil
+		}
+		if time.Now().After(deadline) {
+			break
+		}
 	}
-	return f, nil
+	f.Close()
+	return nil, errand.Errorf(errand.Conflict, "data_directory_in_use",
+		"Another Errand server works in %s. Stop it first, or give this one its own directory with --data. (%w)", filepath.Dir(path), err)
 }
 
 // Close lets the data directory go. Call it after Run has returned.

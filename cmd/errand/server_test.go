@@ -103,6 +103,7 @@ func (in *installation) start(flags ...string) {
 		}
 		select {
 		case err := <-in.exited:
+			in.exited <- err
 			in.t.Fatalf("the server ended: %v\n%s", err, in.logged())
 		case <-time.After(10 * time.Millisecond): // no event tells that another process listens
 		}
@@ -164,7 +165,7 @@ func (in *installation) remove() {
 			in.t.Errorf("deleting %s: %v", a.ID, err)
 		}
 	}
-	if err := in.process.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := in.process.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		in.t.Error(err)
 	}
 	select {
