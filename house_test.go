@@ -20,10 +20,12 @@ const module = "github.com/errand-dev/errand"
 // rows below its own; those of one row do not know each other.
 var rows = [][]string{
 	{""}, // the words
-	{"store", "guest", "image", "llm", "secret", "git"},
+	{"store", "guest", "image", "llm", "secret", "git", "dockerfile"},
 	{"machine", "tool"},
-	{"environment", "loop", "egress", "terminal", "auth", "journal"},
+	{"environment", "loop", "egress", "terminal", "auth", "journal", "vault", "snapshot"},
+	{"build"},
 	{"runner"},
+	{"setup"},
 	{"api"},
 	{"server", "client"},
 	{"bench"},

@@ -16,6 +16,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -132,6 +133,47 @@ type Snapshot struct {
 	Key     SnapshotKey `json:"key"`
 	Created time.Time   `json:"created"`
 	Layers  []string    `json:"layers"` // what it is made of, lowest first
+}
+
+// Builder is a Driver that makes images from Dockerfiles.
+type Builder interface {
+	// BuildImage carries out a Dockerfile and gives the name by which Spec.Image
+	// takes the result on this driver. Steps whose outcome is cached are not run
+	// again. It blocks until the image is kept; when ctx ends, the steps that run
+	// are stopped. A *SetupError means that the Dockerfile, its context or a base
+	// image is at fault; any other error means that the host is.
+	BuildImage(ctx context.Context, b ImageBuild) (string, error)
+}
+
+// ImageBuild is one carrying out of a Dockerfile.
+type ImageBuild struct {
+	File []byte // the Dockerfile
+	Name string // how people know it, for messages: ".cursor/Dockerfile"
+	// Context is a directory on the host that holds the build's context, read
+	// only; "" is an empty one. It is ours: what it holds is untrusted.
+	Context string
+	Args    map[string]string // of ARG
+	Target  string            // a stage; "" is the last
+	Secrets map[string][]byte // for RUN --mount=type=secret, by id; in no layer
+	// Step is told of each step as it begins, prints and ends; nil: nobody. It
+	// is called from one goroutine at a time.
+	Step func(ImageStep)
+	// Attach ends the build's network in the caller, who closes what it gave
+	// when the build is over. Nil: the build has no network.
+	Attach func(context.Context, *Link) (io.Closer, error)
+}
+
+// ImageStep is what a build tells of one of its steps. A step is told several
+// times: when it begins, for each piece of output, and when it has ended.
+type ImageStep struct {
+	ID     string        // the same each time, within one build
+	Name   string        // as people read it: "[2/4] RUN npm ci"
+	Line   int           // of the Dockerfile, from 1; 0 for what has none
+	Output []byte        // printed since it was told last
+	Ended  bool          //
+	Cached bool          // with Ended: it did not run
+	Took   time.Duration // with Ended
+	Err    string        // with Ended: why it failed
 }
 
 // Reporter is a Machine that can say what it is.
