@@ -1,6 +1,7 @@
 # Errand is built and tested from here. `make demo` shows it, `make test` proves it.
 
 GO      ?= go
+GOTEST  ?= $(GO) test
 BIN     := bin
 LDFLAGS := -s -w
 export CGO_ENABLED := 0
@@ -22,7 +23,7 @@ $(BIN)/runsc: tools/go.mod tools/go.sum
 
 # The README's test command: all of it, with the race detector. Needs root and a C compiler.
 test: build lint
-	ERRAND_BIN=$(CURDIR)/$(BIN) CGO_ENABLED=1 $(GO) test -race -timeout 30m $(TESTFLAGS) ./...
+	ERRAND_BIN=$(CURDIR)/$(BIN) CGO_ENABLED=1 $(GOTEST) -race -timeout 30m $(TESTFLAGS) ./...
 
 fast: guest ## what needs no machine, for a quick look while working
 	ERRAND_BIN=$(CURDIR)/$(BIN) $(GO) test -short ./...
