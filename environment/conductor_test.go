@@ -18,6 +18,7 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/environment"
+	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/guest"
 	"github.com/errand-dev/errand/image"
@@ -228,7 +229,7 @@ func (a *agent) prepare(ctx context.Context) (*environment.Ready, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, _, err := environment.Find(func(path string) ([]byte, error) { return mirror.ReadFile(ctx, a.commit, path) })
+	found, _, err := file.Find(func(path string) ([]byte, error) { return mirror.ReadFile(ctx, a.commit, path) })
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/environment"
+	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/machine/oci"
 )
@@ -66,7 +67,7 @@ func TestPrepareFaults(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			h.t = t
-			h.push(map[string]string{environment.File: test.file})
+			h.push(map[string]string{file.Path: test.file})
 			a := h.agent("m-" + strings.ReplaceAll(test.name, " ", "-"))
 			a.change = test.change
 			_, err := a.prepare(t.Context())
@@ -100,7 +101,7 @@ func exitOf(e *errand.Error) int {
 // however often that is entered, and that a later run tries again.
 func TestPrepareAfterFailedInstall(t *testing.T) {
 	h := newHost(t, oci.Runc, map[string]string{
-		environment.File: `{"install": "echo ran >>/opt/trace; echo try; [ -e /opt/mended ]"}`,
+		file.Path: `{"install": "echo ran >>/opt/trace; echo try; [ -e /opt/mended ]"}`,
 	})
 	a := h.agent("a")
 	_, first := a.prepare(t.Context())

@@ -111,17 +111,17 @@ func (w *work) whyRan() string {
 func (w *work) installError(exit guest.Exit, output string) error {
 	code := exit.Code
 	e := errand.Errorf(errand.Invalid, "install_failed",
-		"The install command ended with exit code %d: %s. Its output is below; the machine is kept, to look into. Correct the command or what it runs, and send a follow-up.", code, clip(firstLine([]byte(w.env.Install))))
+		"The install command ended with exit code %d: %s. Its output is below; the machine is kept, to look into. Correct the command or what it runs, and send a follow-up.", code, firstLine(w.env.Install))
 	switch {
 	case exit.TimedOut:
 		e = errand.Errorf(errand.Invalid, "install_timeout",
-			"The install command did not end within %s and was stopped: %s. It may wait for input or for a server that it started; put servers into start or terminals.", w.InstallLimit, clip(firstLine([]byte(w.env.Install))))
+			"The install command did not end within %s and was stopped: %s. It may wait for input or for a server that it started; put servers into start or terminals.", w.InstallLimit, firstLine(w.env.Install))
 	case exit.Signal != "":
 		e = errand.Errorf(errand.Invalid, "install_failed",
-			"The install command was ended by the signal %s: %s. KILL often means that the machine ran out of memory.", exit.Signal, clip(firstLine([]byte(w.env.Install))))
+			"The install command was ended by the signal %s: %s. KILL often means that the machine ran out of memory.", exit.Signal, firstLine(w.env.Install))
 	case exit.Unknown:
 		e = errand.Errorf(errand.Unavailable, "install_failed",
-			"It could not be learned how the install command ended: %s. Send a follow-up to run it again.", clip(firstLine([]byte(w.env.Install))))
+			"It could not be learned how the install command ended: %s. Send a follow-up to run it again.", firstLine(w.env.Install))
 	}
 	e.Output, e.ExitCode = output, &code
 	return e

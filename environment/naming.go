@@ -189,7 +189,7 @@ func (n *naming) script(file string) error {
 	default:
 		return fmt.Errorf("reading %s: %w", file, err)
 	}
-	isShell := path.Ext(file) != "" || strings.HasPrefix(string(data[:min(len(data), 64)]), "#!") && strings.Contains(firstLine(data), "sh")
+	isShell := path.Ext(file) != "" || strings.HasPrefix(string(data[:min(len(data), 64)]), "#!") && strings.Contains(firstLine(string(data)), "sh")
 	if !isShell || len(data) > maxScript || !utf8.Valid(data) {
 		return nil
 	}
@@ -202,11 +202,6 @@ func (n *naming) script(file string) error {
 		return n.follow(string(data), dir)
 	}
 	return nil
-}
-
-func firstLine(data []byte) string {
-	line, _, _ := strings.Cut(string(data), "\n")
-	return line
 }
 
 // directory gives where cd leads, if that is in the tree.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/guest"
 )
 
@@ -23,7 +24,7 @@ func (w *work) start(ctx context.Context) error {
 		return w.skip(ctx, "there is no start command", errand.PhaseStart)
 	}
 	return w.phase(ctx, errand.PhaseStart, w.env.Start, func(ctx context.Context) (outcome, error) {
-		err := w.line.OpenTerminal(ctx, w.terminal(Terminal{Name: StartTerminal, Command: w.env.Start}))
+		err := w.line.OpenTerminal(ctx, w.terminal(file.Terminal{Name: file.StartTerminal, Command: w.env.Start}))
 		if errors.Is(err, guest.ErrNoTmux) || errors.Is(err, guest.ErrTooLarge) {
 			return w.startUnseen(ctx, err)
 		}
@@ -38,11 +39,11 @@ func (w *work) start(ctx context.Context) error {
 		case state == nil:
 			return outcome{note: "its terminal was closed"}, nil
 		case state.Running:
-			return w.stays("it goes on in the terminal " + StartTerminal), nil
+			return w.stays("it goes on in the terminal " + file.StartTerminal), nil
 		case state.ExitCode == 0:
 			return outcome{note: "ended well"}, nil
 		}
-		output, err := w.line.Capture(ctx, StartTerminal, 200)
+		output, err := w.line.Capture(ctx, file.StartTerminal, 200)
 		if err != nil {
 			w.log.Debug("reading the terminal of start", "error", err)
 		}
@@ -61,7 +62,7 @@ func (w *work) awaitStart(ctx context.Context) (*guest.TerminalState, error) {
 		if err != nil {
 			return nil, fmt.Errorf("looking at the terminal of start: %w", err)
 		}
-		at := slices.IndexFunc(states, func(s guest.TerminalState) bool { return s.Name == StartTerminal })
+		at := slices.IndexFunc(states, func(s guest.TerminalState) bool { return s.Name == file.StartTerminal })
 		if at < 0 {
 			return nil, nil
 		}
@@ -122,7 +123,7 @@ func (w *work) startFailed(code int, output string) outcome {
 	const most = 4 << 10
 	output = strings.TrimSpace(output)
 	output = strings.ToValidUTF8(output[max(0, len(output)-most):], "")
-	text := fmt.Sprintf("The start command ended with exit code %d: %s.", code, clip(firstLine([]byte(w.env.Start))))
+	text := fmt.Sprintf("The start command ended with exit code %d: %s.", code, firstLine(w.env.Start))
 	if output != "" {
 		text += " Its output ends with:\n" + output
 	}
@@ -164,6 +165,6 @@ func (w *work) terminals(ctx context.Context) error {
 }
 
 // terminal gives a terminal as the guest opens it.
-func (w *work) terminal(t Terminal) guest.Terminal {
+func (w *work) terminal(t file.Terminal) guest.Terminal {
 	return guest.Terminal{Name: t.Name, Command: t.Command, Dir: Root, User: w.env.User, Env: w.Env}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/errand-dev/errand/environment"
+	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/machine/oci"
 )
 
@@ -23,7 +24,7 @@ var unprepared = []string{
 func TestPrepareStart(t *testing.T) {
 	for _, engine := range engines {
 		t.Run(engine, func(t *testing.T) {
-			h := newHost(t, engine, map[string]string{environment.File: `{
+			h := newHost(t, engine, map[string]string{file.Path: `{
 				"start": "echo started >>/opt/trace; echo up",
 				"terminals": [
 					{ "name": "dev server", "command": "echo listening; echo $FLAVOUR; exec sleep 1000" },
@@ -122,7 +123,7 @@ func TestPrepareStartKinds(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			h.t = t
-			h.push(map[string]string{environment.File: `{"start": "` + test.start + `"}`})
+			h.push(map[string]string{file.Path: `{"start": "` + test.start + `"}`})
 			a := h.agent("s-" + strings.ReplaceAll(test.name, " ", "-"))
 			a.change = func(p *environment.Preparation) { p.StartLimit = test.limit }
 			ready, err := a.prepare(t.Context())
@@ -149,7 +150,7 @@ func TestPrepareStartKinds(t *testing.T) {
 
 // TestPrepareWithoutTmux prepares a machine in which there is none.
 func TestPrepareWithoutTmux(t *testing.T) {
-	h := newHost(t, oci.Runc, map[string]string{environment.File: `{
+	h := newHost(t, oci.Runc, map[string]string{file.Path: `{
 		"install": "rm $(command -v tmux)",
 		"start": "echo started >>/opt/trace",
 		"terminals": [{ "command": "true" }, { "command": "true" }]
@@ -171,7 +172,7 @@ func TestPrepareWithoutTmux(t *testing.T) {
 // environment with variables of its own.
 func TestPrepareUser(t *testing.T) {
 	h := newHost(t, oci.Runc, map[string]string{
-		environment.File: `{
+		file.Path: `{
 			"user": "nobody", "env": { "COLOUR": "green" },
 			"install": "id -un >trace; echo $COLOUR $SECRET >>trace"
 		}`,
@@ -215,7 +216,7 @@ func TestPrepareWithoutRepository(t *testing.T) {
 // TestPrepareDockerfile says what it does not do, and does without the user who
 // would be in that image.
 func TestPrepareDockerfile(t *testing.T) {
-	h := newHost(t, oci.Runc, map[string]string{environment.CursorFile: `{
+	h := newHost(t, oci.Runc, map[string]string{file.CursorPath: `{
 		"build": { "dockerfile": "Dockerfile" }, "user": "agentuser", "install": "id -un >trace"
 	}`})
 	a := h.agent("a")

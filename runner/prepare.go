@@ -12,6 +12,7 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/egress"
 	"github.com/errand-dev/errand/environment"
+	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/guest"
 	"github.com/errand-dev/errand/journal"
@@ -27,7 +28,7 @@ type setup struct {
 	agent       errand.Agent
 	mirror      *git.Mirror // nil without a repository
 	environment environment.Environment
-	warnings    []environment.Warning
+	warnings    []file.Finding
 	policy      egress.Policy
 	env         []string // sealed variables, opened
 }
@@ -41,7 +42,7 @@ func (r *Runner) setup(ctx context.Context, agent errand.Agent) (setup, error) {
 			return s, err
 		}
 		s.mirror = mirror
-		found, warnings, err := environment.Find(func(path string) ([]byte, error) { return mirror.ReadFile(ctx, agent.Base, path) })
+		found, warnings, err := file.Find(func(path string) ([]byte, error) { return mirror.ReadFile(ctx, agent.Base, path) })
 		if err != nil {
 			return s, err
 		}
@@ -61,7 +62,7 @@ func (r *Runner) setup(ctx context.Context, agent errand.Agent) (setup, error) {
 // list where the server is open, and never adds to a list of the server.
 func narrow(p egress.Policy, e environment.Environment) egress.Policy {
 	listed := len(e.EgressAllowlist) > 0 && e.EgressMode == "" ||
-		e.EgressMode == environment.EgressNetworkSettingsOnly || e.EgressMode == environment.EgressDefaultWithSettings
+		e.EgressMode == file.EgressNetworkSettingsOnly || e.EgressMode == file.EgressDefaultWithSettings
 	if p.Mode != egress.Listed && listed {
 		p.Mode, p.Allow = egress.Listed, e.EgressAllowlist
 	}

@@ -1,4 +1,4 @@
-package environment
+package file
 
 import (
 	"bytes"
@@ -33,7 +33,7 @@ type source struct {
 	original []byte
 	text     []byte // original with the repairs in it
 	inserted []int  // offsets in text of bytes that original lacks, ascending
-	warnings []Warning
+	warnings []Finding
 }
 
 // position gives the line and column in the original of an offset in text.
@@ -50,11 +50,11 @@ func (s *source) warn(offset int, format string, args ...any) {
 	case len(s.warnings) > maxWarnings:
 		return
 	case len(s.warnings) == maxWarnings:
-		s.warnings = append(s.warnings, Warning{File: s.file, Text: "There are more oddities than are listed here."})
+		s.warnings = append(s.warnings, Finding{File: s.file, Text: "There are more oddities than are listed here."})
 		return
 	}
 	line, column := s.position(offset)
-	s.warnings = append(s.warnings, Warning{s.file, line, column, fmt.Sprintf(format, args...)})
+	s.warnings = append(s.warnings, Finding{s.file, line, column, fmt.Sprintf(format, args...)})
 }
 
 // refuse makes the error for what cannot be understood.

@@ -1,4 +1,4 @@
-package environment
+package file
 
 import (
 	"cmp"
@@ -14,18 +14,18 @@ import (
 // messages and gives the folder that paths are relative to.
 //
 // Every departure from the format that has a plain meaning is taken as meant,
-// with a Warning that says how it was understood. The error, of kind Invalid
+// with a Finding that says how it was understood. The error, of kind Invalid
 // or TooLarge, is for what cannot be understood; it names the line and column
 // and, where possible, the right form. On an error the warnings up to there
 // are given as well.
-func Parse(file string, data []byte) (*Environment, []Warning, error) {
+func Parse(file string, data []byte) (*Environment, []Finding, error) {
 	s := &source{file: file, original: data}
 	r := &reader{source: s, env: &Environment{File: file, Extra: map[string]json.RawMessage{}}}
 	value, err := s.parse()
 	if err == nil {
 		err = r.read(value)
 	}
-	slices.SortStableFunc(s.warnings, func(a, b Warning) int {
+	slices.SortStableFunc(s.warnings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	if err != nil {

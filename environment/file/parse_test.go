@@ -1,4 +1,4 @@
-package environment_test
+package file_test
 
 import (
 	"bytes"
@@ -14,16 +14,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/errand-dev/errand"
-	"github.com/errand-dev/errand/environment"
+	"github.com/errand-dev/errand/environment/file"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // understood is what a golden file holds: all that Parse gave.
 type understood struct {
-	Environment *environment.Environment `json:"environment,omitempty"`
-	Warnings    []string                 `json:"warnings,omitempty"`
-	Error       string                   `json:"error,omitempty"`
+	Environment *file.Environment `json:"environment,omitempty"`
+	Warnings    []string          `json:"warnings,omitempty"`
+	Error       string            `json:"error,omitempty"`
 }
 
 // TestParseGolden reads every file of testdata/samples (found in public
@@ -33,13 +33,13 @@ func TestParseGolden(t *testing.T) {
 	if err != nil || len(files) < 100 {
 		t.Fatalf("found %d files (%v), want more than 100", len(files), err)
 	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			data, err := os.ReadFile(file)
+	for _, name := range files {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			data, err := os.ReadFile(name)
 			if err != nil {
 				t.Fatal(err)
 			}
-			e, warnings, err := environment.Parse(environment.CursorFile, data)
+			e, warnings, err := file.Parse(file.CursorPath, data)
 			got := understood{Environment: e}
 			for _, w := range warnings {
 				got.Warnings = append(got.Warnings, w.String())
@@ -47,15 +47,15 @@ func TestParseGolden(t *testing.T) {
 			if err != nil {
 				got.Error = err.Error()
 			}
-			if err != nil && strings.HasPrefix(file, "testdata/samples/") {
+			if err != nil && strings.HasPrefix(name, "testdata/samples/") {
 				t.Errorf("a real file was refused: %v", err)
 			}
-			compareGolden(t, strings.TrimSuffix(file, ".json")+".golden", got)
+			compareGolden(t, strings.TrimSuffix(name, ".json")+".golden", got)
 		})
 	}
 }
 
-func compareGolden(t *testing.T, file string, value any) {
+func compareGolden(t *testing.T, name string, value any) {
 	t.Helper()
 	var got bytes.Buffer
 	encoder := json.NewEncoder(&got)
@@ -65,16 +65,16 @@ func compareGolden(t *testing.T, file string, value any) {
 		t.Fatal(err)
 	}
 	if *update {
-		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
+		if err := os.WriteFile(name, got.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want, err := os.ReadFile(file)
+	want, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatalf("%v; run go test -update", err)
 	}
 	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", file, diff)
+		t.Errorf("%s (-want +got):\n%s", name, diff)
 	}
 }
 
@@ -93,7 +93,7 @@ func TestParseBounds(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, _, err := environment.Parse("e.json", []byte(test.data))
+			_, _, err := file.Parse("e.json", []byte(test.data))
 			if errand.KindOf(err) != test.kind || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %q (%s), want %q (%s)", err, errand.KindOf(err), test.want, test.kind)
 			}
@@ -109,14 +109,14 @@ func TestFind(t *testing.T) {
 		warns int
 	}{
 		{"none", nil, "", 0},
-		{"cursor", map[string]string{environment.CursorFile: `{"install":"c"}`}, "c", 0},
-		{"own", map[string]string{environment.File: `{"install":"e"}`}, "e", 0},
-		{"both", map[string]string{environment.File: `{"install":"e"}`, environment.CursorFile: `{"install":"c"}`}, "e", 1},
-		{"own is empty", map[string]string{environment.File: ``, environment.CursorFile: `{"install":"c"}`}, "", 2},
+		{"cursor", map[string]string{file.CursorPath: `{"install":"c"}`}, "c", 0},
+		{"own", map[string]string{file.Path: `{"install":"e"}`}, "e", 0},
+		{"both", map[string]string{file.Path: `{"install":"e"}`, file.CursorPath: `{"install":"c"}`}, "e", 1},
+		{"own is empty", map[string]string{file.Path: ``, file.CursorPath: `{"install":"c"}`}, "", 2},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			e, warnings, err := environment.Find(func(path string) ([]byte, error) {
+			e, warnings, err := file.Find(func(path string) ([]byte, error) {
 				if text, ok := test.files[path]; ok {
 					return []byte(text), nil
 				}
@@ -132,7 +132,7 @@ func TestFind(t *testing.T) {
 	}
 	t.Run("unreadable", func(t *testing.T) {
 		broken := errors.New("disk on fire")
-		if _, _, err := environment.Find(func(string) ([]byte, error) { return nil, broken }); !errors.Is(err, broken) {
+		if _, _, err := file.Find(func(string) ([]byte, error) { return nil, broken }); !errors.Is(err, broken) {
 			t.Errorf("got %v, want %v", err, broken)
 		}
 	})
@@ -142,15 +142,15 @@ func TestFind(t *testing.T) {
 // and that what was understood is valid JSON in UTF-8.
 func FuzzParse(f *testing.F) {
 	files, _ := filepath.Glob("testdata/*/*.json")
-	for _, file := range files {
-		data, err := os.ReadFile(file)
+	for _, name := range files {
+		data, err := os.ReadFile(name)
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		e, warnings, err := environment.Parse("e.json", data)
+		e, warnings, err := file.Parse("e.json", data)
 		if (e == nil) == (err == nil) {
 			t.Fatalf("got environment %v and error %v", e, err)
 		}
