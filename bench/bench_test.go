@@ -12,43 +12,18 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/machine/oci"
 	"github.com/errand-dev/errand/store"
 )
 
-// program finds a built program, as make test leaves it.
-func program(t *testing.T, name string) string {
-	t.Helper()
-	dir := os.Getenv("ERRAND_BIN")
-	if dir == "" {
-		dir = "../bin"
-	}
-	path, err := filepath.Abs(filepath.Join(dir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	why := ""
-	if _, err := os.Stat(path); err != nil {
-		why = path + " is missing: run make build"
-	} else if os.Geteuid() != 0 {
-		why = "machines need root"
-	}
-	switch {
-	case why == "":
-	case os.Getenv("CI") == "true":
-		t.Fatal(why)
-	default:
-		t.Skip(why)
-	}
-	return path
-}
-
 // options are for real machines of an engine.
 func options(t *testing.T, parts ...string) Options {
 	t.Helper()
-	guest, runsc, errand := program(t, "errand-guest"), program(t, "runsc"), program(t, "errand")
+	guesttest.Root(t)
+	guest, runsc, errand := guesttest.Program(t, "errand-guest"), guesttest.Program(t, "runsc"), guesttest.Program(t, "errand")
 	return Options{
 		Dir: t.TempDir(), Engines: []string{"gvisor"}, Only: parts, Quick: true,
 		Driver: func(dir, engine string, images *image.Store) (machine.Driver, error) {

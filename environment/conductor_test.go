@@ -21,6 +21,7 @@ import (
 	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/machine/oci"
@@ -45,32 +46,6 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// program finds a built program, as make build leaves it.
-func program(t testing.TB, name string) string {
-	t.Helper()
-	dir := os.Getenv("ERRAND_BIN")
-	if dir == "" {
-		dir = "../bin"
-	}
-	path, err := filepath.Abs(filepath.Join(dir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(path); err != nil {
-		lacking(t, "%s is missing: run make build", path)
-	}
-	return path
-}
-
-// lacking skips a test for what the host lacks, except in CI.
-func lacking(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
 // host is where machines are made in a test: a real driver, a real mirror of a
 // real repository. All of it is gone when the test has ended.
 type host struct {
@@ -85,9 +60,7 @@ type host struct {
 
 func newHost(t testing.TB, engine string, files map[string]string) *host {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		lacking(t, "machines need root")
-	}
+	guesttest.Root(t)
 	if testing.Short() {
 		t.Skip("needs machines")
 	}
@@ -108,11 +81,11 @@ func newHost(t testing.TB, engine string, files map[string]string) *host {
 			t.Fatal(err)
 		}
 	}
-	opts := oci.Options{Dir: t.TempDir(), RunDir: run, Guest: program(t, "errand-guest"), DefaultEngine: engine}
+	opts := oci.Options{Dir: t.TempDir(), RunDir: run, Guest: guesttest.Program(t, "errand-guest"), DefaultEngine: engine}
 	if engine == oci.GVisor {
-		opts.Runsc = program(t, "runsc")
+		opts.Runsc = guesttest.Program(t, "runsc")
 	} else if _, err := exec.LookPath("runc"); err != nil {
-		lacking(t, "runc is not installed")
+		guesttest.Lacking(t, "runc is not installed")
 	}
 	store, err := image.Open(image.Options{Dir: images})
 	if err != nil {

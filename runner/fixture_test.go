@@ -18,6 +18,7 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/egress"
 	"github.com/errand-dev/errand/git"
+	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/llm"
@@ -28,27 +29,6 @@ import (
 	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/store"
 )
-
-// need finds a built program; without it a test cannot be.
-func need(t *testing.T, name string) string {
-	t.Helper()
-	dir := os.Getenv("ERRAND_BIN")
-	if dir == "" {
-		dir = "../bin"
-	}
-	path, err := filepath.Abs(filepath.Join(dir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(path); err == nil && os.Geteuid() == 0 {
-		return path
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is missing, or this is not root: run make build", path)
-	}
-	t.Skipf("%s is missing, or this is not root: run make build", path)
-	return ""
-}
 
 // house is a runner with all that it stands on, on real machines.
 type house struct {
@@ -88,6 +68,7 @@ var caller = errand.Caller{Key: "test", Name: "Ada Lovelace", Email: "ada@exampl
 // is deleted and the driver must hold nothing.
 func build(t *testing.T, script *scripted.Script, d runner.Defaults) *house {
 	t.Helper()
+	guesttest.Root(t)
 	dir, err := os.MkdirTemp("", "errand-runner-")
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +99,7 @@ func build(t *testing.T, script *scripted.Script, d runner.Defaults) *house {
 	runc, _ := exec.LookPath("runc")
 	h.driver, err = oci.New(oci.Options{
 		Dir: filepath.Join(dir, "machines"), Images: images,
-		Guest: need(t, "errand-guest"), Runsc: need(t, "runsc"), Runc: runc, DefaultEngine: "runc", Log: log,
+		Guest: guesttest.Program(t, "errand-guest"), Runsc: guesttest.Program(t, "runsc"), Runc: runc, DefaultEngine: "runc", Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -13,12 +13,13 @@ import (
 
 	"github.com/creack/pty"
 
+	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/llm/scripted"
 )
 
 // command prepares the errand command for the installation.
 func (in *installation) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(program(in.t, "errand"), args...)
+	cmd := exec.Command(guesttest.Program(in.t, "errand"), args...)
 	cmd.Env = append(os.Environ(), "ERRAND_DATA="+in.data, "TERM=xterm-256color", "NO_COLOR=1")
 	return cmd
 }
@@ -124,8 +125,9 @@ func (in *installation) attach(t *testing.T, id string) {
 
 // TestDemo runs the README's first command as a script would.
 func TestDemo(t *testing.T) {
+	guesttest.Root(t)
 	dir := filepath.Join(t.TempDir(), "demo")
-	cmd := exec.Command(program(t, "errand"), "demo", "--json", "--dir", dir)
+	cmd := exec.Command(guesttest.Program(t, "errand"), "demo", "--json", "--dir", dir)
 	cmd.Env = append(os.Environ(), "ANTHROPIC_API_KEY=", "OPENAI_API_KEY=")
 	var stderr strings.Builder
 	cmd.Stderr = &stderr

@@ -19,34 +19,9 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
 	"github.com/errand-dev/errand/client"
+	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/llm/scripted"
 )
-
-// program finds a built program, as make test leaves it.
-func program(t *testing.T, name string) string {
-	t.Helper()
-	dir := os.Getenv("ERRAND_BIN")
-	if dir == "" {
-		dir = "../../bin"
-	}
-	path, err := filepath.Abs(filepath.Join(dir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is missing: run make build", path)
-		}
-		t.Skipf("%s is missing: run make build", path)
-	}
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("machines need root")
-		}
-		t.Skip("machines need root")
-	}
-	return path
-}
 
 // installation is a data directory with a server that can be killed and started
 // again, and the scripted model that its agents speak with.
@@ -64,6 +39,7 @@ type installation struct {
 // every agent is deleted, and nothing of it may be left on the host.
 func install(t *testing.T, script *scripted.Script, flags ...string) *installation {
 	t.Helper()
+	guesttest.Root(t)
 	model := httptest.NewServer(scripted.New(script))
 	t.Cleanup(model.Close)
 	// Not t.TempDir: its name is long, and machines' sockets live below.
@@ -88,7 +64,7 @@ func (in *installation) start(flags ...string) {
 	if err := os.Remove(url); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		in.t.Fatal(err)
 	}
-	in.process = exec.Command(program(in.t, "errand"), append([]string{"serve", "--data", in.data, "--listen", "127.0.0.1:0"}, flags...)...)
+	in.process = exec.Command(guesttest.Program(in.t, "errand"), append([]string{"serve", "--data", in.data, "--listen", "127.0.0.1:0"}, flags...)...)
 	in.process.Env = append(os.Environ(), "ANTHROPIC_API_KEY=any", "ANTHROPIC_BASE_URL="+in.model.URL, "OPENAI_API_KEY=")
 	in.process.Stdout, in.process.Stderr = in.log, in.log
 	if err := in.process.Start(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/machine/machinetest"
@@ -47,40 +48,18 @@ func contract(t *testing.T, engine string) {
 	machinetest.Test(t, subject(engine))
 }
 
-// built gives the path of a program that `make build` makes.
-func built(name string) string {
-	for _, dir := range []string{os.Getenv("ERRAND_BIN"), "../../bin"} {
-		path, err := filepath.Abs(filepath.Join(dir, name))
-		if _, statErr := os.Stat(path); dir != "" && err == nil && statErr == nil {
-			return path
-		}
-	}
-	return ""
-}
-
 // need ends a test that this host cannot run; under CI that is a failure.
 func need(t *testing.T, engine string) {
 	t.Helper()
-	missing := ""
-	switch {
-	case testing.Short():
+	if testing.Short() {
 		t.Skip("machines are not for -short")
-	case os.Geteuid() != 0:
-		missing = "root"
-	case built("errand-guest") == "":
-		missing = "bin/errand-guest: run make build"
-	case engine == GVisor && built("runsc") == "":
-		missing = "bin/runsc: run make build"
-	case engine == Runc && (Options{}).withDefaults().Runc == "":
-		missing = "runc in PATH"
 	}
-	if missing == "" {
-		return
+	guesttest.Root(t)
+	guesttest.Program(t, "errand-guest")
+	guesttest.Program(t, "runsc")
+	if engine == Runc && (Options{}).withDefaults().Runc == "" {
+		guesttest.Lacking(t, "this test needs runc in PATH")
 	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("this test needs %s", missing)
-	}
-	t.Skipf("this test needs %s", missing)
 }
 
 func subject(engine string) machinetest.Subject {
@@ -105,7 +84,15 @@ func openIn(dir string) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return New(Options{Dir: dir, Images: images, Guest: built("errand-guest"), Runsc: built("runsc")})
+	guest, err := guesttest.Find("errand-guest")
+	if err != nil {
+		return nil, err
+	}
+	runsc, err := guesttest.Find("runsc")
+	if err != nil {
+		return nil, err
+	}
+	return New(Options{Dir: dir, Images: images, Guest: guest, Runsc: runsc})
 }
 
 // leftovers looks for mounts, processes and cgroups that name dir's machines.

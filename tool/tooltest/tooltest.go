@@ -6,15 +6,14 @@ package tooltest
 import (
 	"context"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/guest/guesttest"
 )
 
 // Guest is a guest process.
@@ -45,7 +44,7 @@ func (g *Guest) Restart() {
 
 func (g *Guest) start() {
 	g.t.Helper()
-	g.cmd = exec.Command(program(g.t), "init", "-socket", g.socket)
+	g.cmd = exec.Command(guesttest.Program(g.t, "errand-guest"), "init", "-socket", g.socket)
 	g.cmd.Stderr = g.t.Output()
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := g.cmd.Start(); err != nil {
@@ -78,21 +77,4 @@ func (g *Guest) Line() *guest.Line {
 	}
 	g.t.Cleanup(func() { line.Close() })
 	return line
-}
-
-func program(t testing.TB) string {
-	t.Helper()
-	_, file, _, _ := runtime.Caller(0)
-	root := filepath.Dir(filepath.Dir(filepath.Dir(file)))
-	for _, dir := range []string{os.Getenv("ERRAND_BIN"), filepath.Join(root, "bin")} {
-		path := filepath.Join(dir, "errand-guest")
-		if _, err := os.Stat(path); dir != "" && err == nil {
-			return path
-		}
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("errand-guest is missing: run make build")
-	}
-	t.Skip("needs bin/errand-guest: run make build")
-	return ""
 }
