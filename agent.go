@@ -1,6 +1,9 @@
 package errand
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // AgentStatus is an agent's life. An agent is never "running": its runs are.
 type AgentStatus string
@@ -20,6 +23,10 @@ type Caller struct {
 	Name  string `json:"name,omitempty"`  // for commits' co-author line; "" leaves the line out
 	Email string `json:"email,omitempty"` // with Name
 }
+
+// Person is whom a caller's personal things belong to: all keys of one person
+// have the same. Keys without a person are each a person of their own.
+func (c Caller) Person() string { return cmp.Or(c.Email, c.Name, c.Key) }
 
 // Repository is a git repository that an agent works on.
 type Repository struct {
@@ -56,6 +63,11 @@ type Settings struct {
 	WorkOnCurrentBranch bool `json:"workOnCurrentBranch,omitempty"`
 	AutoCreatePR        bool `json:"autoCreatePR,omitempty"`
 	SkipReviewerRequest bool `json:"skipReviewerRequest,omitempty"`
+	// Environment is the stored environment that was asked for; "" leaves it to
+	// the repository's file and what is stored for the repository.
+	Environment EnvironmentID `json:"environment,omitempty"`
+	// Build is the build that was asked for; "" is the environment's active one.
+	Build BuildID `json:"build,omitempty"`
 	// Extra keeps what a compatible client sent and this version does not act
 	// on (env, mcpServers, customSubagents), so that reading gives it back.
 	Extra map[string]any `json:"extra,omitempty"`
@@ -81,6 +93,11 @@ type Agent struct {
 	UpdatedAt    time.Time `json:"updatedAt"`
 	// Pushed is the commit of Branch that the remote has; "" before a push.
 	Pushed string `json:"pushed,omitempty"`
+	// Environment, Version and Build are what the agent's machine was made from,
+	// "" until that is settled, which happens once in an agent's life.
+	Environment EnvironmentID `json:"environment,omitempty"`
+	Version     VersionID     `json:"version,omitempty"`
+	Build       BuildID       `json:"build,omitempty"`
 }
 
 // RunStatus is where a run stands.
@@ -146,6 +163,8 @@ type Run struct {
 	UpdatedAt time.Time `json:"updatedAt"`
 	// CancelAsked is set when somebody asked for an end that is not yet there.
 	CancelAsked bool `json:"cancelAsked,omitempty"`
+	// Build is the one whose disk the run worked on; "" where there is none.
+	Build BuildID `json:"build,omitempty"`
 }
 
 // Usage is what was used of a model, in tokens as the provider counted them.

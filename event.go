@@ -5,8 +5,20 @@ import (
 	"time"
 )
 
-// Seq numbers an agent's events from 1 without gaps.
+// Seq numbers the events of a journal from 1 without gaps.
 type Seq int64
+
+// Subject is whom a journal is about: an AgentID or a BuildID.
+type Subject interface {
+	// Journal names the subject's journal: it is the subject's id.
+	Journal() string
+}
+
+// Journal names the agent's journal.
+func (id AgentID) Journal() string { return string(id) }
+
+// Journal names the build's journal.
+func (id BuildID) Journal() string { return string(id) }
 
 // EventKind says what an event tells, and which struct of this file its Data is.
 type EventKind string
@@ -34,11 +46,15 @@ const (
 	EventCommit         EventKind = "commit"          // CommitData
 	EventPush           EventKind = "push"            // PushData
 	EventNotice         EventKind = "notice"          // Notice
+	EventEnvironment    EventKind = "environment"     // EnvironmentUsed
+	EventBuildQueued    EventKind = "build.queued"    // BuildQueuedData
+	EventBuildStatus    EventKind = "build.status"    // BuildStatusData
 )
 
 // Event is a numbered fact that never changes.
 type Event struct {
-	Agent AgentID         `json:"agent"`
+	Agent AgentID         `json:"agent,omitempty"` // one of Agent and Build is set
+	Build BuildID         `json:"build,omitempty"`
 	Seq   Seq             `json:"seq"`
 	Run   RunID           `json:"run,omitempty"` // "" where it belongs to no run
 	Time  time.Time       `json:"time"`          // UTC, milliseconds
@@ -256,6 +272,36 @@ type PushData struct {
 type Notice struct {
 	Level string `json:"level"` // "info", "warning"
 	Text  string `json:"text"`
+}
+
+// EnvironmentUsed tells what a run's machine was made from. It is told once it
+// is settled, and again where an install of the run's own became a build.
+type EnvironmentUsed struct {
+	Environment EnvironmentID `json:"environment,omitempty"` // "" where there is none
+	Version     VersionID     `json:"version,omitempty"`
+	Name        string        `json:"name,omitempty"`
+	// Why says in a line how the environment was found.
+	Why     string        `json:"why,omitempty"`
+	Build   BuildID       `json:"build,omitempty"` // "" before there is one
+	Commits []BuildCommit `json:"commits,omitempty"`
+}
+
+// BuildQueuedData opens a build. It is the first event of a build's journal;
+// where a build comes about within a run it stands in the agent's.
+type BuildQueuedData struct {
+	Build Build `json:"build"`
+}
+
+// BuildStatusData tells a build's new status.
+type BuildStatusData struct {
+	Build      BuildID       `json:"build"`
+	Status     BuildStatus   `json:"status"`
+	Failure    *BuildFailure `json:"failure,omitempty"`
+	Commits    []BuildCommit `json:"commits,omitempty"`
+	Snapshot   string        `json:"snapshot,omitempty"`
+	Active     bool          `json:"active,omitempty"` // agents start on it from now on
+	Note       string        `json:"note,omitempty"`   // why it was skipped, for people
+	DurationMs int64         `json:"durationMs,omitempty"`
 }
 
 // Fact is an event before the journal has numbered it. Data is one of the

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/machine"
 )
 
@@ -33,12 +34,8 @@ type KeyInput struct {
 	Read func(path string) ([]byte, error)
 }
 
-// KeyPart is one thing that a key depends on. Parts are kept beside a snapshot
-// so that a later miss can be explained.
-type KeyPart struct {
-	Name  string `json:"name"`  // "image", "install", …, or a path in the repository
-	Value string `json:"value"` // a content id, or the digest of a text
-}
+// KeyPart is one thing that a key depends on.
+type KeyPart = errand.KeyPart
 
 // Key gives the key of the disk that an install leaves, and what went into it:
 // the image, the repository's URL, install's own text, user and variables, the
@@ -75,7 +72,7 @@ func Key(in KeyInput) (machine.SnapshotKey, []KeyPart, error) {
 	var sorted []KeyPart
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
 		fmt.Fprintf(hash, "%q %q\n", name, parts[name])
-		sorted = append(sorted, KeyPart{name, parts[name]})
+		sorted = append(sorted, KeyPart{Name: name, Value: parts[name]})
 	}
 	return machine.SnapshotKey(keyVersion + "-" + hex.EncodeToString(hash.Sum(nil))), sorted, nil
 }

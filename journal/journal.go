@@ -29,13 +29,13 @@ type Journal struct {
 	redactor *secret.Redactor
 
 	mu      sync.Mutex
-	waiting map[errand.AgentID]chan struct{} // closed when the agent has a new event
-	any     chan struct{}                    // closed at each event of any agent
+	waiting map[string]chan struct{} // by journal; closed when it has a new event
+	any     chan struct{}            // closed at each event of any journal
 }
 
 // New gives the journal over s. Every event passes redactor before it is kept.
 func New(s *store.Store, redactor *secret.Redactor) *Journal {
-	return &Journal{store: s, redactor: redactor, waiting: map[errand.AgentID]chan struct{}{}}
+	return &Journal{store: s, redactor: redactor, waiting: map[string]chan struct{}{}}
 }
 
 // Tx is a decision under way: a transaction that may also tell events.
@@ -63,8 +63,9 @@ func (j *Journal) Decide(ctx context.Context, f func(*Tx) error) ([]errand.Event
 	return written, nil
 }
 
-// Tell appends facts to agent's journal as events of run ("" for none).
-func (t *Tx) Tell(agent errand.AgentID, run errand.RunID, facts ...errand.Fact) error {
+// Tell appends facts to the journal of an agent or a build as events of run (""
+// for none).
+func (t *Tx) Tell(of errand.Subject, run errand.RunID, facts ...errand.Fact) error {
 	if len(facts) == 0 {
 		return nil
 	}
@@ -76,7 +77,7 @@ func (t *Tx) Tell(agent errand.AgentID, run errand.RunID, facts ...errand.Fact) 
 		}
 		events[i] = errand.Event{Run: run, Kind: f.Kind, Data: t.journal.redactor.JSON(data)}
 	}
-	if err := t.AppendEvents(agent, events); err != nil {
+	if err := t.AppendEvents(of, events); err != nil {
 		return err
 	}
 	t.written = append(t.written, events...)
@@ -85,11 +86,11 @@ func (t *Tx) Tell(agent errand.AgentID, run errand.RunID, facts ...errand.Fact) 
 
 // Append tells facts in a transaction of their own and gives the events as they
 // were kept.
-func (j *Journal) Append(ctx context.Context, agent errand.AgentID, run errand.RunID, facts ...errand.Fact) ([]errand.Event, error) {
+func (j *Journal) Append(ctx context.Context, of errand.Subject, run errand.RunID, facts ...errand.Fact) ([]errand.Event, error) {
 	if len(facts) == 0 {
 		return nil, nil
 	}
-	return j.Decide(ctx, func(t *Tx) error { return t.Tell(agent, run, facts...) })
+	return j.Decide(ctx, func(t *Tx) error { return t.Tell(of, run, facts...) })
 }
 
 func (j *Journal) wake(events []errand.Event) {
@@ -99,9 +100,10 @@ func (j *Journal) wake(events []errand.Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, e := range events {
-		if c, ok := j.waiting[e.Agent]; ok {
+		of := string(e.Agent) + string(e.Build) // one of them is ""
+		if c, ok := j.waiting[of]; ok {
 			close(c)
-			delete(j.waiting, e.Agent)
+			delete(j.waiting, of)
 		}
 	}
 	if j.any != nil {
@@ -110,19 +112,19 @@ func (j *Journal) wake(events []errand.Event) {
 	}
 }
 
-// next gives a channel that is closed at the agent's next event.
-func (j *Journal) next(agent errand.AgentID) <-chan struct{} {
+// next gives a channel that is closed at the journal's next event.
+func (j *Journal) next(of string) <-chan struct{} {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	c, ok := j.waiting[agent]
+	c, ok := j.waiting[of]
 	if !ok {
 		c = make(chan struct{})
-		j.waiting[agent] = c
+		j.waiting[of] = c
 	}
 	return c
 }
 
-// Changed gives a channel that is closed at the next event of any agent.
+// Changed gives a channel that is closed at the next event of any journal.
 func (j *Journal) Changed() <-chan struct{} {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -135,14 +137,14 @@ func (j *Journal) Changed() <-chan struct{} {
 // page is how many events are read at once.
 const page = 500
 
-// Follow gives agent's events after a number, first those that are there, then
-// each as it is written, until ctx ends. A follower that reads slowly holds
-// nobody up. When the agent is deleted the sequence ends.
-func (j *Journal) Follow(ctx context.Context, agent errand.AgentID, after errand.Seq) iter.Seq2[errand.Event, error] {
+// Follow gives a journal's events after a number, first those that are there,
+// then each as it is written, until ctx ends. A follower that reads slowly holds
+// nobody up. When the journal's subject is deleted the sequence ends.
+func (j *Journal) Follow(ctx context.Context, of errand.Subject, after errand.Seq) iter.Seq2[errand.Event, error] {
 	return func(yield func(errand.Event, error) bool) {
 		for {
-			more := j.next(agent) // before reading, so that nothing falls between
-			events, err := j.store.Events(ctx, agent, after, page)
+			more := j.next(of.Journal()) // before reading, so that nothing falls between
+			events, err := j.store.Events(ctx, of, after, page)
 			if err != nil {
 				yield(errand.Event{}, err)
 				return
@@ -157,7 +159,7 @@ func (j *Journal) Follow(ctx context.Context, agent errand.AgentID, after errand
 				continue
 			}
 			if len(events) == 0 {
-				if _, err := j.store.Agent(ctx, agent); err != nil {
+				if there, err := j.store.HasSubject(ctx, of); err != nil || !there {
 					return // deleted
 				}
 			}
@@ -175,11 +177,11 @@ func (j *Journal) Deleted(agent errand.AgentID) {
 	j.wake([]errand.Event{{Agent: agent}})
 }
 
-// All gives every event of agent that is there now, oldest first.
-func (j *Journal) All(ctx context.Context, agent errand.AgentID) ([]errand.Event, error) {
+// All gives every event of a journal that is there now, oldest first.
+func (j *Journal) All(ctx context.Context, of errand.Subject) ([]errand.Event, error) {
 	var all []errand.Event
 	for after := errand.Seq(0); ; {
-		events, err := j.store.Events(ctx, agent, after, page)
+		events, err := j.store.Events(ctx, of, after, page)
 		if err != nil {
 			return nil, err
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/errand-dev/errand"
 )
 
-const agentColumns = `id, name, status, caller, repositories, branch, base, pushed, settings, latest_run, created_at, updated_at,
+const agentColumns = `id, name, status, caller, repositories, branch, base, pushed, settings, latest_run, environment, version, build, created_at, updated_at,
 	COALESCE((SELECT r.status FROM runs r WHERE r.id = latest_run), '')`
 
 // scanner is a row or rows.
@@ -19,7 +19,8 @@ func scanAgent(s scanner) (errand.Agent, error) {
 	var a errand.Agent
 	var caller, repositories, settings string
 	var created, updated int64
-	err := s.Scan(&a.ID, &a.Name, &a.Status, &caller, &repositories, &a.Branch, &a.Base, &a.Pushed, &settings, &a.LatestRun, &created, &updated, &a.LatestStatus)
+	err := s.Scan(&a.ID, &a.Name, &a.Status, &caller, &repositories, &a.Branch, &a.Base, &a.Pushed, &settings, &a.LatestRun,
+		&a.Environment, &a.Version, &a.Build, &created, &updated, &a.LatestStatus)
 	if err != nil {
 		return a, err
 	}
@@ -105,10 +106,12 @@ func agentJSON(a errand.Agent) (caller, repositories, settings string, err error
 }
 
 // UpdateAgent writes what may change of an agent: its name, status, branch,
-// base, pushed commit and latest run. It sets UpdatedAt.
+// base, pushed commit, latest run, and what its machine was made from. It sets
+// UpdatedAt.
 func (t *Tx) UpdateAgent(a errand.Agent) error {
-	_, err := t.exec(`UPDATE agents SET name = $2, status = $3, branch = $4, base = $5, pushed = $6, latest_run = $7, updated_at = $8 WHERE id = $1`,
-		a.ID, a.Name, a.Status, a.Branch, a.Base, a.Pushed, a.LatestRun, t.now.UnixMilli())
+	_, err := t.exec(`UPDATE agents SET name = $2, status = $3, branch = $4, base = $5, pushed = $6, latest_run = $7,
+			environment = $8, version = $9, build = $10, updated_at = $11 WHERE id = $1`,
+		a.ID, a.Name, a.Status, a.Branch, a.Base, a.Pushed, a.LatestRun, a.Environment, a.Version, a.Build, t.now.UnixMilli())
 	return err
 }
 
@@ -118,7 +121,7 @@ func (t *Tx) DeleteAgent(id errand.AgentID) error {
 	// The agent goes first: its events may not be deleted while it is there.
 	for _, q := range []string{
 		`DELETE FROM agents WHERE id = $1`,
-		`DELETE FROM events WHERE agent = $1`,
+		`DELETE FROM events WHERE subject = $1`,
 		`DELETE FROM runs WHERE agent = $1`,
 		`DELETE FROM requests WHERE agent = $1`,
 	} {

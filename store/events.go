@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/errand-dev/errand"
 )
@@ -11,40 +12,63 @@ import (
 func scanEvent(s scanner) (errand.Event, error) {
 	var e errand.Event
 	var at int64
-	var data string
-	if err := s.Scan(&e.Agent, &e.Seq, &e.Run, &at, &e.Kind, &data); err != nil {
+	var subject, data string
+	if err := s.Scan(&subject, &e.Seq, &e.Run, &at, &e.Kind, &data); err != nil {
 		return e, err
 	}
 	e.Time, e.Data = fromMillis(at), json.RawMessage(data)
+	if strings.HasPrefix(subject, "bld-") {
+		e.Build = errand.BuildID(subject)
+	} else {
+		e.Agent = errand.AgentID(subject)
+	}
 	return e, nil
 }
 
-// Events gives an agent's events after a number, oldest first, at most limit.
-func (q queries) Events(ctx context.Context, agent errand.AgentID, after errand.Seq, limit int) ([]errand.Event, error) {
+// Events gives a journal's events after a number, oldest first, at most limit.
+func (q queries) Events(ctx context.Context, of errand.Subject, after errand.Seq, limit int) ([]errand.Event, error) {
 	rows, err := q.db.QueryContext(ctx, `
-		SELECT agent, seq, run, time, kind, data FROM events WHERE agent = $1 AND seq > $2 ORDER BY seq LIMIT $3`, agent, after, limit)
+		SELECT subject, seq, run, time, kind, data FROM events WHERE subject = $1 AND seq > $2 ORDER BY seq LIMIT $3`, of.Journal(), after, limit)
 	if err != nil {
 		return nil, err
 	}
 	return collect(rows, scanEvent)
 }
 
+// HasSubject says whether the agent or build is there whose journal is asked
+// for.
+func (q queries) HasSubject(ctx context.Context, of errand.Subject) (bool, error) {
+	var there bool
+	err := q.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM agents WHERE id = $1) OR EXISTS (SELECT 1 FROM builds WHERE id = $1)`, of.Journal()).Scan(&there)
+	return there, err
+}
+
 // AppendEvents numbers events (their Seq is set here), gives them the
-// transaction's time and keeps them. All are of one agent, which must exist.
-func (t *Tx) AppendEvents(agent errand.AgentID, events []errand.Event) error {
+// transaction's time and keeps them. All are of one subject, which must exist.
+func (t *Tx) AppendEvents(of errand.Subject, events []errand.Event) error {
+	var table, code string
+	var about errand.Event
+	switch id := of.(type) {
+	case errand.AgentID:
+		table, code, about.Agent = "agents", "agent_not_found", id
+	case errand.BuildID:
+		table, code, about.Build = "builds", "build_not_found", id
+	default:
+		return fmt.Errorf("keeping an event: a %T has no journal", of)
+	}
 	var last errand.Seq
-	err := t.tx.QueryRowContext(t.ctx, `UPDATE agents SET last_seq = last_seq + $2, updated_at = $3 WHERE id = $1 RETURNING last_seq`,
-		agent, len(events), t.now.UnixMilli()).Scan(&last)
+	err := t.tx.QueryRowContext(t.ctx, `UPDATE `+table+` SET last_seq = last_seq + $2, updated_at = $3 WHERE id = $1 RETURNING last_seq`,
+		of.Journal(), len(events), t.now.UnixMilli()).Scan(&last)
 	if err != nil {
-		return notFound(diskError(err), "agent_not_found", "There is no agent %s.", agent)
+		return notFound(diskError(err), code, "There is no %s.", of.Journal())
 	}
 	first := last - errand.Seq(len(events)) + 1
 	for i := range events {
 		e := &events[i]
-		e.Agent, e.Seq, e.Time = agent, first+errand.Seq(i), t.now
-		if _, err := t.exec(`INSERT INTO events (agent, seq, run, time, kind, data) VALUES ($1, $2, $3, $4, $5, $6)`,
-			e.Agent, e.Seq, e.Run, e.Time.UnixMilli(), e.Kind, string(e.Data)); err != nil {
-			return fmt.Errorf("keeping an event of %s: %w", agent, err)
+		e.Agent, e.Build, e.Seq, e.Time = about.Agent, about.Build, first+errand.Seq(i), t.now
+		if _, err := t.exec(`INSERT INTO events (subject, seq, run, time, kind, data) VALUES ($1, $2, $3, $4, $5, $6)`,
+			of.Journal(), e.Seq, e.Run, e.Time.UnixMilli(), e.Kind, string(e.Data)); err != nil {
+			return fmt.Errorf("keeping an event of %s: %w", of.Journal(), err)
 		}
 	}
 	return nil

@@ -8,7 +8,7 @@ import (
 	"github.com/errand-dev/errand"
 )
 
-const runColumns = `id, agent, prompt, mode, status, phase, result, error, tokens_in, tokens_out, tokens_read, tokens_write, cancel_asked, created_at, started_at, ended_at, updated_at`
+const runColumns = `id, agent, prompt, mode, status, phase, result, error, tokens_in, tokens_out, tokens_read, tokens_write, cancel_asked, build, created_at, started_at, ended_at, updated_at`
 
 func scanRun(s scanner) (errand.Run, error) {
 	var r errand.Run
@@ -16,7 +16,7 @@ func scanRun(s scanner) (errand.Run, error) {
 	var created, started, ended, updated int64
 	err := s.Scan(&r.ID, &r.Agent, &prompt, &r.Mode, &r.Status, &r.Phase, &r.Result, &failure,
 		&r.Usage.Input, &r.Usage.Output, &r.Usage.CacheRead, &r.Usage.CacheWrite,
-		&r.CancelAsked, &created, &started, &ended, &updated)
+		&r.CancelAsked, &r.Build, &created, &started, &ended, &updated)
 	if err != nil {
 		return r, err
 	}
@@ -78,7 +78,8 @@ func (t *Tx) InsertRun(r errand.Run) error {
 }
 
 // UpdateRun writes what may change of a run: status, phase, result, error,
-// usage, the wish to cancel, and the times of start and end. It sets UpdatedAt.
+// usage, the wish to cancel, the build, and the times of start and end. It sets
+// UpdatedAt.
 func (t *Tx) UpdateRun(r errand.Run) error {
 	failure := ""
 	if r.Error != nil {
@@ -90,8 +91,8 @@ func (t *Tx) UpdateRun(r errand.Run) error {
 	}
 	_, err := t.exec(`
 		UPDATE runs SET status = $2, phase = $3, result = $4, error = $5, tokens_in = $6, tokens_out = $7, tokens_read = $8, tokens_write = $9,
-			cancel_asked = $10, started_at = $11, ended_at = $12, updated_at = $13 WHERE id = $1`,
+			cancel_asked = $10, started_at = $11, ended_at = $12, updated_at = $13, build = $14 WHERE id = $1`,
 		r.ID, r.Status, r.Phase, r.Result, failure, r.Usage.Input, r.Usage.Output, r.Usage.CacheRead, r.Usage.CacheWrite,
-		r.CancelAsked, millis(r.StartedAt), millis(r.EndedAt), t.now.UnixMilli())
+		r.CancelAsked, millis(r.StartedAt), millis(r.EndedAt), t.now.UnixMilli(), r.Build)
 	return err
 }
