@@ -113,7 +113,8 @@ var (
 )
 
 // Open takes hold of the data directory and gives the Runner. It does not start
-// working: Run does. It fails when another server holds the directory.
+// working: Run does. It fails when another process holds the directory; within
+// one, it is the caller who opens a directory once.
 func Open(o Options) (*Runner, error) {
 	o.Defaults = o.Defaults.withDefaults()
 	lock, err := hold(filepath.Join(o.Dir, "lock"))
@@ -130,17 +131,20 @@ func Open(o Options) (*Runner, error) {
 	}, nil
 }
 
-// holdPatience is how long hold waits for a lock that somebody has: a program
-// that a killed server was just starting holds it until it has begun.
+// holdPatience is how long hold waits for a lock that somebody has: a server
+// that was killed takes a moment to end.
 const holdPatience = 3 * time.Second
 
+// hold locks the file at path for this process, until it is closed. The lock is
+// a record lock, which is the process' alone. One of flock would be shared with
+// each program that is just being started, and outlive a killed server in it.
 func hold(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening the lock file: %w", err)
 	}
 	for deadline := time.Now().Add(holdPatience); ; time.Sleep(20 * time.Millisecond) {
-		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+		if err = syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK}); err == nil {
 			return f, nil
 		}
 		if time.Now().After(deadline) {

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/errand-dev/errand/machine"
 )
 
 // engine is an OCI runtime program.
@@ -50,9 +52,10 @@ func (e engine) flags(log string, ownCgroup bool) []string {
 
 // launch is one start of a machine.
 type launch struct {
-	id, bundle, pidFile, log string
-	cgroups                  bool     // the program sets up the cgroups in the bundle
-	lock                     *os.File // stays held until the program has ended
+	id                   machine.ID
+	bundle, pidFile, log string
+	cgroups              bool     // the program sets up the cgroups in the bundle
+	lock                 *os.File // stays held until the program has ended
 }
 
 // startLimit bounds the start of a machine's first process by its engine.
@@ -69,7 +72,7 @@ func (e engine) start(ctx context.Context, l launch) error {
 	asked := ctx
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startLimit)
 	defer cancel()
-	args := append(e.flags(l.log, l.cgroups), "run", "--detach", "--bundle", l.bundle, "--pid-file", l.pidFile, l.id)
+	args := append(e.flags(l.log, l.cgroups), "run", "--detach", "--bundle", l.bundle, "--pid-file", l.pidFile, nameOf(l.id))
 	cmd := exec.CommandContext(ctx, e.program, args...)
 	cmd.Dir = l.bundle
 	cmd.Env = runtimeEnv()
@@ -82,9 +85,14 @@ func (e engine) start(ctx context.Context, l launch) error {
 	return asked.Err()
 }
 
+// nameOf is the machine's name with the engines. runsc takes the beginning of a
+// name for the name, even where it is one itself: the dot, which no id has, lets
+// none be the beginning of another.
+func nameOf(id machine.ID) string { return string(id) + "." }
+
 // knows says whether the program has a state of id.
-func (e engine) knows(id string) bool {
-	for _, pattern := range []string{id, id + "_sandbox:*"} { // runc's, runsc's
+func (e engine) knows(id machine.ID) bool {
+	for _, pattern := range []string{nameOf(id), nameOf(id) + "_sandbox:*"} { // runc's, runsc's
 		if found, err := filepath.Glob(filepath.Join(e.state, pattern)); err == nil && len(found) > 0 {
 			return true
 		}
@@ -92,22 +100,44 @@ func (e engine) knows(id string) bool {
 	return false
 }
 
+// gofer gives the process that opens files for a machine of gVisor; nil where
+// there is none.
+func (e engine) gofer(id machine.ID) (*process, error) {
+	if e.name != GVisor {
+		return nil, nil
+	}
+	name := nameOf(id)
+	data, err := os.ReadFile(filepath.Join(e.state, name+"_sandbox:"+name+".state"))
+	if err != nil {
+		return nil, err
+	}
+	var state struct{ GoferPID int }
+	if err := json.Unmarshal(data, &state); err != nil {
+		return nil, fmt.Errorf("reading the state of %s: %w", e.name, err)
+	}
+	if state.GoferPID == 0 {
+		return nil, nil
+	}
+	p, err := findProcess(state.GoferPID)
+	return &p, err
+}
+
 // remove ends what runs under id and forgets it. That there is nothing is no
-// error. The lock may be nil.
-func (e engine) remove(ctx context.Context, id, log string, cgroups bool, lock *os.File) error {
+// error, also when somebody else was faster. The lock may be nil.
+func (e engine) remove(ctx context.Context, id machine.ID, log string, cgroups bool, lock *os.File) error {
 	if !e.knows(id) {
 		return nil
 	}
 	if e.program == "" {
 		return fmt.Errorf("a machine of the engine %s cannot be removed: it is not installed. %s", e.name, e.advice())
 	}
-	cmd := exec.CommandContext(ctx, e.program, append(e.flags(log, cgroups), "delete", "--force", id)...)
+	cmd := exec.CommandContext(ctx, e.program, append(e.flags(log, cgroups), "delete", "--force", nameOf(id))...)
 	cmd.Env = runtimeEnv()
 	if lock != nil {
 		cmd.ExtraFiles = []*os.File{lock}
 	}
 	out, err := cmd.CombinedOutput()
-	if err != nil && !bytes.Contains(out, []byte("does not exist")) {
+	if err != nil && e.knows(id) && !bytes.Contains(out, []byte("does not exist")) {
 		return fmt.Errorf("removing from %s: %w: %s", e.name, err, bytes.TrimSpace(out))
 	}
 	return nil

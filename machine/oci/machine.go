@@ -122,7 +122,7 @@ func (m *Machine) Link(ctx context.Context) (*machine.Link, error) {
 	if !m.running() {
 		return nil, fmt.Errorf("opening link of machine %s: %w", m.id, machine.ErrStopped)
 	}
-	return m.driver.openLink(m.id)
+	return m.driver.openLink(ctx, m.id)
 }
 
 // destroy is Destroy with the machine locked.

@@ -3,11 +3,14 @@
 package oci
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -107,14 +110,29 @@ func configureLinks() error {
 	return nil
 }
 
+// linkPatience is how long openLink waits for somebody else to let go of the
+// TAP. A program that a killed server was just starting holds what the server
+// had open until it has begun, and the kernel takes its time to close a TAP.
+const linkPatience = 10 * time.Second
+
 // openLink opens the machine's TAP.
-func (d *Driver) openLink(id machine.ID) (*machine.Link, error) {
+func (d *Driver) openLink(ctx context.Context, id machine.ID) (*machine.Link, error) {
 	var tap *os.File
-	err := inNetwork(filepath.Join(d.runDir(id), "ns", "net"), func() error {
-		var err error
+	attach := func() (err error) {
 		tap, err = openTap()
 		return err
-	})
+	}
+	network := filepath.Join(d.runDir(id), "ns", "net")
+	limited, cancel := context.WithTimeout(ctx, linkPatience)
+	defer cancel()
+	err := inNetwork(network, attach)
+	for errors.Is(err, unix.EBUSY) && limited.Err() == nil {
+		select {
+		case <-time.After(10 * time.Millisecond): // nothing tells that it is free
+			err = inNetwork(network, attach)
+		case <-limited.Done():
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("opening link of machine %s: %w", id, err)
 	}

@@ -73,7 +73,7 @@ func subject(engine string) machinetest.Subject {
 			if err != nil {
 				return err
 			}
-			return kill(context.Background(), l.PID, l.StartTime)
+			return l.kill(context.Background())
 		},
 		Leftovers: leftovers,
 	}

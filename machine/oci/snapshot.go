@@ -110,7 +110,9 @@ func (d *Driver) settleAll() {
 }
 
 // Snapshot keeps the machine's disk under key: the disk is named in the
-// snapshot's record and the machine goes on with a new one above it.
+// snapshot's record and the machine goes on with a new one above it. What the
+// machine's processes leave is cleared away behind the call; until then the
+// machine is locked.
 func (m *Machine) Snapshot(ctx context.Context, key machine.SnapshotKey) error {
 	if !keyPattern.MatchString(string(key)) {
 		return fmt.Errorf("keeping snapshot: %q is no key: lower-case hex and dashes, at most 80", key)
@@ -119,17 +121,48 @@ func (m *Machine) Snapshot(ctx context.Context, key machine.SnapshotKey) error {
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	d := m.driver
-	r, err := d.load(m.id)
-	if err != nil {
+	if err := m.driver.keep(ctx, m.id, key); err != nil {
+		unlock()
 		return fmt.Errorf("keeping snapshot: %w", err)
+	}
+	m.driver.after.Go(func() {
+		defer unlock()
+		m.driver.clearBehind(m.id)
+	})
+	return nil
+}
+
+// clearLimit bounds work that nobody waits for.
+const clearLimit = 2 * time.Minute
+
+// clearBehind clears the locked machine away with nobody to tell. What it
+// leaves, the next start or stop of the machine clears.
+func (d *Driver) clearBehind(id machine.ID) {
+	ctx, cancel := context.WithTimeout(context.Background(), clearLimit)
+	defer cancel()
+	if err := d.clear(ctx, id); err != nil {
+		d.log.Warn("clearing a stopped machine away", "machine", id, "err", err)
+	}
+}
+
+// keep is Snapshot with the machine locked. When it returns, no process is
+// there that could write to the disk, though it may be mounted still.
+func (d *Driver) keep(ctx context.Context, id machine.ID, key machine.SnapshotKey) error {
+	r, err := d.load(id)
+	if err != nil {
+		return err
 	}
 	if err := d.keepWarm(r.Disk); err != nil {
-		return fmt.Errorf("keeping snapshot: %w", err)
+		return err
 	}
-	if err := d.stop(ctx, m.id); err != nil {
-		return fmt.Errorf("keeping snapshot: %w", err)
+	l, err := d.end(ctx, id)
+	if err != nil {
+		return err
+	}
+	if l == nil || r.Engine == GVisor && l.Gofer == nil { // only the engine knows all that there is to end
+		if err := d.clear(ctx, id); err != nil {
+			return err
+		}
 	}
 	d.refs.Lock()
 	defer d.refs.Unlock()

@@ -22,8 +22,8 @@ import (
 // live is what is known of a running machine; it is the file live.json in its
 // run directory, written when the guest answered.
 type live struct {
-	PID        int      `json:"pid"`       // of its first process on the host
-	StartTime  string   `json:"startTime"` // of PID, so that a later process is not taken for it
+	process             // the machine's first on the host; it takes those inside with it
+	Gofer      *process `json:"gofer,omitempty"` // of gVisor: opens files for the first
 	Base       uint32   `json:"base,omitempty"`
 	Cgroup     string   `json:"cgroup,omitempty"`
 	Unenforced []string `json:"unenforced,omitempty"`
@@ -50,12 +50,12 @@ func (d *Driver) start(ctx context.Context, r *record) (err error) {
 		return fmt.Errorf("preparing machine %s: %w", r.ID, err)
 	}
 	run := d.runDir(r.ID)
-	at := launch{id: string(r.ID), bundle: filepath.Join(run, "bundle"), pidFile: filepath.Join(run, "pid"),
+	at := launch{id: r.ID, bundle: filepath.Join(run, "bundle"), pidFile: filepath.Join(run, "pid"),
 		log: filepath.Join(run, "engine.log"), cgroups: d.cgroups.version != 0, lock: d.lockOf(r.ID)}
 	if err := d.engines[r.Engine].start(ctx, at); err != nil {
 		return err
 	}
-	if err := l.find(at.pidFile); err != nil {
+	if err := l.find(at, d.engines[r.Engine]); err != nil {
 		return fmt.Errorf("finding machine %s: %w", r.ID, err)
 	}
 	if err := d.awaitGuest(ctx, r.ID, l); err != nil {
@@ -224,23 +224,21 @@ func (d *Driver) writeMeta(r *record) (string, error) {
 	return meta, nil
 }
 
-// find reads which process the engine started.
-func (l *live) find(pidFile string) error {
-	data, err := os.ReadFile(pidFile)
+// find reads which processes the engine started.
+func (l *live) find(at launch, e engine) error {
+	data, err := os.ReadFile(at.pidFile)
 	if err != nil {
 		return err
 	}
-	if l.PID, err = strconv.Atoi(strings.TrimSpace(string(data))); err != nil {
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
 		return err
 	}
-	l.StartTime, err = startTime(l.PID)
+	if l.process, err = findProcess(pid); err != nil {
+		return err
+	}
+	l.Gofer, err = e.gofer(at.id)
 	return err
-}
-
-// alive says whether the machine's first process is there.
-func (l *live) alive() bool {
-	at, err := startTime(l.PID)
-	return err == nil && at == l.StartTime
 }
 
 func (d *Driver) loadLive(id machine.ID) (*live, error) {
@@ -280,19 +278,37 @@ func (d *Driver) awaitGuest(ctx context.Context, id machine.ID, l *live) error {
 // stop ends the machine's processes and takes down all that start made. It can
 // be done again, and after any part of a start.
 func (d *Driver) stop(ctx context.Context, id machine.ID) error {
+	if _, err := d.end(ctx, id); err != nil {
+		return err
+	}
+	return d.clear(ctx, id)
+}
+
+// end ends the machine's processes, sooner than the engines' own way of asking
+// ten times a second. It gives what was known of them, nil for a machine that
+// does not run or whose start was cut off: clear ends those.
+func (d *Driver) end(ctx context.Context, id machine.ID) (*live, error) {
+	l, err := d.loadLive(id)
+	if err != nil {
+		return nil, nil // not written, or not whole
+	}
+	if err := l.kill(ctx); err != nil {
+		return nil, err
+	}
+	if l.Gofer != nil {
+		err = l.Gofer.kill(ctx)
+	}
+	return l, err
+}
+
+// clear takes down all that start made and ends what end did not know of.
+func (d *Driver) clear(ctx context.Context, id machine.ID) error {
 	run := d.runDir(id)
 	if _, err := os.Lstat(run); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	// The first process takes all others with it, sooner than the programs'
-	// own way of asking ten times a second.
-	if l, err := d.loadLive(id); err == nil {
-		if err := kill(ctx, l.PID, l.StartTime); err != nil {
-			return err
-		}
-	}
 	for _, e := range d.engines {
-		if err := e.remove(ctx, string(id), filepath.Join(run, "engine.log"), d.cgroups.version != 0, d.lockOf(id)); err != nil {
+		if err := e.remove(ctx, id, filepath.Join(run, "engine.log"), d.cgroups.version != 0, d.lockOf(id)); err != nil {
 			return err
 		}
 	}
