@@ -6,13 +6,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/errand-dev/errand/llm/scripted"
+	"github.com/errand-dev/errand/guest/guesttest"
 )
 
 // TestSecondServer starts a second server in a directory that one works in.
 func TestSecondServer(t *testing.T) {
-	in := install(t, &scripted.Script{})
-	second := exec.Command(program(t, "errand"), "serve", "--data", in.data, "--listen", "127.0.0.1:0")
+	in := install(t, killScript())
+	second := exec.Command(guesttest.Program(t, "errand"), "serve", "--data", in.data, "--listen", "127.0.0.1:0")
 	second.Env = append(os.Environ(), "ANTHROPIC_API_KEY=any", "ANTHROPIC_BASE_URL="+in.model.URL, "OPENAI_API_KEY=")
 	out, err := second.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "Another Errand server works in "+in.data) {
