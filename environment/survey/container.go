@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/errand-dev/errand"
 )
 
 // container is what the repository says of its containers.
@@ -98,7 +100,7 @@ func (l *look) dockerBase(file string, line int, ref string) {
 // devcontainer lets the dev container decide what it says, and says whether
 // machines are to stand on its image. By default they are where the default
 // image lacks something.
-func (l *look) devcontainer(d *draft, r *[]Reason) (image bool) {
+func (l *look) devcontainer(d *draft, r *[]errand.Reason) (image bool) {
 	c := l.container
 	if c.file == "" {
 		return false
@@ -108,7 +110,7 @@ func (l *look) devcontainer(d *draft, r *[]Reason) (image bool) {
 		if len(l.missing()) > 0 {
 			choice = "dev container"
 		}
-		image = l.ask(Question{ID: "image", Choices: []string{"default image", "dev container"}, Default: choice,
+		image = l.ask(errand.Question{ID: "image", Choices: []string{"default image", "dev container"}, Default: choice,
 			Text: fmt.Sprintf("%s names an image. Should machines stand on it?", c.file)}) == "dev container"
 	}
 	if image {
@@ -116,24 +118,24 @@ func (l *look) devcontainer(d *draft, r *[]Reason) (image bool) {
 	}
 	for _, p := range c.dev.ForwardPorts {
 		if n := portOf(p); n > 0 && d.addPort("", n) {
-			*r = append(*r, Reason{Key: "ports", Value: strconv.Itoa(n), Text: "the dev container forwards it", File: c.file, Line: c.doc.line("forwardPorts")})
+			*r = append(*r, errand.Reason{Key: "ports", Value: strconv.Itoa(n), Text: "the dev container forwards it", File: c.file, Line: c.doc.line("forwardPorts")})
 		}
 	}
 	return image
 }
 
-func (l *look) devImage(d *draft, r *[]Reason) {
+func (l *look) devImage(d *draft, r *[]errand.Reason) {
 	c := l.container
 	if l.has[c.build] {
 		d.Build = &build{Dockerfile: relative(c.build), Context: relative(path.Join(path.Dir(c.file), orElse(c.dev.Build.Context, ".")))}
-		*r = append(*r, Reason{Key: "build", Value: c.build, Text: "the dev container's Dockerfile", File: c.file, Line: max(c.doc.line("build", "dockerfile"), c.doc.line("dockerFile"))})
+		*r = append(*r, errand.Reason{Key: "build", Value: c.build, Text: "the dev container's Dockerfile", File: c.file, Line: max(c.doc.line("build", "dockerfile"), c.doc.line("dockerFile"))})
 	} else {
 		d.Image = c.dev.Image
-		*r = append(*r, Reason{Key: "image", Value: d.Image, Text: "the dev container's image", File: c.file, Line: c.doc.line("image")})
+		*r = append(*r, errand.Reason{Key: "image", Value: d.Image, Text: "the dev container's image", File: c.file, Line: c.doc.line("image")})
 	}
 	if c.dev.RemoteUser != "" && c.dev.RemoteUser != "root" {
 		d.User = c.dev.RemoteUser
-		*r = append(*r, Reason{Key: "user", Value: d.User, Text: "the dev container's remoteUser", File: c.file, Line: c.doc.line("remoteUser")})
+		*r = append(*r, errand.Reason{Key: "user", Value: d.User, Text: "the dev container's remoteUser", File: c.file, Line: c.doc.line("remoteUser")})
 	}
 }
 
@@ -147,18 +149,18 @@ func relative(file string) string {
 }
 
 // devCommands gives the dev container's commands that install, and that start.
-func (l *look) devCommands() (install, start []Reason) {
+func (l *look) devCommands() (install, start []errand.Reason) {
 	c := l.container
 	for _, k := range []struct {
 		key   string
 		value any
 	}{{"onCreateCommand", c.dev.OnCreateCommand}, {"updateContentCommand", c.dev.UpdateCommand}, {"postCreateCommand", c.dev.PostCreateCommand}} {
 		if text := shellOf(k.value); text != "" {
-			install = append(install, Reason{Key: "install", Value: text, Text: "the dev container's " + k.key, File: c.file, Line: c.doc.line(k.key)})
+			install = append(install, errand.Reason{Key: "install", Value: text, Text: "the dev container's " + k.key, File: c.file, Line: c.doc.line(k.key)})
 		}
 	}
 	if text := shellOf(c.dev.PostStartCommand); text != "" {
-		start = append(start, Reason{Key: "start", Value: text, Text: "the dev container's postStartCommand", File: c.file, Line: c.doc.line("postStartCommand")})
+		start = append(start, errand.Reason{Key: "start", Value: text, Text: "the dev container's postStartCommand", File: c.file, Line: c.doc.line("postStartCommand")})
 	}
 	return install, start
 }

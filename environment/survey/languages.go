@@ -4,6 +4,8 @@ import (
 	"path"
 	"regexp"
 	"strings"
+
+	"github.com/errand-dev/errand"
 )
 
 // language is a way to install and test a project whose files say all of it.
@@ -83,7 +85,7 @@ func (l *look) otherUnits() {
 				continue
 			}
 			u := &unit{kind: lang.kind, dir: dir, install: lang.install(l, dir), test: lang.test(l, dir)}
-			u.why = Reason{Text: path.Base(file) + " is here", File: file}
+			u.why = errand.Reason{Text: path.Base(file) + " is here", File: file}
 			u.testWhy = u.why
 			for _, program := range lang.programs {
 				if !strings.HasPrefix(u.install, "./") || program == lang.programs[0] {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/errand-dev/errand"
 )
 
 // packageJSON is what is read of a package.json.
@@ -75,10 +77,10 @@ func (l *look) nodeUnit(dir, file string, p packageJSON, doc jsonFile) {
 		if manager == "bun" {
 			u.test = "bun run test"
 		}
-		u.testWhy = Reason{Text: "package.json has a test script", File: file, Line: doc.line("scripts", "test")}
+		u.testWhy = errand.Reason{Text: "package.json has a test script", File: file, Line: doc.line("scripts", "test")}
 	} else if p.Scripts["build"] != "" {
 		u.test = manager + " run build"
-		u.testWhy = Reason{Text: "package.json has no test script but a build", File: file, Line: doc.line("scripts", "build")}
+		u.testWhy = errand.Reason{Text: "package.json has no test script but a build", File: file, Line: doc.line("scripts", "build")}
 	}
 	l.add(u)
 	l.nodeServers(dir, file, manager, p, doc)
@@ -86,7 +88,7 @@ func (l *look) nodeUnit(dir, file string, p packageJSON, doc jsonFile) {
 
 // nodeManager says which package manager a project uses, its version if that is
 // pinned, its lockfile, and why.
-func (l *look) nodeManager(dir, file string, p packageJSON, doc jsonFile) (manager, version, lock string, why Reason) {
+func (l *look) nodeManager(dir, file string, p packageJSON, doc jsonFile) (manager, version, lock string, why errand.Reason) {
 	var found []string
 	for _, k := range nodeLocks {
 		at := path.Join(dir, k.file)
@@ -106,19 +108,19 @@ func (l *look) nodeManager(dir, file string, p packageJSON, doc jsonFile) (manag
 		if manager != name {
 			lock = l.nodeLock(dir, name)
 		}
-		return name, version, lock, Reason{Text: fmt.Sprintf("packageManager says %s", clip(p.PackageManager)), File: file, Line: doc.line("packageManager")}
+		return name, version, lock, errand.Reason{Text: fmt.Sprintf("packageManager says %s", clip(p.PackageManager)), File: file, Line: doc.line("packageManager")}
 	}
 	if len(found) > 1 {
-		manager = l.ask(Question{
+		manager = l.ask(errand.Question{
 			ID: "packages:" + dir, Choices: found, Default: manager,
 			Text: fmt.Sprintf("There are lockfiles of %s. Which package manager is used?", strings.Join(found, " and ")),
 		})
 		lock = l.nodeLock(dir, manager)
 	}
 	if lock == "" {
-		return "npm", "", "", Reason{Text: "package.json is here without a lockfile, so versions may change between installs", File: file}
+		return "npm", "", "", errand.Reason{Text: "package.json is here without a lockfile, so versions may change between installs", File: file}
 	}
-	return manager, "", lock, Reason{Text: path.Base(lock) + " is here", File: lock}
+	return manager, "", lock, errand.Reason{Text: path.Base(lock) + " is here", File: lock}
 }
 
 var plainVersion = regexp.MustCompile(`^[0-9]+(\.[0-9A-Za-z-]+)*$`)

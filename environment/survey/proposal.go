@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/errand-dev/errand/environment"
+	"github.com/errand-dev/errand/environment/file"
+
+	"github.com/errand-dev/errand"
 )
 
 // draft is an environment file in the order in which people read it.
@@ -46,8 +48,8 @@ func (d *draft) addPort(name string, port int) bool {
 }
 
 // propose makes the proposal of what was found.
-func (l *look) propose() Proposal {
-	p := Proposal{Path: environment.File, Reasons: []Reason{}}
+func (l *look) propose() errand.Proposal {
+	p := errand.Proposal{Path: file.Path, Reasons: []errand.Reason{}}
 	var d draft
 	if !l.devcontainer(&d, &p.Reasons) {
 		l.toolchain(&d, &p.Reasons)
@@ -68,7 +70,7 @@ func (l *look) propose() Proposal {
 
 // showInstall puts the units' installs into a draft, and the dev container's
 // where there are none.
-func (l *look) showInstall(d *draft, r *[]Reason) {
+func (l *look) showInstall(d *draft, r *[]errand.Reason) {
 	var steps []string
 	for _, u := range l.units {
 		if u.install == "" {
@@ -110,7 +112,7 @@ var daemons = map[string]struct{ packages, service string }{
 
 // showServices asks for each service beside the code whether machines should
 // have it.
-func (l *look) showServices(d *draft, r *[]Reason) {
+func (l *look) showServices(d *draft, r *[]errand.Reason) {
 	asked := map[string]bool{}
 	for _, s := range l.services {
 		name, _, _ := strings.Cut(path.Base(s.image), ":")
@@ -125,7 +127,7 @@ func (l *look) showServices(d *draft, r *[]Reason) {
 			continue
 		}
 		q := "service:" + name
-		if l.ask(Question{ID: q, Choices: []string{"leave out", "install"}, Default: "leave out",
+		if l.ask(errand.Question{ID: q, Choices: []string{"leave out", "install"}, Default: "leave out",
 			Text: fmt.Sprintf("%s line %d runs %s beside the code. Should every machine run one?", s.from.file, s.from.line, clip(s.image))}) != "install" {
 			continue
 		}
@@ -133,8 +135,8 @@ func (l *look) showServices(d *draft, r *[]Reason) {
 		d.Install = joined(get, d.Install)
 		d.Start = joined(d.Start, "service "+known.service+" start")
 		*r = append(*r,
-			Reason{Key: "install", Value: get, Text: "you asked for " + name, File: s.from.file, Line: s.from.line, Query: q},
-			Reason{Key: "start", Value: "service " + known.service + " start", Text: "you asked for " + name, File: s.from.file, Line: s.from.line, Query: q})
+			errand.Reason{Key: "install", Value: get, Text: "you asked for " + name, File: s.from.file, Line: s.from.line, Question: q},
+			errand.Reason{Key: "start", Value: "service " + known.service + " start", Text: "you asked for " + name, File: s.from.file, Line: s.from.line, Question: q})
 	}
 }
 
@@ -147,9 +149,9 @@ func joined(a, b string) string {
 
 // verify gives the command that shows that the environment works: what CI tests
 // with, or else what the projects' own files say, or else a target.
-func (l *look) verify(r *[]Reason) string {
+func (l *look) verify(r *[]errand.Reason) string {
 	var steps []string
-	take := func(value string, why Reason) {
+	take := func(value string, why errand.Reason) {
 		steps = append(steps, value)
 		why.Key, why.Value = "verify", value
 		*r = append(*r, why)
@@ -157,7 +159,7 @@ func (l *look) verify(r *[]Reason) string {
 	for _, u := range l.units {
 		step, why := u.test, u.testWhy
 		if ci, from, ok := l.ciTest(u); ok {
-			step, why = ci, Reason{Text: "CI runs it", File: from.file, Line: from.line}
+			step, why = ci, errand.Reason{Text: "CI runs it", File: from.file, Line: from.line}
 		}
 		if step == "" {
 			continue
@@ -170,7 +172,7 @@ func (l *look) verify(r *[]Reason) string {
 	}
 	if len(steps) == 0 {
 		for _, t := range l.tests {
-			take(t.command, Reason{Text: "there is a target for it", File: t.from.file, Line: t.from.line})
+			take(t.command, errand.Reason{Text: "there is a target for it", File: t.from.file, Line: t.from.line})
 			break
 		}
 	}
@@ -182,25 +184,25 @@ func (l *look) verify(r *[]Reason) string {
 
 // own makes the repository's own environment file the proposal, unless the
 // person asked for a new one.
-func (l *look) own(p *Proposal) error {
-	for _, file := range []string{environment.File, environment.CursorFile} {
-		text := l.read(file)
+func (l *look) own(p *errand.Proposal) error {
+	for _, at := range []string{file.Path, file.CursorPath} {
+		text := l.read(at)
 		if text == "" {
 			continue
 		}
-		p.Path = file
-		q := Question{ID: "file", Choices: []string{"keep", "replace"}, Default: "keep", Text: fmt.Sprintf("%s is there already. Keep it or replace it?", file)}
-		if _, _, err := environment.Parse(file, []byte(text)); err != nil {
+		p.Path = at
+		q := errand.Question{ID: "file", Choices: []string{"keep", "replace"}, Default: "keep", Text: fmt.Sprintf("%s is there already. Keep it or replace it?", at)}
+		if _, _, err := file.Parse(at, []byte(text)); err != nil {
 			q.Default = "replace"
-			l.note("%s cannot be read: %v", file, err)
+			l.note("%s cannot be read: %v", at, err)
 		}
 		answer := l.ask(q)
 		p.Questions, p.Notes = l.questions, l.notes
 		if answer == "keep" {
 			p.Text, p.Found = text, true
-			p.Reasons = slices.DeleteFunc(p.Reasons, func(r Reason) bool { return r.Key != "verify" })
-			p.Reasons = slices.Insert(p.Reasons, 0, Reason{Key: "file", Value: file, Text: "the repository has it already", File: file, Query: "file"})
-			p.Questions = slices.DeleteFunc(slices.Clone(p.Questions), func(q Question) bool { return q.ID != "file" })
+			p.Reasons = slices.DeleteFunc(p.Reasons, func(r errand.Reason) bool { return r.Key != "verify" })
+			p.Reasons = slices.Insert(p.Reasons, 0, errand.Reason{Key: "file", Value: at, Text: "the repository has it already", File: at, Question: "file"})
+			p.Questions = slices.DeleteFunc(slices.Clone(p.Questions), func(q errand.Question) bool { return q.ID != "file" })
 		}
 		return nil
 	}

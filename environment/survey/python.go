@@ -5,6 +5,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/errand-dev/errand"
 )
 
 // pythonUnits takes up Python projects: the nearest to the root of what names
@@ -51,19 +53,19 @@ func (l *look) pythonInstall(u *unit, project string) (run string) {
 	poetry := tomlHas(project, "tool.poetry")
 	switch {
 	case l.has[at("uv.lock")]:
-		l.pythonTool(u, "uv", "sync --frozen", Reason{Text: "uv.lock is here", File: at("uv.lock")})
+		l.pythonTool(u, "uv", "sync --frozen", errand.Reason{Text: "uv.lock is here", File: at("uv.lock")})
 		return u.enter + "python"
 	case l.has[at("poetry.lock")] || poetry > 0:
-		why := Reason{Text: "poetry.lock is here", File: at("poetry.lock")}
+		why := errand.Reason{Text: "poetry.lock is here", File: at("poetry.lock")}
 		if !l.has[at("poetry.lock")] {
-			why = Reason{Text: "pyproject.toml is Poetry's", File: at("pyproject.toml"), Line: poetry}
+			why = errand.Reason{Text: "pyproject.toml is Poetry's", File: at("pyproject.toml"), Line: poetry}
 		}
 		l.pythonTool(u, "poetry", "install --no-interaction", why)
 		return u.enter + "python"
 	case l.has[at("Pipfile")]:
-		why, how := Reason{Text: "Pipfile is here", File: at("Pipfile")}, "install --dev"
+		why, how := errand.Reason{Text: "Pipfile is here", File: at("Pipfile")}, "install --dev"
 		if l.has[at("Pipfile.lock")] {
-			why, how = Reason{Text: "Pipfile.lock is here", File: at("Pipfile.lock")}, "sync --dev"
+			why, how = errand.Reason{Text: "Pipfile.lock is here", File: at("Pipfile.lock")}, "sync --dev"
 		}
 		l.pythonTool(u, "pipenv", how, why)
 		return u.enter + "python"
@@ -79,7 +81,7 @@ func (l *look) pythonInstall(u *unit, project string) (run string) {
 }
 
 // pythonTool installs with a tool that keeps its own virtual environment.
-func (l *look) pythonTool(u *unit, tool, how string, why Reason) {
+func (l *look) pythonTool(u *unit, tool, how string, why errand.Reason) {
 	u.why, u.enter = why, tool+" run "
 	u.install = tool + " " + how
 	if l.lacks(tool) {
@@ -105,7 +107,7 @@ func (l *look) venv() string {
 }
 
 // pipPackages gives what pip is to install, and why.
-func (l *look) pipPackages(dir, project string) (string, Reason) {
+func (l *look) pipPackages(dir, project string) (string, errand.Reason) {
 	at := func(name string) string { return path.Join(dir, name) }
 	var files []string
 	for _, name := range []string{"requirements.txt", "requirements-dev.txt", "requirements_dev.txt", "dev-requirements.txt", "requirements-test.txt", "requirements/dev.txt"} {
@@ -115,24 +117,24 @@ func (l *look) pipPackages(dir, project string) (string, Reason) {
 	}
 	if len(files) > 0 {
 		first := strings.TrimPrefix(files[0], "-r ")
-		return strings.Join(files, " "), Reason{Text: path.Base(first) + " names the needs", File: at(first)}
+		return strings.Join(files, " "), errand.Reason{Text: path.Base(first) + " names the needs", File: at(first)}
 	}
 	if project != "" && tomlHas(project, "project") == 0 && tomlHas(project, "build-system") == 0 {
-		return "", Reason{Text: "pyproject.toml holds settings of tools only", File: at("pyproject.toml")}
+		return "", errand.Reason{Text: "pyproject.toml holds settings of tools only", File: at("pyproject.toml")}
 	}
 	if !l.has[at("pyproject.toml")] && !l.has[at("setup.py")] {
-		return "", Reason{Text: "there is Python here that names no needs"}
+		return "", errand.Reason{Text: "there is Python here that names no needs"}
 	}
 	for _, extra := range []string{"dev", "test", "tests"} {
 		if _, line := tomlLine(project, "project.optional-dependencies", extra); line > 0 {
-			return fmt.Sprintf("-e '.[%s]'", extra), Reason{Text: "pyproject.toml has the extra " + extra, File: at("pyproject.toml"), Line: line}
+			return fmt.Sprintf("-e '.[%s]'", extra), errand.Reason{Text: "pyproject.toml has the extra " + extra, File: at("pyproject.toml"), Line: line}
 		}
 	}
 	file := at("pyproject.toml")
 	if !l.has[file] {
 		file = at("setup.py")
 	}
-	return "-e .", Reason{Text: path.Base(file) + " is here; an editable install sees changes at once", File: file}
+	return "-e .", errand.Reason{Text: path.Base(file) + " is here; an editable install sees changes at once", File: file}
 }
 
 // pythonTest finds how a project is tested.
@@ -142,12 +144,12 @@ func (l *look) pythonTest(u *unit, run, project string) {
 		text := l.read(at(name))
 		named := strings.Contains(text, "pytest")
 		if l.has[at(name)] && (named || strings.HasPrefix(path.Base(name), "conftest") || name == "pytest.ini") {
-			u.test, u.testWhy = run+" -m pytest", Reason{Text: name + " speaks of pytest", File: at(name), Line: lineOf(text, "pytest")}
+			u.test, u.testWhy = run+" -m pytest", errand.Reason{Text: name + " speaks of pytest", File: at(name), Line: lineOf(text, "pytest")}
 			return
 		}
 	}
 	if l.has[at("manage.py")] {
-		u.test, u.testWhy = run+" manage.py test", Reason{Text: "manage.py is Django's", File: at("manage.py")}
+		u.test, u.testWhy = run+" manage.py test", errand.Reason{Text: "manage.py is Django's", File: at("manage.py")}
 		return
 	}
 	for _, f := range l.tree.Files {
@@ -157,7 +159,7 @@ func (l *look) pythonTest(u *unit, run, project string) {
 		if !below || !strings.HasPrefix(name, "test") || !strings.HasSuffix(name, ".py") || !isProject(dirOf(f)) {
 			continue
 		}
-		u.test, u.testWhy = run+" -m unittest discover", Reason{Text: "there are tests and no other runner is named", File: f}
+		u.test, u.testWhy = run+" -m unittest discover", errand.Reason{Text: "there are tests and no other runner is named", File: f}
 		if dir := dirOf(rest); dir != "" && !l.has[path.Join(u.dir, dir, "__init__.py")] {
 			u.test += " -s " + quote(dir)
 		}

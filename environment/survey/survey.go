@@ -28,36 +28,6 @@ import (
 	"github.com/errand-dev/errand"
 )
 
-// Proposal is what a look at a repository came to.
-type Proposal struct {
-	Path      string     `json:"path"`   // where the environment file goes, from the repository's root
-	Text      string     `json:"text"`   // the environment file
-	Verify    string     `json:"verify"` // shows that the environment works; "" where nothing was found
-	Reasons   []Reason   `json:"reasons"`
-	Questions []Question `json:"questions,omitempty"`
-	Notes     []string   `json:"notes,omitempty"` // what people should know, in sentences
-	Found     bool       `json:"found,omitempty"` // Text is the repository's own file
-}
-
-// Reason says why one thing is proposed.
-type Reason struct {
-	Key   string `json:"key"`             // of the environment file, or "verify"
-	Value string `json:"value"`           // what is proposed
-	Text  string `json:"text"`            // why, a sentence without a full stop
-	File  string `json:"file,omitempty"`  // what it follows from
-	Line  int    `json:"line,omitempty"`  // from 1; 0 is the file as a whole
-	Query string `json:"query,omitempty"` // the Question that decides it
-}
-
-// Question is what the repository does not say. Answers go into Options by ID.
-type Question struct {
-	ID      string   `json:"id"`
-	Text    string   `json:"text"`
-	Choices []string `json:"choices"`
-	Default string   `json:"default"` // one of Choices
-	Answer  string   `json:"answer"`  // what holds: the answer given, or Default
-}
-
 // Options are what a look takes besides the tree. The zero value is ready.
 type Options struct {
 	// Programs are those of the image that machines stand on by default, with
@@ -79,7 +49,7 @@ const (
 
 // Look looks at a repository. An error is one of the tree's own (NotFound is
 // none): whatever stands in the files gives a proposal.
-func Look(tree Tree, o Options) (Proposal, error) {
+func Look(tree Tree, o Options) (errand.Proposal, error) {
 	l := &look{tree: tree, options: o, has: map[string]bool{}}
 	if len(tree.Files) > maxFiles {
 		l.note("The repository has %d files; only the first %d were looked at.", len(tree.Files), maxFiles)
@@ -94,12 +64,12 @@ func Look(tree Tree, o Options) (Proposal, error) {
 	} {
 		step()
 		if l.err != nil {
-			return Proposal{}, l.err
+			return errand.Proposal{}, l.err
 		}
 	}
 	p := l.propose()
 	if err := l.own(&p); err != nil {
-		return Proposal{}, err
+		return errand.Proposal{}, err
 	}
 	return p, l.err
 }
@@ -118,7 +88,7 @@ type look struct {
 	terminals []terminal
 	container container
 	tests     []target
-	questions []Question
+	questions []errand.Question
 	notes     []string
 }
 
@@ -127,9 +97,9 @@ type unit struct {
 	kind    string // "node", "go", …: its commands' family
 	dir     string // "" is the root
 	install string
-	why     Reason
+	why     errand.Reason
 	test    string // "" where there is none
-	testWhy Reason
+	testWhy errand.Reason
 	enter   string // goes before commands of CI, "" if nothing has to
 }
 
@@ -147,7 +117,7 @@ func (l *look) note(format string, args ...any) {
 }
 
 // ask notes a question and gives the answer that holds.
-func (l *look) ask(q Question) string {
+func (l *look) ask(q errand.Question) string {
 	q.Answer = q.Default
 	if a, ok := l.options.Answers[q.ID]; ok && slices.Contains(q.Choices, a) {
 		q.Answer = a

@@ -15,7 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/errand-dev/errand"
-	"github.com/errand-dev/errand/environment"
+	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/environment/survey"
 )
 
@@ -58,7 +58,7 @@ func load(t *testing.T, path string) (survey.Tree, survey.Options) {
 }
 
 // show writes a proposal as the golden files have it.
-func show(p survey.Proposal) string {
+func show(p errand.Proposal) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n%s", p.Path, p.Text)
 	fmt.Fprintf(&b, "verify: %s\n\n", p.Verify)
@@ -90,7 +90,7 @@ func TestLook(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, warnings, err := environment.Parse(p.Path, []byte(p.Text)); err != nil || len(warnings) > 0 && !p.Found {
+			if _, warnings, err := file.Parse(p.Path, []byte(p.Text)); err != nil || len(warnings) > 0 && !p.Found {
 				t.Errorf("the proposed file is not read well: %v %v", err, warnings)
 			}
 			got, golden := show(p), strings.TrimSuffix(path, ".txtar")+".golden"
@@ -172,7 +172,7 @@ func FuzzLook(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := environment.Parse(p.Path, []byte(p.Text)); err != nil && !p.Found {
+		if _, _, err := file.Parse(p.Path, []byte(p.Text)); err != nil && !p.Found {
 			t.Errorf("the proposal cannot be read: %v\n%s", err, p.Text)
 		}
 	})

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/errand-dev/errand"
 )
 
 // terminal is a development server that could run in a terminal.
@@ -46,12 +48,12 @@ func (l *look) servers() {
 }
 
 // showTerminals puts the terminals that are wanted into a draft.
-func (l *look) showTerminals(d *draft, r *[]Reason) {
+func (l *look) showTerminals(d *draft, r *[]errand.Reason) {
 	if len(l.terminals) == 0 {
 		return
 	}
 	const query = "terminals"
-	if l.ask(Question{ID: query, Choices: []string{"yes", "no"}, Default: "yes",
+	if l.ask(errand.Question{ID: query, Choices: []string{"yes", "no"}, Default: "yes",
 		Text: "Should the development server run in a terminal of every machine?"}) == "no" {
 		return
 	}
@@ -63,9 +65,9 @@ func (l *look) showTerminals(d *draft, r *[]Reason) {
 		}
 		taken[name] = true
 		d.Terminals = append(d.Terminals, draftTerminal{Name: name, Command: t.command})
-		*r = append(*r, Reason{Key: "terminals", Value: name + ": " + t.command, Text: t.why, File: t.from.file, Line: t.from.line, Query: query})
+		*r = append(*r, errand.Reason{Key: "terminals", Value: name + ": " + t.command, Text: t.why, File: t.from.file, Line: t.from.line, Question: query})
 		if t.port > 0 && d.addPort(name, t.port) {
-			*r = append(*r, Reason{Key: "ports", Value: strconv.Itoa(t.port), Text: t.portWhy, File: t.from.file, Line: t.from.line, Query: query})
+			*r = append(*r, errand.Reason{Key: "ports", Value: strconv.Itoa(t.port), Text: t.portWhy, File: t.from.file, Line: t.from.line, Question: query})
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/errand-dev/errand"
 )
 
 // want is a program that the repository needs.
@@ -208,7 +210,7 @@ func imageFor(w want) string {
 var carried = map[string]string{"go": "/usr/local/go", "node": "/usr/local"}
 
 // toolchain proposes the image or Dockerfile that brings what is missing.
-func (l *look) toolchain(d *draft, r *[]Reason) {
+func (l *look) toolchain(d *draft, r *[]errand.Reason) {
 	missing := l.missing()
 	if len(missing) == 0 {
 		return
@@ -225,7 +227,7 @@ func (l *look) toolchain(d *draft, r *[]Reason) {
 	why := l.lackOf(first)
 	if len(bases) == 1 && len(l.terminals) == 0 {
 		d.Image = imageFor(first)
-		*r = append(*r, Reason{Key: "image", Value: d.Image, Text: why, File: first.from.file, Line: first.from.line})
+		*r = append(*r, errand.Reason{Key: "image", Value: d.Image, Text: why, File: first.from.file, Line: first.from.line})
 		return
 	}
 	var b strings.Builder
@@ -243,7 +245,7 @@ func (l *look) toolchain(d *draft, r *[]Reason) {
 	}
 	b.WriteString("RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates git tmux && rm -rf /var/lib/apt/lists/*\n")
 	d.Build = &build{Contents: b.String()}
-	*r = append(*r, Reason{Key: "build", Value: "FROM " + imageFor(first), Text: why + "; git and tmux are for the checkout and the terminals", File: first.from.file, Line: first.from.line})
+	*r = append(*r, errand.Reason{Key: "build", Value: "FROM " + imageFor(first), Text: why + "; git and tmux are for the checkout and the terminals", File: first.from.file, Line: first.from.line})
 }
 
 func sameImage(a, b string) bool {
