@@ -24,31 +24,32 @@ func (id BuildID) Journal() string { return string(id) }
 type EventKind string
 
 const (
-	EventAgentCreated   EventKind = "agent.created"   // AgentCreated
-	EventAgentChanged   EventKind = "agent.changed"   // AgentChanged
-	EventRunQueued      EventKind = "run.queued"      // RunQueuedData
-	EventRunStatus      EventKind = "run.status"      // RunStatusData
-	EventRunCancelAsked EventKind = "run.cancelAsked" // CancelAsked
-	EventPhaseStarted   EventKind = "phase.started"   // PhaseStarted
-	EventPhaseOutput    EventKind = "phase.output"    // PhaseOutput
-	EventPhaseEnded     EventKind = "phase.ended"     // PhaseEnded
-	EventMachine        EventKind = "machine"         // MachineData
-	EventTurnStarted    EventKind = "turn.started"    // TurnStarted
-	EventText           EventKind = "text"            // TextData
-	EventThinking       EventKind = "thinking"        // TextData
-	EventTurnRetried    EventKind = "turn.retried"    // TurnRetried
-	EventTurnEnded      EventKind = "turn.ended"      // TurnEnded
-	EventToolCalled     EventKind = "tool.called"     // ToolCalled
-	EventToolEnded      EventKind = "tool.ended"      // ToolEnded
-	EventPlan           EventKind = "plan"            // PlanData
-	EventCompacted      EventKind = "compacted"       // Compacted
-	EventConnection     EventKind = "connection"      // Connection
-	EventCommit         EventKind = "commit"          // CommitData
-	EventPush           EventKind = "push"            // PushData
-	EventNotice         EventKind = "notice"          // Notice
-	EventEnvironment    EventKind = "environment"     // EnvironmentUsed
-	EventBuildQueued    EventKind = "build.queued"    // BuildQueuedData
-	EventBuildStatus    EventKind = "build.status"    // BuildStatusData
+	EventAgentCreated   EventKind = "agent.created"     // AgentCreated
+	EventAgentChanged   EventKind = "agent.changed"     // AgentChanged
+	EventRunQueued      EventKind = "run.queued"        // RunQueuedData
+	EventRunStatus      EventKind = "run.status"        // RunStatusData
+	EventRunCancelAsked EventKind = "run.cancelAsked"   // CancelAsked
+	EventPhaseStarted   EventKind = "phase.started"     // PhaseStarted
+	EventPhaseOutput    EventKind = "phase.output"      // PhaseOutput
+	EventPhaseEnded     EventKind = "phase.ended"       // PhaseEnded
+	EventMachine        EventKind = "machine"           // MachineData
+	EventTurnStarted    EventKind = "turn.started"      // TurnStarted
+	EventText           EventKind = "text"              // TextData
+	EventThinking       EventKind = "thinking"          // TextData
+	EventTurnRetried    EventKind = "turn.retried"      // TurnRetried
+	EventTurnEnded      EventKind = "turn.ended"        // TurnEnded
+	EventToolCalled     EventKind = "tool.called"       // ToolCalled
+	EventToolEnded      EventKind = "tool.ended"        // ToolEnded
+	EventPlan           EventKind = "plan"              // PlanData
+	EventCompacted      EventKind = "compacted"         // Compacted
+	EventConnection     EventKind = "connection"        // Connection
+	EventCommit         EventKind = "commit"            // CommitData
+	EventPush           EventKind = "push"              // PushData
+	EventNotice         EventKind = "notice"            // Notice
+	EventEnvironment    EventKind = "environment"       // EnvironmentUsed
+	EventBuildQueued    EventKind = "build.queued"      // BuildQueuedData
+	EventBuildStatus    EventKind = "build.status"      // BuildStatusData
+	EventBuildCancel    EventKind = "build.cancelAsked" // CancelAsked
 )
 
 // Event is a numbered fact that never changes.
@@ -112,7 +113,7 @@ type RunStatusData struct {
 	Usage      *Usage    `json:"usage,omitempty"`
 }
 
-// CancelAsked tells that somebody wants the run to end.
+// CancelAsked tells that somebody wants the run, or the build, to end.
 type CancelAsked struct {
 	Caller Caller `json:"caller"`
 }

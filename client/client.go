@@ -151,13 +151,17 @@ func (c *Client) sign(h http.Header) {
 	}
 }
 
-// call sends r and reads the answer's JSON into out.
+// call sends r and reads the answer's JSON into out; nil is an answer without a
+// body.
 func (c *Client) call(ctx context.Context, r request, out any) error {
 	resp, err := c.send(ctx, r)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
+	if out == nil {
+		return nil
+	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
 		if ctx.Err() != nil {

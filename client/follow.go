@@ -58,10 +58,31 @@ const patience = 2 * time.Minute
 // deleted. A broken connection is made anew, from the last event on, until the
 // server has not answered for two minutes.
 func (c *Client) Follow(ctx context.Context, agent errand.AgentID, after errand.Seq) iter.Seq2[errand.Event, error] {
+	return c.follow(ctx, agentPath(agent, "/journal"), after)
+}
+
+// FollowBuild gives the events of a build's log after a number and then each as
+// it is written, until the build has ended. It reconnects as Follow does.
+func (c *Client) FollowBuild(ctx context.Context, environment errand.EnvironmentID, id errand.BuildID, after errand.Seq) iter.Seq2[errand.Event, error] {
+	return c.follow(ctx, buildPath(environment, id, "/log"), after)
+}
+
+// BuildLog gives the events of a build's log that are there now.
+func (c *Client) BuildLog(ctx context.Context, environment errand.EnvironmentID, id errand.BuildID) iter.Seq2[errand.Event, error] {
+	return func(yield func(errand.Event, error) bool) {
+		var after errand.Seq
+		_, err := c.followOnce(ctx, buildPath(environment, id, "/log"), url.Values{"follow": {"false"}}, &after, func(e errand.Event) bool { return yield(e, nil) })
+		if err != nil {
+			yield(errand.Event{}, err)
+		}
+	}
+}
+
+func (c *Client) follow(ctx context.Context, path string, after errand.Seq) iter.Seq2[errand.Event, error] {
 	return func(yield func(errand.Event, error) bool) {
 		wait, lost := 100*time.Millisecond, time.Time{}
 		for {
-			stop, err := c.followOnce(ctx, agent, &after, func(e errand.Event) bool {
+			stop, err := c.followOnce(ctx, path, nil, &after, func(e errand.Event) bool {
 				wait, lost = 100*time.Millisecond, time.Time{}
 				return yield(e, nil)
 			})
@@ -98,9 +119,9 @@ func passing(err error) bool {
 
 // followOnce reads one connection until it breaks. It moves after along. stop
 // means that the reader wants no more or that the journal has ended.
-func (c *Client) followOnce(ctx context.Context, agent errand.AgentID, after *errand.Seq, each func(errand.Event) bool) (stop bool, err error) {
+func (c *Client) followOnce(ctx context.Context, path string, query url.Values, after *errand.Seq, each func(errand.Event) bool) (stop bool, err error) {
 	resp, err := c.send(ctx, request{
-		method: "GET", path: agentPath(agent, "/journal"),
+		method: "GET", path: path, query: query,
 		header: http.Header{"Accept": {"text/event-stream"}, api.HeaderLastEventID: {number(*after)}},
 	})
 	if err != nil {

@@ -37,6 +37,9 @@ type KeyInput struct {
 // KeyPart is one thing that a key depends on.
 type KeyPart = errand.KeyPart
 
+// VariablesPart is the part of a key that stands for the agent's own variables.
+const VariablesPart = "the agent's variables"
+
 // Key gives the key of the disk that an install leaves, and what went into it:
 // the image, the repository's URL, install's own text, user and variables, the
 // manifests and lockfiles of the tree, and every file and directory that the
@@ -57,7 +60,7 @@ func Key(in KeyInput) (machine.SnapshotKey, []KeyPart, error) {
 		parts["variable "+name] = digest(value)
 	}
 	if len(in.Variables) > 0 {
-		parts["the agent's variables"] = digest(strings.Join(slices.Sorted(slices.Values(in.Variables)), "\x00"))
+		parts[VariablesPart] = digest(strings.Join(slices.Sorted(slices.Values(in.Variables)), "\x00"))
 	}
 	for file, id := range in.Tree {
 		if isManifest(file) {

@@ -22,6 +22,17 @@ func Clean(raw string) (string, error) {
 	return url, err
 }
 
+// CleanOpen is Clean that refuses a URL which holds a credential: the server has
+// another place for those.
+func CleanOpen(raw string) (string, error) {
+	url, credential, err := Split(raw)
+	if err == nil && credential.Password != "" {
+		return "", errand.Errorf(errand.Invalid, "validation_error",
+			"The URL of the repository holds a credential. Leave it out; the server's ERRAND_GIT_CREDENTIALS file is where it belongs: %s", url)
+	}
+	return url, err
+}
+
 // Split is Clean that also gives the credential the URL held, if any. A user
 // name without a password stays in an ssh URL, where it is an address rather
 // than a secret.

@@ -30,6 +30,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/build"
 	"github.com/errand-dev/errand/egress"
 	"github.com/errand-dev/errand/environment"
 	"github.com/errand-dev/errand/git"
@@ -68,6 +69,8 @@ type Defaults struct {
 	BranchPrefix string        // of agents' branches; "" is "errand/"
 	Egress       egress.Policy // unless the environment narrows it
 	MaxTurns     int           // model requests in a run; 0 is the loop's own bound
+	Builds       int           // builds of environments at once; 0 is 2
+	BuildEvery   time.Duration // of the schedule for builds; 0 is an hour, below 0 is never
 }
 
 func (d Defaults) withDefaults() Defaults {
@@ -92,6 +95,8 @@ type Runner struct {
 	wakeup chan struct{} // a run was queued, or a slot became free
 	ending chan struct{} // closed when Run is to return
 	builds *environment.Builds
+	// Builds are the environments and their builds, in the same directory.
+	Builds *build.Builds
 
 	mu     sync.Mutex
 	active map[errand.RunID]*attempt
@@ -121,14 +126,20 @@ func Open(o Options) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Runner{
+	r := &Runner{
 		Options: o, owner: uuid.NewString(), lock: lock,
 		wakeup: make(chan struct{}, 1),
 		ending: make(chan struct{}),
 		builds: &environment.Builds{},
 		active: map[errand.RunID]*attempt{},
 		places: map[errand.AgentID]*place{},
-	}, nil
+	}
+	r.Builds = build.New(build.Options{
+		Store: o.Store, Journal: o.Journal, Redactor: o.Redactor, Driver: o.Driver, Images: o.Images, Mirrors: o.Mirrors, Gate: o.Gate,
+		Installs: r.builds, Log: o.Log, Engine: o.Defaults.Engine, Image: o.Defaults.Image, AtOnce: o.Defaults.Builds,
+		InstallLimit: o.Defaults.InstallLimit, Every: o.Defaults.BuildEvery, Egress: o.Defaults.Egress,
+	})
+	return r, nil
 }
 
 // holdPatience is how long hold waits for a lock that somebody has: a server

@@ -106,13 +106,9 @@ func (r *Runner) newAgent(ctx context.Context, caller errand.Caller, req StartRe
 		agent.Name = title(req.Prompt.Text)
 	}
 	for _, repo := range req.Repositories {
-		clean, credential, err := git.Split(repo.URL)
+		clean, err := git.CleanOpen(repo.URL)
 		if err != nil {
 			return none, "", err
-		}
-		if credential.Password != "" {
-			return none, "", errand.Errorf(errand.Invalid, "validation_error",
-				"The URL of the repository holds a credential. Leave it out; the server's ERRAND_GIT_CREDENTIALS file is where it belongs: %s", clean)
 		}
 		agent.Repositories = append(agent.Repositories, errand.Repository{URL: clean, Ref: repo.Ref})
 	}

@@ -53,39 +53,27 @@ func (s *Server) followJournal(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var after errand.Seq
-	if last := r.Header.Get(api.HeaderLastEventID); last != "" {
-		n, err := strconv.ParseInt(last, 10, 64)
-		if err != nil || n < 0 {
-			return errand.Errorf(errand.Invalid, "invalid_last_event_id", "Last-Event-ID %.80q is not the number of an event.", last)
-		}
-		after = errand.Seq(n)
-	}
-	follow, err := strconv.ParseBool(cmp.Or(r.URL.Query().Get("follow"), "true"))
-	if err != nil {
-		return errand.Errorf(errand.Invalid, "validation_error", "follow must be true or false.")
-	}
-	events := func(ctx context.Context) iter.Seq2[errand.Event, error] {
+	return s.sendJournal(w, r, func(ctx context.Context, after errand.Seq, follow bool) iter.Seq2[errand.Event, error] {
 		if follow {
 			return s.runner.Follow(ctx, caller, agent.ID, after)
 		}
 		return s.now(ctx, caller, agent.ID, after)
+	}, func(errand.Event) bool { return false })
+}
+
+// journalQuery reads after which event to go on, and whether to wait for more.
+func journalQuery(r *http.Request) (after errand.Seq, follow bool, err error) {
+	if last := r.Header.Get(api.HeaderLastEventID); last != "" {
+		n, err := strconv.ParseInt(last, 10, 64)
+		if err != nil || n < 0 {
+			return 0, false, errand.Errorf(errand.Invalid, "invalid_last_event_id", "Last-Event-ID %.80q is not the number of an event.", last)
+		}
+		after = errand.Seq(n)
 	}
-	out := newSSE(w)
-	if err := out.control.Flush(); err != nil {
-		return nil
+	if follow, err = strconv.ParseBool(cmp.Or(r.URL.Query().Get("follow"), "true")); err != nil {
+		return 0, false, errand.Errorf(errand.Invalid, "validation_error", "follow must be true or false.")
 	}
-	gone, err := s.stream(ctx, out, events, func(e errand.Event) (bool, error) {
-		return false, out.put(api.Message{ID: strconv.FormatInt(int64(e.Seq), 10), Event: string(e.Kind), Data: e})
-	})
-	if err != nil {
-		s.lost(ctx, err)
-	}
-	if gone {
-		_ = out.put(api.Message{Event: api.StreamDone, Data: struct{}{}})
-		_ = out.flush() // the reader may be gone too
-	}
-	return nil
+	return after, follow, nil
 }
 
 // now gives the events that are there now.
@@ -108,4 +96,31 @@ func (s *Server) now(ctx context.Context, caller errand.Caller, agent errand.Age
 			}
 		}
 	}
+}
+
+// sendJournal answers with the events that source gives, one message for each,
+// from where the reader left off, until they end or last says so.
+func (s *Server) sendJournal(w http.ResponseWriter, r *http.Request, source func(context.Context, errand.Seq, bool) iter.Seq2[errand.Event, error], last func(errand.Event) bool) error {
+	after, follow, err := journalQuery(r)
+	if err != nil {
+		return err
+	}
+	out := newSSE(w)
+	if err := out.control.Flush(); err != nil {
+		return nil
+	}
+	ended := false
+	gone, err := s.stream(r.Context(), out, func(ctx context.Context) iter.Seq2[errand.Event, error] { return source(ctx, after, follow) },
+		func(e errand.Event) (bool, error) {
+			ended = last(e)
+			return ended, out.put(api.Message{ID: strconv.FormatInt(int64(e.Seq), 10), Event: string(e.Kind), Data: e})
+		})
+	if err != nil {
+		s.lost(r.Context(), err)
+	}
+	if gone || ended {
+		_ = out.put(api.Message{Event: api.StreamDone, Data: struct{}{}})
+		_ = out.flush() // the reader may be gone too
+	}
+	return nil
 }

@@ -115,6 +115,18 @@ func add[I, O any](r *router, o route, handle func(ctx context.Context, w who, i
 	})
 }
 
+// addEmpty puts a route on the router that answers a success with 204 and no
+// body.
+func addEmpty[I any](r *router, o route, handle func(ctx context.Context, w who, in *I) error) {
+	o.status = http.StatusNoContent
+	huma.Register(r.api, r.operation(o), func(ctx context.Context, in *I) (*struct{}, error) {
+		if err := handle(ctx, whoIs(ctx), in); err != nil {
+			return nil, r.server.refusalOf(ctx, err)
+		}
+		return nil, nil
+	})
+}
+
 // addRaw puts a route on the router that writes its answer itself: contentType,
 // under success. Errors that handle gives are answered if nothing was written.
 func (r *router) addRaw(o route, success int, contentType string, parameters []*huma.Param, handle func(http.ResponseWriter, *http.Request) error) {

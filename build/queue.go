@@ -1,0 +1,158 @@
+package build
+
+import (
+	"context"
+	"errors"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/journal"
+)
+
+// Why the making of a build may end, besides the server's own end.
+var errCancelled = errors.New("the build was cancelled")
+
+// Request asks for a build.
+type Request struct {
+	Ref   string // branch, tag or commit; "" is the default branch
+	Draft bool   // it becomes active only when a person activates it
+	Force bool   // install also where a snapshot of the same key is there
+}
+
+// Ask queues a build of an environment for a person.
+func (b *Builds) Ask(ctx context.Context, caller errand.Caller, id errand.EnvironmentID, r Request) (errand.Build, error) {
+	var build errand.Build
+	_, err := b.Journal.Decide(ctx, func(t *journal.Tx) error {
+		e, err := one(ctx, t, caller, id)
+		if err != nil {
+			return err
+		}
+		e.UsedAt = t.Now()
+		if err := t.UpdateEnvironment(e); err != nil {
+			return err
+		}
+		// What stands on another ref than the default branch is for looking at.
+		build, err = queue(t, errand.Build{
+			Environment: id, Version: e.Version, Trigger: errand.TriggerManual,
+			Draft: r.Draft || r.Ref != "", Force: r.Force, Ref: r.Ref, Caller: caller,
+		})
+		return err
+	})
+	b.nudge()
+	return build, err
+}
+
+// queueChange queues a build of an environment's new version, unless one waits
+// that will take it up anyway.
+func queueChange(t *journal.Tx, e errand.Environment, caller errand.Caller) error {
+	open, err := t.OpenBuilds(t.Context())
+	if err != nil {
+		return err
+	}
+	for _, build := range open {
+		if build.Environment == e.ID && build.Status == errand.BuildQueued && build.Ref == "" && !build.Draft {
+			return nil
+		}
+	}
+	_, err = queue(t, errand.Build{Environment: e.ID, Version: e.Version, Trigger: errand.TriggerConfigChange, Caller: caller})
+	return err
+}
+
+// queue keeps a new build and tells it.
+func queue(t *journal.Tx, build errand.Build) (errand.Build, error) {
+	build.ID, build.Status = errand.NewBuildID(t.Now()), errand.BuildQueued
+	build.CreatedAt, build.UpdatedAt = t.Now(), t.Now()
+	if err := t.InsertBuild(build); err != nil {
+		return build, err
+	}
+	return build, t.Tell(build.ID, "", errand.Fact{Kind: errand.EventBuildQueued, Data: errand.BuildQueuedData{Build: build}})
+}
+
+// Cancel ends a build. One that waits is cancelled at once, one under way as
+// soon as it has stopped. One that has ended, or that is part of a run, is a
+// Conflict.
+func (b *Builds) Cancel(ctx context.Context, caller errand.Caller, environment errand.EnvironmentID, id errand.BuildID) error {
+	_, err := b.Journal.Decide(ctx, func(t *journal.Tx) error {
+		build, err := b.of(ctx, t, caller, environment, id)
+		switch {
+		case err != nil:
+			return err
+		case build.Status.Ended():
+			return errand.Errorf(errand.Conflict, "build_not_cancellable", "Build %s has ended already (%s).", id, build.Status)
+		case build.Run != "":
+			return errand.Errorf(errand.Conflict, "build_not_cancellable", "Build %s is part of a run. Cancel that: errand cancel %s --run %s", id, build.Agent, build.Run)
+		}
+		return askCancel(t, build, caller)
+	})
+	if err == nil {
+		b.stop([]errand.BuildID{id})
+	}
+	return err
+}
+
+// askCancel notes the wish to end a build. One that nobody has taken up yet
+// ends here.
+func askCancel(t *journal.Tx, build errand.Build, caller errand.Caller) error {
+	if !build.CancelAsked {
+		build.CancelAsked = true
+		if err := t.UpdateBuild(build); err != nil {
+			return err
+		}
+		if err := t.Tell(build.ID, "", errand.Fact{Kind: errand.EventBuildCancel, Data: errand.CancelAsked{Caller: caller}}); err != nil {
+			return err
+		}
+	}
+	if build.Status != errand.BuildQueued {
+		return nil
+	}
+	return end(t, build, errand.BuildCancelled, "")
+}
+
+// stop makes the making of builds end, if this process has them.
+func (b *Builds) stop(builds []errand.BuildID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, id := range builds {
+		if cancel, ok := b.active[id]; ok {
+			cancel(errCancelled)
+		}
+	}
+}
+
+// end writes a build's end into its row and its journal. A successful build
+// that is no draft becomes its environment's active one.
+func end(t *journal.Tx, build errand.Build, status errand.BuildStatus, note string) error {
+	build.Status, build.EndedAt = status, t.Now()
+	if err := t.UpdateBuild(build); err != nil {
+		return err
+	}
+	active := false
+	if status == errand.BuildSucceeded && !build.Draft {
+		e, err := t.Environment(t.Context(), build.Environment)
+		if err != nil {
+			return err
+		}
+		if active = e.DeletedAt.IsZero(); active {
+			e.Active = build.ID
+			if err := t.UpdateEnvironment(e); err != nil {
+				return err
+			}
+		}
+	}
+	from := build.StartedAt
+	if from.IsZero() {
+		from = build.CreatedAt
+	}
+	return t.Tell(logOf(build), build.Run, errand.Fact{Kind: errand.EventBuildStatus, Data: errand.BuildStatusData{
+		Build: build.ID, Status: status, Failure: build.Failure, Commits: build.Commits, Snapshot: build.Snapshot,
+		Active: active, Note: note, DurationMs: t.Now().Sub(from).Milliseconds(),
+	}})
+}
+
+// logOf gives whose journal tells of a build: its own, or that of the agent in
+// whose run it came about.
+func logOf(build errand.Build) errand.Subject {
+	if build.Run != "" {
+		return build.Agent
+	}
+	return build.ID
+}
