@@ -147,6 +147,9 @@ func newWork(p Preparation) *work {
 	if w.env.Build != nil && p.Image == "" && w.env.Image == "" {
 		w.baseNotes = append(w.baseNotes, fmt.Sprintf("The Dockerfile that %s names is not built; the machine stands on the image %s.", cmp.Or(w.env.File, "the environment"), w.image))
 	}
+	if w.env.Snapshot != "" {
+		w.baseNotes = append(w.baseNotes, fmt.Sprintf("The snapshot %q is not known here; the machine stands on the image %s.", clip(w.env.Snapshot), w.image))
+	}
 	w.Spec.Env = slices.Clone(p.Spec.Env)
 	for name, value := range w.env.Env {
 		w.Spec.Env = append(w.Spec.Env, name+"="+value)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/environment/file"
 )
 
 // door is what every request passes before its route.
@@ -48,8 +49,13 @@ func (s *Server) door(next http.Handler) http.Handler {
 	})
 }
 
+// schemaPath is where editors find the schema of environment files.
+const schemaPath = "/schemas/" + file.SchemaName
+
 // open says what needs no key.
-func open(path string) bool { return path == "/healthz" || path == "/openapi.json" }
+func open(path string) bool {
+	return path == "/healthz" || path == "/openapi.json" || path == schemaPath
+}
 
 // protect sets what keeps browsers from doing more with an answer than show it.
 func protect(h http.Header) {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/auth"
+	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/runner"
 	"github.com/errand-dev/errand/store"
 )
@@ -79,6 +80,10 @@ func New(o Options) (*Server, error) {
 	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(document)
+	})
+	mux.HandleFunc("GET "+schemaPath, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/schema+json")
+		w.Write(file.Schema())
 	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

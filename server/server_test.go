@@ -380,7 +380,7 @@ func TestKeysAreWanted(t *testing.T) {
 	if err := json.Unmarshal(a.body, &me); err != nil || me.APIKeyName != "test" || me.UserFirstName != "Ada" || me.UserLastName != "Lovelace" || me.UserEmail != "ada@example.com" {
 		t.Errorf("by Basic: %d %s", a.status, a.body)
 	}
-	for _, path := range []string{"/healthz", "/openapi.json"} {
+	for _, path := range []string{"/healthz", "/openapi.json", "/schemas/environment.schema.json"} {
 		if a := in.ask("GET", path, "", func(r *http.Request) { r.Header.Del("Authorization") }); a.status != 200 {
 			t.Errorf("%s without a key gives %d", path, a.status)
 		}

@@ -112,12 +112,26 @@ type MCPServer struct {
 	Tools   []string `json:"toolAllowlist,omitempty"` // none named: all
 }
 
+// Severity says how much a finding matters.
+type Severity string
+
+const (
+	// Error: the file cannot be understood, or what it asks for cannot be done.
+	Error Severity = "error"
+	// Warning: the file departs from the format, or what it says has no effect.
+	Warning Severity = "warning"
+)
+
 // Finding tells where a file departs from the format and what was made of it.
 type Finding struct {
-	File   string `json:"file"`
-	Line   int    `json:"line"`   // from 1; 0 where the file as a whole is meant
-	Column int    `json:"column"` // from 1, in characters
-	Text   string `json:"text"`   // what is odd and how it was understood, a sentence
+	File     string   `json:"file"`
+	Line     int      `json:"line"`   // from 1; 0 where the file as a whole is meant
+	Column   int      `json:"column"` // from 1, in characters
+	Severity Severity `json:"severity"`
+	Text     string   `json:"text"` // what is odd and how it was understood, a sentence
+	// Edits correct it, in order. There are none where people must decide, or
+	// where the edits of another finding have it within them.
+	Edits []Edit `json:"edits,omitempty"`
 }
 
 // String gives the finding in the form of a compiler: file:line:column: text.
@@ -155,7 +169,7 @@ func Find(read func(path string) ([]byte, error)) (*Environment, []Finding, erro
 	}
 	e, warnings, err := Parse(Path, own)
 	if other != nil {
-		warnings = append(warnings, Finding{File: CursorPath, Text: "This file is not used, because there is also " + Path + "."})
+		warnings = append(warnings, Finding{File: CursorPath, Severity: Warning, Text: "This file is not used, because there is also " + Path + "."})
 	}
 	return e, warnings, err
 }

@@ -3,6 +3,7 @@ package file
 import (
 	"cmp"
 	"encoding/json"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,70 +17,101 @@ import (
 // Every departure from the format that has a plain meaning is taken as meant,
 // with a Finding that says how it was understood. The error, of kind Invalid
 // or TooLarge, is for what cannot be understood; it names the line and column
-// and, where possible, the right form. On an error the warnings up to there
+// and, where possible, the right form. On an error the findings up to there
 // are given as well.
 func Parse(file string, data []byte) (*Environment, []Finding, error) {
-	s := &source{file: file, original: data}
-	r := &reader{source: s, env: &Environment{File: file, Extra: map[string]json.RawMessage{}}}
-	value, err := s.parse()
-	if err == nil {
-		err = r.read(value)
+	r := newReader(file, data)
+	err := r.readAll()
+	var warnings []Finding
+	for _, f := range r.findings {
+		if f.Severity == Warning {
+			warnings = append(warnings, *f)
+		}
 	}
-	slices.SortStableFunc(s.warnings, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
-	})
 	if err != nil {
-		return nil, s.warnings, err
+		return nil, warnings, err
 	}
-	if len(r.env.Extra) == 0 {
-		r.env.Extra = nil
-	}
-	return r.env, s.warnings, nil
+	return r.env, warnings, nil
 }
 
 // reader turns the value of a file into an Environment.
 type reader struct {
 	*source
-	env     *Environment
-	context *hujson.Value // a "context" at the top level
-	update  int           // where "agentCanUpdateSnapshot" stands
+	env    *Environment
+	around *Around                 // nil: only read
+	top    hujson.Value            // the whole file
+	places map[string]hujson.Value // of the values that a later look points to, by key
+	fields map[string]int          // of top: the index of the member with a key
+	stray  map[string]string       // what keys of "build" have at the top level
+	plain  *Finding                // tells that "build" is no object
+	spots  []terminalSpot          // where env.Terminals were read
+}
+
+func newReader(file string, data []byte) *reader {
+	return &reader{
+		source: &source{file: file, original: data},
+		env:    &Environment{File: file, Extra: map[string]json.RawMessage{}},
+		places: map[string]hujson.Value{}, fields: map[string]int{}, stray: map[string]string{},
+	}
+}
+
+// readAll reads the file, and puts the findings in order.
+func (r *reader) readAll() error {
+	value, err := r.parse()
+	if err == nil {
+		err = r.read(value)
+	}
+	if err == nil {
+		r.look()
+	}
+	r.edits()
+	slices.SortStableFunc(r.findings, func(a, b *Finding) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	if len(r.env.Extra) == 0 {
+		r.env.Extra = nil
+	}
+	return err
 }
 
 // keys are the keys of the format, each with what reads it.
-func (r *reader) keys() map[string]func(hujson.Value) error {
+func (r *reader) keys() map[string]func(at spot, v hujson.Value) error {
 	e := r.env
-	return map[string]func(hujson.Value) error{
-		"$schema":   func(hujson.Value) error { return nil },
-		"name":      func(v hujson.Value) error { e.Name, _ = r.text("name", v); return nil },
-		"user":      func(v hujson.Value) error { return r.needed("user", v, &e.User) },
-		"install":   func(v hujson.Value) error { return r.command("install", v, &e.Install) },
-		"start":     func(v hujson.Value) error { return r.command("start", v, &e.Start) },
-		"image":     func(v hujson.Value) error { return r.needed("image", v, &e.Image) },
-		"snapshot":  r.snapshot,
+	text := func(key string, into *string) func(spot, hujson.Value) error {
+		return func(at spot, v hujson.Value) error { *into, _ = r.text(key, at, v); return nil }
+	}
+	return map[string]func(spot, hujson.Value) error{
+		"$schema":   text("$schema", new(string)),
+		"name":      text("name", &e.Name),
+		"user":      func(at spot, v hujson.Value) error { return r.needed("user", at, v, &e.User) },
+		"install":   func(_ spot, v hujson.Value) error { return r.command("install", v, &e.Install) },
+		"start":     func(_ spot, v hujson.Value) error { return r.command("start", v, &e.Start) },
+		"image":     func(at spot, v hujson.Value) error { return r.needed("image", at, v, &e.Image) },
+		"snapshot":  text("snapshot", &e.Snapshot),
 		"build":     r.build,
-		"terminals": r.terminals,
+		"terminals": func(_ spot, v hujson.Value) error { return r.terminals(v) },
 		"ports":     r.ports,
-		"repositoryDependencies": func(v hujson.Value) error {
-			e.RepositoryDependencies = r.texts("repositoryDependencies", v)
+		"repositoryDependencies": func(at spot, v hujson.Value) error {
+			e.RepositoryDependencies = r.texts("repositoryDependencies", at, v)
 			return nil
 		},
-		"agentCanUpdateSnapshot": func(v hujson.Value) error {
-			e.AgentCanUpdateSnapshot, r.update = r.truth("agentCanUpdateSnapshot", v), v.StartOffset
+		"agentCanUpdateSnapshot": func(at spot, v hujson.Value) error {
+			e.AgentCanUpdateSnapshot = r.truth("agentCanUpdateSnapshot", at, v)
 			return nil
 		},
-		"egressAllowlist": func(v hujson.Value) error {
+		"egressAllowlist": func(_ spot, v hujson.Value) error {
 			return r.allowed("egressAllowlist", v, &e.EgressAllowlist)
 		},
-		"egressMode":           r.egressMode,
+		"egressMode":           func(_ spot, v hujson.Value) error { return r.egressMode(v) },
 		"disableAllMcpServers": r.disableMCP,
-		"mcpServerAllowlist":   r.allowMCP,
-		"chromeExecutablePath": func(v hujson.Value) error { return r.keep("chromeExecutablePath", v) },
-		"enable_testing":       func(v hujson.Value) error { return r.keep("enable_testing", v) },
-		"env":                  func(v hujson.Value) error { return r.variables("env", v) },
+		"mcpServerAllowlist":   func(_ spot, v hujson.Value) error { return r.allowMCP(v) },
+		"chromeExecutablePath": r.chrome,
+		"enable_testing":       r.testing,
+		"env":                  r.variables,
 		// Not keys of the format, but their meaning is plain.
-		"dockerfile":         func(v hujson.Value) error { return r.topLevelBuild("dockerfile", v) },
-		"dockerfileContents": func(v hujson.Value) error { return r.topLevelBuild("dockerfileContents", v) },
-		"context":            func(v hujson.Value) error { r.context = &v; return nil },
+		"dockerfile":         r.strayBuild("dockerfile"),
+		"dockerfileContents": r.strayBuild("dockerfileContents"),
+		"context":            r.strayBuild("context"),
 	}
 }
 
@@ -91,6 +123,15 @@ var aliases = map[string]string{
 	"installcommand": "install", "startcommand": "start", "terminal": "terminals", "port": "ports",
 }
 
+// spot is where a value stands: an entry of an object or an array.
+type spot struct {
+	in    hujson.Value
+	index int
+}
+
+// omit notes that f is corrected by making the entry at a spot a comment.
+func (r *reader) omit(f *Finding, at spot) { r.drop(f, at.in, at.index) }
+
 func (r *reader) read(value hujson.Value) error {
 	if value.Value == nil {
 		return nil
@@ -98,180 +139,140 @@ func (r *reader) read(value hujson.Value) error {
 	object, ok := value.Value.(*hujson.Object)
 	if !ok {
 		if value.Value.Kind() == 'n' {
-			r.warn(value.StartOffset, "The file holds null; it was understood as empty.")
+			r.write(r.warn(value.StartOffset, "The file holds null; it was understood as empty."), value, "{}")
 			return nil
 		}
 		return r.refuse(value.StartOffset, `An environment file is an object, { "install": "…" }; this is %s.`, kindOf(value))
 	}
+	r.top = value
 	r.trailingCommas(&value)
 	keys := r.keys()
 	canonical := map[string]string{}
 	for name := range keys {
 		canonical[fold(name)] = name
 	}
-	for _, m := range r.members(object) {
-		if err := r.member(m, keys, canonical); err != nil {
+	known := func(m hujson.ObjectMember) string {
+		name := nameOf(m)
+		if _, ok := keys[name]; ok {
+			return name
+		}
+		if key, ok := canonical[fold(name)]; ok {
+			return key
+		}
+		if key, ok := aliases[fold(name)]; ok && fitsAlias(key, m.Value) {
+			return key
+		}
+		return ""
+	}
+	for i, key := range r.members(value, known) {
+		m := object.Members[i]
+		r.places[key], r.fields[key] = m.Value, i
+		if key == "" {
+			r.unknown(spot{value, i}, m, canonical)
+		} else if err := r.member(spot{value, i}, m, key, keys[key]); err != nil {
 			return err
 		}
 	}
-	r.finish()
-	return nil
+	return r.finish()
 }
 
-// member reads one key of the top level.
-func (r *reader) member(m hujson.ObjectMember, keys map[string]func(hujson.Value) error, canonical map[string]string) error {
-	name := m.Name.Value.(hujson.Literal).String()
-	if read, ok := keys[name]; ok {
-		if name == "env" {
-			r.warn(m.Name.StartOffset, `"env" is not a key of the format; it was understood as variables of the machine.`)
-		}
-		return read(m.Value)
+// member reads one known key of the top level.
+func (r *reader) member(at spot, m hujson.ObjectMember, key string, read func(spot, hujson.Value) error) error {
+	switch name := nameOf(m); {
+	case name == key:
+	case fold(name) == fold(key):
+		r.rename(r.warn(m.Name.StartOffset, "%q was understood as %q.", clip(name), key), m, key)
+	default:
+		r.rename(r.warn(m.Name.StartOffset, "%q is not a key of the format; it was understood as %q.", clip(name), key), m, key)
 	}
-	if known, ok := canonical[fold(name)]; ok {
-		r.warn(m.Name.StartOffset, "%q was understood as %q.", clip(name), known)
-		return keys[known](m.Value)
-	}
-	if known, ok := aliases[fold(name)]; ok && fitsAlias(known, m.Value) {
-		r.warn(m.Name.StartOffset, "%q is not a key of the format; it was understood as %q.", clip(name), known)
-		return keys[known](m.Value)
-	}
-	hint := ""
+	return read(at, m.Value)
+}
+
+// unknown keeps a key that is none of the format.
+func (r *reader) unknown(at spot, m hujson.ObjectMember, canonical map[string]string) {
+	name, hint := nameOf(m), ""
 	if near := nearest(fold(name), canonical); near != "" {
 		hint = " Did you mean " + strconv.Quote(near) + "?"
 	}
-	r.warn(m.Name.StartOffset, "%q is not a key of the format; it is kept and has no effect.%s", clip(name), hint)
-	return r.keep(name, m.Value)
+	r.omit(r.warn(m.Name.StartOffset, "%q is not a key of the format; it is kept and has no effect.%s", clip(name), hint), at)
+	r.keep(name, m.Value)
 }
+
+func nameOf(m hujson.ObjectMember) string { return m.Name.Value.(hujson.Literal).String() }
 
 // fitsAlias says whether a value under another name can be what known means.
 func fitsAlias(known string, value hujson.Value) bool {
-	if known == "env" {
+	switch known {
+	case "env":
 		object, ok := value.Value.(*hujson.Object)
-		if !ok {
-			return false
-		}
-		for _, m := range object.Members {
-			if _, scalar := m.Value.Value.(hujson.Literal); !scalar {
-				return false
-			}
-		}
-		return true
-	}
-	if known == "terminals" || known == "ports" {
+		return ok && !slices.ContainsFunc(object.Members, func(m hujson.ObjectMember) bool {
+			_, scalar := m.Value.Value.(hujson.Literal)
+			return !scalar
+		})
+	case "terminals", "ports":
 		return true
 	}
 	return value.Value.Kind() == '"'
 }
 
 // finish looks at what only all keys together tell.
-func (r *reader) finish() {
+func (r *reader) finish() error {
+	r.finishBuild()
 	e := r.env
-	if r.context != nil {
-		if e.Build == nil {
-			r.warn(r.context.StartOffset, `"context" without a Dockerfile has no effect.`)
-		} else if text, ok := r.text("context", *r.context); ok && e.Build.Context == "" {
-			r.warn(r.context.StartOffset, `"context" belongs inside "build"; it was understood so.`)
-			e.Build.Context = text
+	if e.Image != "" && e.Build != nil {
+		f := r.warn(r.places["build"].StartOffset, `"image" and a Dockerfile are both given; the image is used.`)
+		if at, ok := r.fields["build"]; ok {
+			r.drop(f, r.top, at)
 		}
+		e.Build = nil
+	}
+	if e.Snapshot == placeholder {
+		f := r.warn(r.places["snapshot"].StartOffset, "%q stands for a setting of another product; the environment starts from its image.", placeholder)
+		r.drop(f, r.top, r.fields["snapshot"])
+		e.Snapshot = ""
 	}
 	if may := e.AgentCanUpdateSnapshot; may != nil && *may && !e.CanUpdateSnapshot() {
-		r.warn(r.update, `"agentCanUpdateSnapshot" has no effect beside "build" or "image", whose snapshots are made by their key alone.`)
-	}
-}
-
-// topLevelBuild reads a key of "build" that stands outside it.
-func (r *reader) topLevelBuild(key string, v hujson.Value) error {
-	text, ok := r.text(key, v)
-	if !ok || text == "" {
-		return nil
-	}
-	r.warn(v.StartOffset, `%q belongs inside "build"; it was understood as { "build": { %q: … } }.`, key, key)
-	if r.env.Build == nil {
-		r.env.Build = &BuildSpec{}
-	}
-	if key == "dockerfile" {
-		r.env.Build.Dockerfile = r.dockerfile(v.StartOffset, text)
-	} else {
-		r.env.Build.Contents = text
+		v := r.places["agentCanUpdateSnapshot"]
+		r.write(r.warn(v.StartOffset, `"agentCanUpdateSnapshot" has no effect beside "build" or "image", whose snapshots are made by their key alone.`), v, "false")
 	}
 	return nil
 }
 
-func (r *reader) build(v hujson.Value) error {
-	object, ok := v.Value.(*hujson.Object)
-	if !ok {
-		if text, isText := literalText(v); isText && text != "" {
-			r.warn(v.StartOffset, `"build" is an object; %q was understood as its Dockerfile.`, clip(text))
-			r.env.Build = &BuildSpec{Dockerfile: r.dockerfile(v.StartOffset, text)}
-			return nil
-		}
-		if isNothing(v) {
-			r.warn(v.StartOffset, `"build" is an object; %s was understood as none.`, kindOf(v))
-			return nil
-		}
-		return r.refuse(v.StartOffset, `"build" is an object, { "dockerfile": "Dockerfile" }; this is %s.`, kindOf(v))
-	}
-	if r.env.Build == nil {
-		r.env.Build = &BuildSpec{}
-	}
-	for _, m := range r.members(object) {
-		r.buildMember(m)
-	}
-	switch b := r.env.Build; {
-	case b.Dockerfile != "" && b.Contents != "":
-		r.warn(v.StartOffset, `"build" has a "dockerfile" and "dockerfileContents"; the contents are used.`)
-		b.Dockerfile = ""
-	case b.Dockerfile == "" && b.Contents == "":
-		r.warn(v.StartOffset, `"build" names no Dockerfile; it was understood as "Dockerfile".`)
-		b.Dockerfile = "Dockerfile"
+// placeholder stands in many files where a snapshot's name would.
+const placeholder = "POPULATED_FROM_SETTINGS"
+
+func (r *reader) chrome(at spot, v hujson.Value) error {
+	if text, ok := r.text("chromeExecutablePath", at, v); ok {
+		r.env.Extra["chromeExecutablePath"] = json.RawMessage(quote(text))
 	}
 	return nil
 }
 
-func (r *reader) buildMember(m hujson.ObjectMember) {
-	b, name := r.env.Build, m.Name.Value.(hujson.Literal).String()
-	switch fold(name) {
-	case "dockerfile":
-		if text, ok := r.text(name, m.Value); ok {
-			b.Dockerfile = r.dockerfile(m.Value.StartOffset, text)
-		}
-	case "dockerfilecontents":
-		b.Contents, _ = r.text(name, m.Value)
-	case "context":
-		b.Context, _ = r.text(name, m.Value)
-		if strings.HasPrefix(b.Context, "/") {
-			r.warn(m.Value.StartOffset, "%q is an absolute path; a build's context is relative to the folder of this file.", clip(b.Context))
-		}
-	default:
-		r.warn(m.Name.StartOffset, `%q is not a key of "build"; it has no effect.`, clip(name))
-		return
-	}
-	if want := map[string]string{"dockerfile": "dockerfile", "dockerfilecontents": "dockerfileContents", "context": "context"}[fold(name)]; want != name {
-		r.warn(m.Name.StartOffset, "%q was understood as %q.", clip(name), want)
-	}
-}
-
-// dockerfile reads the path of a Dockerfile, which is relative to the file's
-// own folder although people write it from the repository's root.
-func (r *reader) dockerfile(offset int, path string) string {
-	folder, _, _ := strings.Cut(r.file, "/")
-	clean := strings.TrimPrefix(path, "./")
-	switch {
-	case strings.HasPrefix(path, "/"):
-		r.warn(offset, "%q is an absolute path; a Dockerfile's path is relative to the folder of this file.", clip(path))
-	case strings.HasPrefix(folder, ".") && strings.HasPrefix(clean, folder+"/"):
-		rest := strings.TrimPrefix(clean, folder+"/")
-		r.warn(offset, "A Dockerfile's path is relative to %s; %q was understood as %q.", folder, clip(path), clip(rest))
-		return rest
-	}
-	return path
-}
-
-func (r *reader) snapshot(v hujson.Value) error {
-	text, ok := r.text("snapshot", v)
-	if ok && text != "" {
-		r.env.Snapshot = text
-		r.warn(v.StartOffset, "The snapshot %q is not known here; the environment starts from its image instead.", clip(text))
+func (r *reader) testing(at spot, v hujson.Value) error {
+	text, isText := literalText(v)
+	if isText && (text == "true" || text == "false") {
+		r.keep("enable_testing", v) // the format has both forms
+	} else if b := r.truth("enable_testing", at, v); b != nil {
+		r.env.Extra["enable_testing"] = json.RawMessage(strconv.FormatBool(*b))
 	}
 	return nil
+}
+
+// folder is where paths in the file are relative to, "" for the repository's
+// root.
+func (r *reader) folder() string { return folderOf(r.file) }
+
+func folderOf(file string) string {
+	if dir := path.Dir(file); dir != "." {
+		return dir
+	}
+	return ""
+}
+
+// below says whether a path begins in folder, and gives the rest.
+func below(file, folder string) (string, bool) {
+	if folder == "" {
+		return file, false
+	}
+	return strings.CutPrefix(strings.TrimPrefix(file, "./"), folder+"/")
 }

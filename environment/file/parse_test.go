@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,40 +20,48 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// understood is what a golden file holds: all that Parse gave.
+// understood is what a golden file holds: all that Check gave.
 type understood struct {
 	Environment *file.Environment `json:"environment,omitempty"`
-	Warnings    []string          `json:"warnings,omitempty"`
-	Error       string            `json:"error,omitempty"`
+	Findings    []string          `json:"findings,omitempty"` // each with the corrected text
 }
 
-// TestParseGolden reads every file of testdata/samples (found in public
-// repositories) and testdata/odd (made up) and compares what was understood.
-func TestParseGolden(t *testing.T) {
-	files, err := filepath.Glob("testdata/*/*.json")
-	if err != nil || len(files) < 100 {
-		t.Fatalf("found %d files (%v), want more than 100", len(files), err)
-	}
-	for _, name := range files {
+// TestGolden reads every file of testdata/samples (found in public repositories)
+// and testdata/odd (made up) and compares what was understood, and what was
+// found.
+func TestGolden(t *testing.T) {
+	for name, data := range samples(t) {
 		t.Run(filepath.Base(name), func(t *testing.T) {
-			data, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
+			report := file.Check(file.CursorPath, data, file.Around{})
+			got := understood{Environment: report.Environment}
+			for _, f := range report.Findings {
+				text := fmt.Sprintf("%d:%d: %s: %s", f.Line, f.Column, f.Severity, f.Text)
+				if len(f.Edits) > 0 {
+					text += " => " + report.Shown(f)
+				}
+				got.Findings = append(got.Findings, text)
 			}
-			e, warnings, err := file.Parse(file.CursorPath, data)
-			got := understood{Environment: e}
-			for _, w := range warnings {
-				got.Warnings = append(got.Warnings, w.String())
-			}
-			if err != nil {
-				got.Error = err.Error()
-			}
-			if err != nil && strings.HasPrefix(name, "testdata/samples/") {
-				t.Errorf("a real file was refused: %v", err)
+			if report.Failed() && strings.Contains(name, "samples") {
+				t.Errorf("a real file was refused: %v", got.Findings)
 			}
 			compareGolden(t, strings.TrimSuffix(name, ".json")+".golden", got)
 		})
 	}
+}
+
+// samples gives the files of testdata by name.
+func samples(t testing.TB) map[string][]byte {
+	names, err := filepath.Glob("testdata/*/*.json")
+	if err != nil || len(names) < 100 {
+		t.Fatalf("found %d files (%v), want more than 100", len(names), err)
+	}
+	all := map[string][]byte{}
+	for _, name := range names {
+		if all[name], err = os.ReadFile(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
 }
 
 func compareGolden(t *testing.T, name string, value any) {
@@ -141,12 +150,7 @@ func TestFind(t *testing.T) {
 // FuzzParse holds that no input crashes, that positions lie inside the file,
 // and that what was understood is valid JSON in UTF-8.
 func FuzzParse(f *testing.F) {
-	files, _ := filepath.Glob("testdata/*/*.json")
-	for _, name := range files {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			f.Fatal(err)
-		}
+	for _, data := range samples(f) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

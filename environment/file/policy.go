@@ -1,6 +1,8 @@
 package file
 
 import (
+	"strings"
+
 	"github.com/tailscale/hujson"
 )
 
@@ -17,7 +19,7 @@ func (r *reader) allowed(key string, v hujson.Value, into *[]string) error {
 		if !isText {
 			return r.refuse(v.StartOffset, `%q is an array of strings, as in { %q: ["…"] }; this is %s.`, key, key, kindOf(v))
 		}
-		r.warn(v.StartOffset, "%q is an array; %q was understood as its one entry.", key, clip(text))
+		r.wrap(r.warn(v.StartOffset, "%q is an array; %q was understood as its one entry.", key, clip(text)), v, "[", "]")
 		*into = []string{text}
 		return nil
 	}
@@ -39,7 +41,7 @@ func (r *reader) egressMode(v hujson.Value) error {
 			continue
 		}
 		if text != string(mode) {
-			r.warn(v.StartOffset, "%q was understood as %q.", clip(text), mode)
+			r.write(r.warn(v.StartOffset, "%q was understood as %q.", clip(text), mode), v, quote(string(mode)))
 		}
 		r.env.EgressMode = mode
 		return nil
@@ -47,12 +49,13 @@ func (r *reader) egressMode(v hujson.Value) error {
 	return r.refuse(v.StartOffset, `"egressMode" is one of "%s", "%s", "%s" and "%s".`, modes[0], modes[1], modes[2], modes[3])
 }
 
-func (r *reader) disableMCP(v hujson.Value) error {
-	disable := r.truth("disableAllMcpServers", v)
-	if disable == nil {
+func (r *reader) disableMCP(at spot, v hujson.Value) error {
+	if text, isText := literalText(v); v.Value.Kind() != 't' && v.Value.Kind() != 'f' && (!isText || !strings.EqualFold(text, "true") && !strings.EqualFold(text, "false")) {
 		return r.refuse(v.StartOffset, `"disableAllMcpServers" is true or false; this is %s.`, kindOf(v))
 	}
-	r.env.MCP.DisableAll = *disable
+	if disable := r.truth("disableAllMcpServers", at, v); disable != nil {
+		r.env.MCP.DisableAll = *disable
+	}
 	return nil
 }
 
@@ -61,18 +64,17 @@ func (r *reader) allowMCP(v hujson.Value) error {
 	if !ok {
 		return r.refuse(v.StartOffset, `"mcpServerAllowlist" is an array, [{ "command": "…" }]; this is %s.`, kindOf(v))
 	}
-	for _, element := range array.Elements {
-		object, ok := element.Value.(*hujson.Object)
-		if !ok {
-			r.warn(element.StartOffset, `An allowed server is an object with a "serverUrl" or a "command"; this is %s and was left out.`, kindOf(element))
+	for i, element := range array.Elements {
+		if _, ok := element.Value.(*hujson.Object); !ok {
+			r.omit(r.warn(element.StartOffset, `An allowed server is an object with a "serverUrl" or a "command"; this is %s and was left out.`, kindOf(element)), spot{v, i})
 			continue
 		}
-		server, err := r.allowedServer(object)
+		server, err := r.allowedServer(element)
 		if err != nil {
 			return err
 		}
 		if server.URL == "" && server.Command == "" {
-			r.warn(element.StartOffset, `An allowed server needs a "serverUrl" or a "command"; this entry was left out.`)
+			r.omit(r.warn(element.StartOffset, `An allowed server needs a "serverUrl" or a "command"; this entry was left out.`), spot{v, i})
 			continue
 		}
 		r.env.MCP.Allow = append(r.env.MCP.Allow, server)
@@ -80,19 +82,20 @@ func (r *reader) allowMCP(v hujson.Value) error {
 	return nil
 }
 
-func (r *reader) allowedServer(object *hujson.Object) (server MCPServer, err error) {
-	for _, m := range r.members(object) {
-		switch name := m.Name.Value.(hujson.Literal).String(); name {
+func (r *reader) allowedServer(v hujson.Value) (server MCPServer, err error) {
+	for i := range r.members(v, nameOf) {
+		m, at := v.Value.(*hujson.Object).Members[i], spot{v, i}
+		switch name := nameOf(m); name {
 		case "name":
-			server.Name, _ = r.text(name, m.Value)
+			server.Name, _ = r.text(name, at, m.Value)
 		case "serverUrl":
-			server.URL, _ = r.text(name, m.Value)
+			server.URL, _ = r.text(name, at, m.Value)
 		case "command":
-			server.Command, _ = r.text(name, m.Value)
+			server.Command, _ = r.text(name, at, m.Value)
 		case "toolAllowlist":
 			err = r.allowed(name, m.Value, &server.Tools)
 		default:
-			r.warn(m.Name.StartOffset, "%q is not a key of an allowed server; it has no effect.", clip(name))
+			r.omit(r.warn(m.Name.StartOffset, "%q is not a key of an allowed server; it has no effect.", clip(name)), at)
 		}
 		if err != nil {
 			return server, err

@@ -22,45 +22,63 @@ const (
 	maxOpen = 10_000
 	// maxRepairs bounds what is mended in one file; every repair parses anew.
 	maxRepairs = 64
-	// maxWarnings bounds what one file has to say.
-	maxWarnings = 200
+	// maxFindings bounds what one file has to say.
+	maxFindings = 200
 )
 
 // source is the text of a file while it is read: it finds positions and
-// collects warnings.
+// collects findings and what corrects them.
 type source struct {
 	file     string
-	original []byte
-	text     []byte // original with the repairs in it
+	original []byte // without a byte order mark
+	skipped  int    // bytes of that mark
+	text     []byte // original with the mends in it
 	inserted []int  // offsets in text of bytes that original lacks, ascending
-	warnings []Finding
+	findings []*Finding
+	changes  []change
+	lists    map[int]*list // by the offset of their composite
+	applied  []Edit        // all that findings have, in order
+}
+
+// origin gives the offset in original of one in text.
+func (s *source) origin(offset int) int {
+	before, _ := slices.BinarySearch(s.inserted, offset)
+	return min(max(offset-before, 0), len(s.original))
 }
 
 // position gives the line and column in the original of an offset in text.
 func (s *source) position(offset int) (line, column int) {
-	before, _ := slices.BinarySearch(s.inserted, offset)
-	offset = min(max(offset-before, 0), len(s.original))
-	head := s.original[:offset]
+	head := s.original[:s.origin(offset)]
 	start := bytes.LastIndexByte(head, '\n') + 1
 	return 1 + bytes.Count(head, []byte("\n")), 1 + utf8.RuneCount(head[start:])
 }
 
-func (s *source) warn(offset int, format string, args ...any) {
+// warn notes a finding. The caller says what corrects it.
+func (s *source) warn(offset int, format string, args ...any) *Finding {
 	switch {
-	case len(s.warnings) > maxWarnings:
-		return
-	case len(s.warnings) == maxWarnings:
-		s.warnings = append(s.warnings, Finding{File: s.file, Text: "There are more oddities than are listed here."})
-		return
+	case len(s.findings) > maxFindings:
+		return &Finding{}
+	case len(s.findings) == maxFindings:
+		s.findings = append(s.findings, &Finding{File: s.file, Severity: Warning, Text: "There are more oddities than are listed here."})
+		return &Finding{}
 	}
 	line, column := s.position(offset)
-	s.warnings = append(s.warnings, Finding{s.file, line, column, fmt.Sprintf(format, args...)})
+	f := &Finding{File: s.file, Line: line, Column: column, Severity: Warning, Text: fmt.Sprintf(format, args...)}
+	s.findings = append(s.findings, f)
+	return f
 }
 
-// refuse makes the error for what cannot be understood.
+// refuse makes the error for what cannot be understood, and notes it as a
+// finding.
 func (s *source) refuse(offset int, format string, args ...any) error {
 	line, column := s.position(offset)
-	return errand.Errorf(errand.Invalid, "invalid_environment", "%s:%d:%d: %s", s.file, line, column, fmt.Sprintf(format, args...))
+	return s.refused(Finding{File: s.file, Line: line, Column: column, Text: fmt.Sprintf(format, args...)}, errand.Invalid)
+}
+
+func (s *source) refused(f Finding, kind errand.Kind) error {
+	f.Severity = Error
+	s.findings = append(s.findings, &f)
+	return errand.Errorf(kind, "invalid_environment", "%s", f.String())
 }
 
 // parse reads the text as JSON with comments. It mends what has one meaning
@@ -72,7 +90,8 @@ func (s *source) parse() (hujson.Value, error) {
 		return none, err
 	}
 	if bytes.HasPrefix(s.original, []byte("\ufeff")) {
-		s.original = s.original[len("\ufeff"):]
+		s.skipped = len("\ufeff")
+		s.original = s.original[s.skipped:]
 	}
 	// A comment on the last line needs its line break.
 	s.text = append(slices.Clone(s.original), '\n')
@@ -84,7 +103,13 @@ func (s *source) parse() (hujson.Value, error) {
 		}
 		offset := s.offsetOf(err)
 		if s.blank() {
-			s.warn(0, "The file is empty; it asks for nothing.")
+			f := s.warn(0, "The file is empty; it asks for nothing.")
+			end := len(s.text) - 1
+			text := "{}\n"
+			if len(s.original) > 0 && s.original[len(s.original)-1] != '\n' {
+				text = "\n{}\n"
+			}
+			s.replace(f, end, end, text)
 			return none, nil
 		}
 		if !s.mend(offset, err.Error()) {
@@ -96,14 +121,17 @@ func (s *source) parse() (hujson.Value, error) {
 
 // bound refuses what is not worth reading or could not be read safely.
 func (s *source) bound() error {
-	if len(s.original) > maxFile {
-		return errand.Errorf(errand.TooLarge, "invalid_environment", "%s has %d bytes; an environment file may have %d. Move long commands into a script.", s.file, len(s.original), maxFile)
-	}
-	if bytes.Count(s.original, []byte("["))+bytes.Count(s.original, []byte("{")) > maxOpen {
-		return errand.Errorf(errand.Invalid, "invalid_environment", "%s has more than %d brackets; this is not an environment file.", s.file, maxOpen)
-	}
-	if bytes.HasPrefix(s.original, []byte("\xff\xfe")) || bytes.HasPrefix(s.original, []byte("\xfe\xff")) {
-		return errand.Errorf(errand.Invalid, "invalid_environment", "%s is in UTF-16; save it as UTF-8.", s.file)
+	file := Finding{File: s.file}
+	switch {
+	case len(s.original) > maxFile:
+		file.Text = fmt.Sprintf("This file has %d bytes; an environment file may have %d. Move long commands into a script.", len(s.original), maxFile)
+		return s.refused(file, errand.TooLarge)
+	case bytes.Count(s.original, []byte("["))+bytes.Count(s.original, []byte("{")) > maxOpen:
+		file.Text = fmt.Sprintf("This file has more than %d brackets; it is no environment file.", maxOpen)
+		return s.refused(file, errand.Invalid)
+	case bytes.HasPrefix(s.original, []byte("\xff\xfe")), bytes.HasPrefix(s.original, []byte("\xfe\xff")):
+		file.Text = "This file is in UTF-16; save it as UTF-8."
+		return s.refused(file, errand.Invalid)
 	}
 	return nil
 }
@@ -136,16 +164,18 @@ func (s *source) mend(offset int, fault string) bool {
 	}
 	switch c := s.text[offset]; {
 	case c == '#':
+		f := s.warn(offset, "A comment begins with // here; # was understood as one.")
 		s.text[offset] = '/'
 		s.insert(offset, '/')
-		s.warn(offset, "A comment begins with // here; # was understood as one.")
+		s.replace(f, offset, offset+2, "//")
 		return true
 	case c == '"' && strings.Contains(fault, "invalid literal") && s.closed(offset):
 		return s.mendBreaks(offset)
 	case strings.IndexByte(`"{[-0123456789tfn`, c) >= 0 && strings.Contains(fault, "expecting ','"):
-		end := len(bytes.TrimRight(s.text[:offset], " \t\r\n"))
+		end := s.tokenEnd(offset)
+		f := s.warn(end, "A comma is missing here; it was understood as if it were there.")
 		s.insert(end, ',')
-		s.warn(end, "A comma is missing here; it was understood as if it were there.")
+		s.replace(f, end, end+1, ",")
 		return true
 	}
 	return false
@@ -178,7 +208,7 @@ func stringEnd(text []byte, offset int) int {
 
 // mendBreaks writes the raw line breaks and tabs of a string as escapes.
 func (s *source) mendBreaks(offset int) bool {
-	s.warn(offset, `This string has a line break or a tab in it, which JSON writes as \n or \t; it was understood so.`)
+	f := s.warn(offset, `This string has a line break or a tab in it, which JSON writes as \n or \t; it was understood so.`)
 	for i := offset; i < stringEnd(s.text, offset); i++ {
 		if at := strings.IndexByte("\n\r\t", s.text[i]); at >= 0 {
 			s.text[i] = "nrt"[at]
@@ -186,12 +216,46 @@ func (s *source) mendBreaks(offset int) bool {
 			i++
 		}
 	}
+	end := stringEnd(s.text, offset)
+	s.replace(f, offset, end, string(s.text[offset:end]))
 	return true
 }
 
+// tokenEnd gives the end of what stands before offset, comments and space left
+// out.
+func (s *source) tokenEnd(offset int) int {
+	end := 0
+	for i := 0; i < offset; i++ {
+		switch rest := s.text[i:offset]; {
+		case rest[0] == '"':
+			i = max(stringEnd(s.text, i), i+1) - 1
+			end = i + 1
+		case bytes.HasPrefix(rest, []byte("//")):
+			i += max(bytes.IndexByte(rest, '\n'), 1)
+		case bytes.HasPrefix(rest, []byte("/*")):
+			i += max(bytes.Index(rest, []byte("*/"))+1, 1)
+		case strings.IndexByte(" \t\r\n", rest[0]) < 0:
+			end = i + 1
+		}
+	}
+	return min(end, offset)
+}
+
+// insert puts a byte into text that original lacks. What was mended behind it
+// moves along.
 func (s *source) insert(offset int, c byte) {
 	s.text = slices.Insert(s.text, offset, c)
-	s.inserted = append(s.inserted, offset)
+	at, _ := slices.BinarySearch(s.inserted, offset)
+	for i := range s.inserted[at:] {
+		s.inserted[at+i]++
+	}
+	s.inserted = slices.Insert(s.inserted, at, offset)
+	for i := range s.changes {
+		if change := &s.changes[i]; change.start >= offset {
+			change.start++
+			change.end++
+		}
+	}
 }
 
 // explain makes the parser's error into one that shows the right form.

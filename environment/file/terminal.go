@@ -9,86 +9,124 @@ import (
 	"github.com/tailscale/hujson"
 )
 
+// StartTerminal is the name of the terminal in which start runs.
+const StartTerminal = "start"
+
+// terminalSpot is where a terminal was read.
+type terminalSpot struct {
+	object hujson.Value // no value where it was no object
+	name   hujson.Value // no value where it had none
+}
+
 // terminals reads the array of terminals, in which an inner array groups those
 // that share a window.
 func (r *reader) terminals(v hujson.Value) error {
-	r.env.Terminals = nil
 	switch composite := v.Value.(type) {
 	case *hujson.Array:
-		window := 0
-		for _, element := range composite.Elements {
-			before := len(r.env.Terminals)
-			if err := r.terminalGroup(element, window, 0); err != nil {
-				return err
-			}
-			if len(r.env.Terminals) > before {
-				window++
-			}
-		}
-	case *hujson.Object:
-		if err := r.terminalObject(v, composite); err != nil {
+		if err := r.terminalArray(v, composite); err != nil {
 			return err
 		}
+	case *hujson.Object:
+		return r.terminalObject(v, composite)
 	default:
-		if text, ok := literalText(v); ok && !isNothing(v) {
-			r.warn(v.StartOffset, `"terminals" is an array; %q was understood as the command of its one terminal.`, clip(text))
-			r.env.Terminals = []Terminal{{Command: text}}
-			break
-		}
-		if !isNothing(v) {
+		text, ok := literalText(v)
+		switch {
+		case ok && !isNothing(v):
+			f := r.warn(v.StartOffset, `"terminals" is an array; %q was understood as the command of its one terminal.`, clip(text))
+			r.wrap(f, v, `[{ "command": `, " }]")
+			r.put(Terminal{Command: text}, terminalSpot{})
+		case isNothing(v):
+			r.write(r.warn(v.StartOffset, `"terminals" is an array; %s was understood as none.`, kindOf(v)), v, "[]")
+		default:
 			return r.refuse(v.StartOffset, `"terminals" is an array, [{ "name": "dev", "command": "npm run dev" }]; this is %s.`, kindOf(v))
 		}
-		r.warn(v.StartOffset, `"terminals" is an array; %s was understood as none.`, kindOf(v))
 	}
-	return r.nameTerminals(v.StartOffset)
+	r.nameTerminals()
+	return nil
+}
+
+func (r *reader) terminalArray(v hujson.Value, array *hujson.Array) error {
+	window := 0
+	for i, element := range array.Elements {
+		before := len(r.env.Terminals)
+		if err := r.terminalGroup(spot{v, i}, element, window, 0); err != nil {
+			return err
+		}
+		if len(r.env.Terminals) > before {
+			window++
+		}
+	}
+	return nil
+}
+
+// put adds a terminal.
+func (r *reader) put(t Terminal, at terminalSpot) {
+	r.env.Terminals = append(r.env.Terminals, t)
+	r.spots = append(r.spots, at)
 }
 
 // terminalObject reads terminals that are one object: a single terminal, or a
 // command for each name.
 func (r *reader) terminalObject(v hujson.Value, object *hujson.Object) error {
 	for _, m := range object.Members {
-		if fold(m.Name.Value.(hujson.Literal).String()) == "command" {
-			r.warn(v.StartOffset, `"terminals" is an array; the object was understood as its one terminal.`)
-			return r.terminalGroup(v, 0, 0)
+		if fold(nameOf(m)) == "command" {
+			r.wrap(r.warn(v.StartOffset, `"terminals" is an array; the object was understood as its one terminal.`), v, "[", "]")
+			if err := r.terminal(v, 0); err != nil {
+				return err
+			}
+			r.nameTerminals()
+			return nil
 		}
 	}
-	r.warn(v.StartOffset, `"terminals" is an array; each key of the object was understood as a terminal's name.`)
-	for i, m := range r.members(object) {
+	f := r.warn(v.StartOffset, `"terminals" is an array; each key of the object was understood as a terminal's name.`)
+	window := 0
+	for i := range r.members(v, nameOf) {
 		before := len(r.env.Terminals)
-		if err := r.terminalGroup(m.Value, i, 0); err != nil {
+		if err := r.terminalGroup(spot{v, i}, object.Members[i].Value, window, 0); err != nil {
 			return err
 		}
 		for j := before; j < len(r.env.Terminals); j++ {
+			window = r.env.Terminals[j].Window + 1
 			if r.env.Terminals[j].Name == "" {
-				r.env.Terminals[j].Name = m.Name.Value.(hujson.Literal).String()
+				r.env.Terminals[j].Name = nameOf(object.Members[i])
 			}
 		}
 	}
+	r.nameTerminals()
+	r.write(f, v, writeTerminals(r.env.Terminals))
 	return nil
 }
 
 // terminalGroup reads a terminal, or an array of terminals that share a window.
-func (r *reader) terminalGroup(v hujson.Value, window, depth int) error {
+func (r *reader) terminalGroup(at spot, v hujson.Value, window, depth int) error {
 	switch composite := v.Value.(type) {
 	case *hujson.Object:
-		return r.terminal(v, composite, window)
+		return r.terminal(v, window)
 	case *hujson.Array:
-		if depth > 0 {
-			r.warn(v.StartOffset, "Arrays of terminals go one deep; this one was understood as part of its outer one.")
-		}
-		for _, element := range composite.Elements {
-			if err := r.terminalGroup(element, window, depth+1); err != nil {
+		before := len(r.env.Terminals)
+		for i, element := range composite.Elements {
+			if err := r.terminalGroup(spot{v, i}, element, window, depth+1); err != nil {
 				return err
 			}
+		}
+		if depth > 0 {
+			f := r.warn(v.StartOffset, "Arrays of terminals go one deep; this one was understood as part of its outer one.")
+			if len(r.env.Terminals) == before {
+				r.omit(f, at)
+				return nil
+			}
+			r.replace(f, v.StartOffset, v.StartOffset+1, "")
+			r.replace(f, v.EndOffset-1, v.EndOffset, "")
 		}
 		return nil
 	}
 	if text, ok := literalText(v); ok && strings.TrimSpace(text) != "" {
-		r.warn(v.StartOffset, "A terminal is an object; %q was understood as its command.", clip(text))
-		r.env.Terminals = append(r.env.Terminals, Terminal{Command: text, Window: window})
+		f := r.warn(v.StartOffset, "A terminal is an object; %q was understood as its command.", clip(text))
+		r.wrap(f, v, `{ "command": `, " }")
+		r.put(Terminal{Command: text, Window: window}, terminalSpot{})
 		return nil
 	}
-	r.warn(v.StartOffset, `A terminal is an object, { "name": "dev", "command": "npm run dev" }; this is %s and was left out.`, kindOf(v))
+	r.omit(r.warn(v.StartOffset, `A terminal is an object, { "name": "dev", "command": "npm run dev" }; this is %s and was left out.`, kindOf(v)), at)
 	return nil
 }
 
@@ -99,53 +137,72 @@ var terminalKeys = map[string]string{
 	"description": "description",
 }
 
-func (r *reader) terminal(v hujson.Value, object *hujson.Object, window int) error {
-	t := Terminal{Window: window}
+func (r *reader) terminal(v hujson.Value, window int) error {
+	t, at := Terminal{Window: window}, terminalSpot{object: v}
 	seen := false
-	for _, m := range r.members(object) {
-		name := m.Name.Value.(hujson.Literal).String()
-		meant := terminalKeys[fold(name)]
-		switch meant {
+	known := func(m hujson.ObjectMember) string { return terminalKeys[fold(nameOf(m))] }
+	for i, key := range r.members(v, known) {
+		m, place := v.Value.(*hujson.Object).Members[i], spot{v, i}
+		name := nameOf(m)
+		if key == "" {
+			r.omit(r.warn(m.Name.StartOffset, "%q is not a key of a terminal; it has no effect.", clip(name)), place)
+			continue
+		}
+		if name != key {
+			r.rename(r.warn(m.Name.StartOffset, "%q is not a key of a terminal; it was understood as %q.", clip(name), key), m, key)
+		}
+		switch key {
 		case "name":
-			t.Name, _ = r.text(name, m.Value)
+			if text, ok := r.text(name, place, m.Value); ok {
+				t.Name, at.name = text, m.Value
+			}
 		case "command":
 			seen = true
 			if err := r.command(name, m.Value, &t.Command); err != nil {
 				return err
 			}
 		case "description":
-			t.Description, _ = r.text(name, m.Value)
-		default:
-			r.warn(m.Name.StartOffset, "%q is not a key of a terminal; it has no effect.", clip(name))
-			continue
-		}
-		if name != meant {
-			r.warn(m.Name.StartOffset, "%q is not a key of a terminal; it was understood as %q.", clip(name), meant)
+			t.Description, _ = r.text(name, place, m.Value)
 		}
 	}
 	if !seen {
-		r.warn(v.StartOffset, "This terminal has no command; it was understood as a shell.")
+		r.add(r.warn(v.StartOffset, "This terminal has no command; it was understood as a shell."), v, `"command": ""`)
 	}
-	r.env.Terminals = append(r.env.Terminals, t)
+	r.put(t, at)
 	return nil
 }
 
 // nameTerminals gives every terminal a name of its own.
-func (r *reader) nameTerminals(offset int) error {
+func (r *reader) nameTerminals() {
 	taken := map[string]bool{StartTerminal: true}
 	for i := range r.env.Terminals {
-		t := &r.env.Terminals[i]
+		t, at := &r.env.Terminals[i], r.spots[i]
 		wanted := cmp.Or(plainName(t.Name), fmt.Sprintf("terminal-%d", i+1))
 		name := wanted
 		for n := 2; taken[name]; n++ {
 			name = fmt.Sprintf("%s-%d", wanted, n)
 		}
 		if name != wanted {
-			r.warn(offset, "There is more than one terminal named %q; number %d was named %q.", clip(wanted), i+1, clip(name))
+			r.renameTerminal(i, wanted, name, at)
 		}
 		t.Name, taken[name] = name, true
 	}
-	return nil
+}
+
+// renameTerminal tells that a terminal has got another name than its own.
+func (r *reader) renameTerminal(i int, wanted, name string, at terminalSpot) {
+	text := fmt.Sprintf("There is more than one terminal named %q; number %d was named %q.", clip(wanted), i+1, clip(name))
+	if wanted == StartTerminal {
+		text = fmt.Sprintf("%q is the terminal in which start runs; number %d was named %q.", wanted, i+1, clip(name))
+	}
+	switch {
+	case at.name.Value != nil:
+		r.write(r.warn(at.name.StartOffset, "%s", text), at.name, quote(name))
+	case at.object.Value != nil:
+		r.add(r.warn(at.object.StartOffset, "%s", text), at.object, `"name": `+quote(name))
+	default:
+		r.warn(r.places["terminals"].StartOffset, "%s", text)
+	}
 }
 
 // plainName makes a terminal's name one that tmux and people can deal with.
@@ -163,54 +220,23 @@ func plainName(name string) string {
 	return strings.TrimSpace(name)
 }
 
-// StartTerminal is the name of the terminal in which start runs.
-const StartTerminal = "start"
-
-func (r *reader) ports(v hujson.Value) error {
-	array, ok := v.Value.(*hujson.Array)
-	if !ok {
-		if _, isPort := portNumber(v); !isPort && v.Value.Kind() != '{' {
-			r.warn(v.StartOffset, `"ports" is an array; this is %s and was left out.`, kindOf(v))
-			return nil
-		}
-		r.warn(v.StartOffset, `"ports" is an array; this was understood as its one entry.`)
-		array = &hujson.Array{Elements: []hujson.Value{v}}
-	}
-	for _, element := range array.Elements {
-		r.port(element)
-	}
-	return nil
-}
-
-func (r *reader) port(v hujson.Value) {
-	object, ok := v.Value.(*hujson.Object)
-	if !ok {
-		n, isPort := portNumber(v)
-		if !isPort {
-			r.warn(v.StartOffset, "A port is a number from 1 to 65535; this entry was left out.")
-			return
-		}
-		r.warn(v.StartOffset, `A port is an object; this was understood as { "port": %d }.`, n)
-		r.env.Ports = append(r.env.Ports, Port{Port: n})
-		return
-	}
-	var p Port
-	for _, m := range r.members(object) {
-		switch name := m.Name.Value.(hujson.Literal).String(); name {
-		case "port":
-			p.Port, ok = portNumber(m.Value)
-			if ok && m.Value.Value.Kind() != '0' {
-				r.warn(m.Value.StartOffset, "A port is a number; this was understood as %d.", p.Port)
+// writeTerminals gives terminals as a file has them.
+func writeTerminals(all []Terminal) string {
+	var windows []string
+	for i := 0; i < len(all); {
+		var panes []string
+		for window := all[i].Window; i < len(all) && all[i].Window == window; i++ {
+			pane := `{ "name": ` + quote(all[i].Name) + `, "command": ` + quote(all[i].Command)
+			if all[i].Description != "" {
+				pane += `, "description": ` + quote(all[i].Description)
 			}
-		case "name":
-			p.Name, _ = r.text(name, m.Value)
-		default:
-			r.warn(m.Name.StartOffset, "%q is not a key of a port; it has no effect.", clip(name))
+			panes = append(panes, pane+" }")
 		}
+		text := strings.Join(panes, ", ")
+		if len(panes) > 1 {
+			text = "[" + text + "]"
+		}
+		windows = append(windows, text)
 	}
-	if !ok || p.Port == 0 {
-		r.warn(v.StartOffset, "A port is a number from 1 to 65535; this entry was left out.")
-		return
-	}
-	r.env.Ports = append(r.env.Ports, p)
+	return "[" + strings.Join(windows, ", ") + "]"
 }

@@ -2,7 +2,9 @@ package file
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"iter"
 	"maps"
 	"regexp"
 	"slices"
@@ -46,24 +48,25 @@ func literalText(v hujson.Value) (string, bool) {
 
 // text reads a string where nothing depends on it: what is no string is left
 // out with a warning.
-func (r *reader) text(key string, v hujson.Value) (string, bool) {
+func (r *reader) text(key string, at spot, v hujson.Value) (string, bool) {
 	if text, ok := literalText(v); ok {
 		return strings.TrimSpace(text), true
 	}
 	if v.Value.Kind() == '0' {
-		r.warn(v.StartOffset, "%q is a string; the number was understood as %q.", clip(key), clip(v.Value.(hujson.Literal).String()))
-		return v.Value.(hujson.Literal).String(), true
+		text := v.Value.(hujson.Literal).String()
+		r.write(r.warn(v.StartOffset, "%q is a string; the number was understood as %q.", clip(key), clip(text)), v, quote(text))
+		return text, true
 	}
-	r.warn(v.StartOffset, "%q is a string; this is %s and was left out.", clip(key), kindOf(v))
+	r.omit(r.warn(v.StartOffset, "%q is a string; this is %s and was left out.", clip(key), kindOf(v)), at)
 	return "", false
 }
 
 // needed reads a string without which the environment would be another one.
-func (r *reader) needed(key string, v hujson.Value, into *string) error {
+func (r *reader) needed(key string, at spot, v hujson.Value, into *string) error {
 	if k := v.Value.Kind(); k == '{' || k == '[' || k == 't' {
 		return r.refuse(v.StartOffset, `%q is a string, as in { %q: "…" }; this is %s.`, key, key, kindOf(v))
 	}
-	*into, _ = r.text(key, v)
+	*into, _ = r.text(key, at, v)
 	return r.noZero(key, v, *into)
 }
 
@@ -78,70 +81,86 @@ func (r *reader) noZero(key string, v hujson.Value, text string) error {
 // command reads the text of install or start. An array of commands is one
 // after another until one fails.
 func (r *reader) command(key string, v hujson.Value, into *string) error {
-	*into = ""
-	if text, ok := literalText(v); ok {
-		if *into = text; strings.TrimSpace(text) == "" {
-			*into = ""
+	text, ok := literalText(v)
+	if !ok {
+		var err error
+		if text, err = r.commandIn(key, v); err != nil {
+			return err
 		}
-		return r.noZero(key, v, text)
 	}
-	if isNothing(v) {
-		r.warn(v.StartOffset, "%q is a string; %s was understood as none.", key, kindOf(v))
-		return nil
+	if *into = text; strings.TrimSpace(text) == "" {
+		*into = ""
 	}
-	if object, ok := v.Value.(*hujson.Object); ok {
-		for _, m := range object.Members {
-			if name := m.Name.Value.(hujson.Literal).String(); name == "command" || name == "run" || name == "cmd" {
-				r.warn(v.StartOffset, "%q is a string; its %q was understood as the command.", key, name)
-				return r.command(key, m.Value, into)
+	return r.noZero(key, v, text)
+}
+
+// commandIn finds the command in what is no string.
+func (r *reader) commandIn(key string, v hujson.Value) (string, error) {
+	switch composite := v.Value.(type) {
+	case *hujson.Object:
+		for _, m := range composite.Members {
+			if name := nameOf(m); name == "command" || name == "run" || name == "cmd" {
+				f := r.warn(v.StartOffset, "%q is a string; its %q was understood as the command.", key, name)
+				text := ""
+				err := r.command(key, m.Value, &text)
+				r.write(f, v, quote(text))
+				return text, err
 			}
 		}
+	case *hujson.Array:
+		return r.commandList(key, v, composite)
+	case hujson.Literal:
+		if isNothing(v) {
+			r.write(r.warn(v.StartOffset, "%q is a string; %s was understood as none.", key, kindOf(v)), v, `""`)
+			return "", nil
+		}
 	}
-	array, ok := v.Value.(*hujson.Array)
-	if !ok {
-		return r.refuse(v.StartOffset, `%q is a command in a string, as in { %q: "npm ci" }; this is %s.`, key, key, kindOf(v))
-	}
+	return "", r.refuse(v.StartOffset, `%q is a command in a string, as in { %q: "npm ci" }; this is %s.`, key, key, kindOf(v))
+}
+
+func (r *reader) commandList(key string, v hujson.Value, array *hujson.Array) (string, error) {
 	var lines []string
 	for _, element := range array.Elements {
 		text, isText := literalText(element)
 		if !isText {
-			return r.refuse(element.StartOffset, `%q is a command in a string, as in { %q: "npm ci && npm run build" }; this array holds %s.`, key, key, kindOf(element))
+			return "", r.refuse(element.StartOffset, `%q is a command in a string, as in { %q: "npm ci && npm run build" }; this array holds %s.`, key, key, kindOf(element))
 		}
 		if strings.TrimSpace(text) != "" {
 			lines = append(lines, text)
 		}
 	}
-	r.warn(v.StartOffset, "%q is a string; the array was understood as commands to run one after another.", key)
-	if *into = strings.Join(lines, "\n"); len(lines) > 1 {
-		*into = "set -e\n" + *into
+	text := strings.Join(lines, "\n")
+	if len(lines) > 1 {
+		text = "set -e\n" + text
 	}
-	return r.noZero(key, v, *into)
+	r.write(r.warn(v.StartOffset, "%q is a string; the array was understood as commands to run one after another.", key), v, quote(text))
+	return text, nil
 }
 
 // texts reads an array of strings where nothing depends on it.
-func (r *reader) texts(key string, v hujson.Value) []string {
+func (r *reader) texts(key string, at spot, v hujson.Value) []string {
 	array, ok := v.Value.(*hujson.Array)
 	if !ok {
 		if text, isText := literalText(v); isText && text != "" {
-			r.warn(v.StartOffset, "%q is an array; %q was understood as its one entry.", key, clip(text))
+			r.wrap(r.warn(v.StartOffset, "%q is an array; %q was understood as its one entry.", key, clip(text)), v, "[", "]")
 			return []string{text}
 		}
-		r.warn(v.StartOffset, "%q is an array of strings; this is %s and was left out.", key, kindOf(v))
+		r.omit(r.warn(v.StartOffset, "%q is an array of strings; this is %s and was left out.", key, kindOf(v)), at)
 		return nil
 	}
 	var all []string
-	for _, element := range array.Elements {
+	for i, element := range array.Elements {
 		if text, isText := literalText(element); isText {
 			all = append(all, text)
 		} else {
-			r.warn(element.StartOffset, "%q holds strings; this is %s and was left out.", key, kindOf(element))
+			r.omit(r.warn(element.StartOffset, "%q holds strings; this is %s and was left out.", key, kindOf(element)), spot{v, i})
 		}
 	}
 	return all
 }
 
 // truth reads true or false, also where it is written as a string.
-func (r *reader) truth(key string, v hujson.Value) *bool {
+func (r *reader) truth(key string, at spot, v hujson.Value) *bool {
 	var b bool
 	text, isText := literalText(v)
 	switch {
@@ -149,16 +168,16 @@ func (r *reader) truth(key string, v hujson.Value) *bool {
 		b = v.Value.Kind() == 't'
 	case isText && (strings.EqualFold(text, "true") || strings.EqualFold(text, "false")):
 		b = strings.EqualFold(text, "true")
-		r.warn(v.StartOffset, "%q is true or false without quotes; %q was understood as %t.", key, text, b)
+		r.write(r.warn(v.StartOffset, "%q is true or false without quotes; %q was understood as %t.", key, text, b), v, strconv.FormatBool(b))
 	default:
-		r.warn(v.StartOffset, "%q is true or false; this is %s and was left out.", key, kindOf(v))
+		r.omit(r.warn(v.StartOffset, "%q is true or false; this is %s and was left out.", key, kindOf(v)), at)
 		return nil
 	}
 	return &b
 }
 
 // keep puts a value away as standard JSON.
-func (r *reader) keep(key string, v hujson.Value) error {
+func (r *reader) keep(key string, v hujson.Value) {
 	v = v.Clone()
 	v.Minimize()
 	packed := v.Pack()
@@ -167,7 +186,6 @@ func (r *reader) keep(key string, v hujson.Value) error {
 	if json.Compact(&compact, bytes.ToValidUTF8(packed, []byte("\ufffd"))) == nil {
 		r.env.Extra[strings.ToValidUTF8(key, "\ufffd")] = compact.Bytes()
 	}
-	return nil
 }
 
 var (
@@ -177,23 +195,28 @@ var (
 	elsewhere = regexp.MustCompile(`\$\{(localEnv|env|containerEnv|secrets?)[:.][^}]*\}|\$\{\{.*\}\}`)
 )
 
-// variables reads an object of variables into the environment.
-func (r *reader) variables(key string, v hujson.Value) error {
+// variables reads the object of variables.
+func (r *reader) variables(at spot, v hujson.Value) error {
 	object, ok := v.Value.(*hujson.Object)
 	if !ok {
-		r.warn(v.StartOffset, `%q is an object, { "NAME": "value" }; this is %s and was left out.`, key, kindOf(v))
+		r.omit(r.warn(v.StartOffset, `"env" is an object, { "NAME": "value" }; this is %s and was left out.`, kindOf(v)), at)
 		return nil
 	}
-	for _, m := range r.members(object) {
-		name := m.Name.Value.(hujson.Literal).String()
+	for i := range r.members(v, nameOf) {
+		m := object.Members[i]
+		name := nameOf(m)
 		literal, isLiteral := m.Value.Value.(hujson.Literal)
 		if !isLiteral || literal.Kind() == 'n' || !variableName.MatchString(name) {
-			r.warn(m.Name.StartOffset, "The variable %q was left out: it needs a name of letters, digits and _, and a string.", clip(name))
+			r.omit(r.warn(m.Name.StartOffset, "The variable %q was left out: it needs a name of letters, digits and _, and a string.", clip(name)), spot{v, i})
 			continue
 		}
 		text := strings.ToValidUTF8(literal.String(), "\ufffd")
-		if found := elsewhere.FindString(text); found != "" || strings.ContainsRune(text, 0) {
-			r.warn(m.Value.StartOffset, "The variable %q was left out: %s has no value here. Give it to the agent as a variable or a secret.", clip(name), clip(found))
+		if found := elsewhere.FindString(text); found != "" {
+			r.omit(r.warn(m.Value.StartOffset, "The variable %q was left out: %s has no value here. Give it to the agent as a variable or a secret.", clip(name), clip(found)), spot{v, i})
+			continue
+		}
+		if strings.ContainsRune(text, 0) {
+			r.omit(r.warn(m.Value.StartOffset, `The variable %q was left out: it holds a zero byte (\u0000).`, clip(name)), spot{v, i})
 			continue
 		}
 		if r.env.Env == nil {
@@ -204,23 +227,26 @@ func (r *reader) variables(key string, v hujson.Value) error {
 	return nil
 }
 
-// members gives an object's members without those that a later one of the same
-// name replaces.
-func (r *reader) members(object *hujson.Object) []hujson.ObjectMember {
+// members gives the indexes of an object's members, each with what known makes
+// of it, without those that a later one of the same meaning replaces. A member
+// that known gives "" for is one by its own name.
+func (r *reader) members(v hujson.Value, known func(hujson.ObjectMember) string) iter.Seq2[int, string] {
+	members := v.Value.(*hujson.Object).Members
 	last := map[string]int{}
-	for i, m := range object.Members {
-		last[m.Name.Value.(hujson.Literal).String()] = i
+	id := func(m hujson.ObjectMember) string { return cmp.Or(known(m), "\x00"+nameOf(m)) }
+	for i, m := range members {
+		last[id(m)] = i
 	}
-	var kept []hujson.ObjectMember
-	for i, m := range object.Members {
-		name := m.Name.Value.(hujson.Literal).String()
-		if last[name] == i {
-			kept = append(kept, m)
-		} else {
-			r.warn(m.Name.StartOffset, "%q is given more than once; the last one counts.", clip(name))
+	return func(yield func(int, string) bool) {
+		for i, m := range members {
+			if last[id(m)] != i {
+				f := r.warn(m.Name.StartOffset, "%q is given more than once; the last one counts.", clip(nameOf(m)))
+				r.omit(f, spot{v, i})
+			} else if !yield(i, known(m)) {
+				return
+			}
 		}
 	}
-	return kept
 }
 
 // trailingCommas warns of the commas before a closing bracket.
@@ -238,7 +264,8 @@ func (r *reader) trailingCommas(v *hujson.Value) {
 			}
 		}
 		if last != nil && last.AfterExtra != nil {
-			r.warn(last.EndOffset+len(last.AfterExtra), "There is a comma after the last entry; it was understood as if it were not there.")
+			comma := last.EndOffset + len(last.AfterExtra)
+			r.replace(r.warn(comma, "There is a comma after the last entry; it was understood as if it were not there."), comma, comma+1, "")
 		}
 	}
 }
@@ -277,16 +304,4 @@ func oneApart(a, b string) bool {
 		return i < len(a) && (a[i+1:] == b[i+1:] || swapped)
 	}
 	return false
-}
-
-// portNumber reads a port written as a number or a string; of "8080:80" it is
-// the first.
-func portNumber(v hujson.Value) (int, bool) {
-	literal, ok := v.Value.(hujson.Literal)
-	if !ok {
-		return 0, false
-	}
-	text, _, _ := strings.Cut(strings.TrimSpace(literal.String()), ":")
-	n, err := strconv.Atoi(strings.TrimSuffix(text, "/tcp"))
-	return n, err == nil && n >= 1 && n <= 65535
 }
