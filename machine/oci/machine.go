@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/netns"
 )
 
 // Machine is one machine of a Driver. It holds nothing open: every call looks
@@ -122,7 +123,11 @@ func (m *Machine) Link(ctx context.Context) (*machine.Link, error) {
 	if !m.running() {
 		return nil, fmt.Errorf("opening link of machine %s: %w", m.id, machine.ErrStopped)
 	}
-	return m.driver.openLink(ctx, m.id)
+	link, err := netns.Open(ctx, filepath.Join(m.driver.runDir(m.id), "ns", "net"))
+	if err != nil {
+		return nil, fmt.Errorf("opening link of machine %s: %w", m.id, err)
+	}
+	return link, nil
 }
 
 // destroy is Destroy with the machine locked.

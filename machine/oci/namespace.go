@@ -91,23 +91,3 @@ func pinNamespace(pid int, name, target string) error {
 	f.Close()
 	return unix.Mount("/proc/"+strconv.Itoa(pid)+"/ns/"+name, target, "", unix.MS_BIND, "")
 }
-
-// inNetwork runs f on a thread that is in the network namespace pinned at
-// path. The thread ends with it.
-func inNetwork(path string, f func() error) error {
-	ns, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread is spoilt for others
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("entering network namespace: %w", err)
-			return
-		}
-		done <- f()
-	}()
-	return <-done
-}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/netns"
 )
 
 // live is what is known of a running machine; it is the file live.json in its
@@ -106,7 +107,7 @@ func (d *Driver) assembleAs(r *record, l *live) error {
 	if err := makeNamespaces(d.opts.Guest, filepath.Join(run, "ns"), l.Base); err != nil {
 		return err
 	}
-	if err := makeNetwork(filepath.Join(run, "ns", "net")); err != nil {
+	if err := netns.Furnish(filepath.Join(run, "ns", "net")); err != nil {
 		return err
 	}
 	if err := d.mountAll(r, l); err != nil {
@@ -213,9 +214,9 @@ func (d *Driver) writeMeta(r *record) (string, error) {
 		}
 	}
 	for _, f := range [][2]string{
-		{"resolv.conf", "nameserver " + gatewayAddr.String() + "\noptions timeout:5 attempts:3\n"},
+		{"resolv.conf", netns.ResolvConf()},
 		{"hostname", r.Hostname + "\n"},
-		{"hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n" + machineAddr.Addr().String() + " " + r.Hostname + "\n"},
+		{"hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n" + netns.Inside.Addr().String() + " " + r.Hostname + "\n"},
 	} {
 		if err := os.WriteFile(filepath.Join(etc, f[0]), []byte(f[1]), 0o644); err != nil {
 			return "", err
