@@ -8,7 +8,7 @@ export CGO_ENABLED := 0
 
 .PHONY: build test fast lint demo bench clean
 
-build: $(BIN)/runsc guest errand ## everything that is shipped, into bin/
+build: $(BIN)/runsc $(BIN)/buildkitd guest errand ## everything that is shipped, into bin/
 
 .PHONY: errand guest
 errand:
@@ -20,6 +20,12 @@ guest:
 $(BIN)/runsc: tools/go.mod tools/go.sum
 	@echo "building runsc (gVisor) from source; this takes a few minutes once"
 	cd tools && $(GO) build -trimpath -ldflags "$(LDFLAGS) -X gvisor.dev/gvisor/runsc/version.version=$$($(GO) list -m -f '{{.Version}}' gvisor.dev/gvisor)" -o ../$(BIN)/runsc gvisor.dev/gvisor/runsc
+
+# BuildKit's daemon, which builds Dockerfiles: two to three minutes the first time.
+# A module of its own, whose many dependencies bend nobody else's.
+$(BIN)/buildkitd: tools/buildkit/go.mod tools/buildkit/go.sum
+	@echo "building buildkitd (BuildKit) from source; this takes a few minutes once"
+	cd tools/buildkit && $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o ../../$(BIN)/buildkitd github.com/moby/buildkit/cmd/buildkitd
 
 # The README's test command: all of it, with the race detector. Needs root and a C compiler.
 test: build lint

@@ -10,6 +10,9 @@
 // leaves nothing that looks whole. And whatever was pulled once is found again
 // without a network, by digest exactly and by tag as it last was.
 //
+// An image that was built on this host is taken in by Import and has a name
+// that no registry is asked for.
+//
 // The package mounts nothing and knows nothing of machines, and it does not
 // build images.
 package image

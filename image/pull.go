@@ -58,6 +58,9 @@ func (s *Store) Get(ctx context.Context, ref string, progress func(string)) (Ima
 		img.Notice = notice
 		return img, nil
 	}
+	if isBuilt(digest) {
+		return Image{}, builtMissing(digest, err)
+	}
 	if err := s.pullOnce(ctx, digest, progress); err != nil {
 		return Image{}, err
 	}
@@ -73,6 +76,14 @@ func (s *Store) Get(ctx context.Context, ref string, progress func(string)) (Ima
 func (s *Store) resolve(ctx context.Context, ref name.Reference) (name.Digest, string, error) {
 	if d, ok := ref.(name.Digest); ok {
 		return d, "", nil
+	}
+	if isBuilt(ref) {
+		img, err := s.Built(ref.Identifier())
+		if err != nil {
+			return name.Digest{}, "", err
+		}
+		d, err := name.NewDigest(img.Reference)
+		return d, "", err
 	}
 	tag := s.path("tags", fileName(ref.Name()))
 	desc, err := remote.Head(ref, s.remote(ctx)...)
@@ -161,6 +172,11 @@ func (s *Store) pull(ctx context.Context, digest name.Digest, progress func(stri
 	if err != nil {
 		return registryError(ctx, digest, err)
 	}
+	return s.take(ctx, digest, img, progress)
+}
+
+// take keeps img, whatever it comes from, as what digest names.
+func (s *Store) take(ctx context.Context, digest name.Digest, img v1.Image, progress func(string)) error {
 	config, err := img.ConfigFile()
 	if err != nil {
 		return registryError(ctx, digest, err)

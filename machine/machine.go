@@ -137,16 +137,23 @@ type Snapshot struct {
 
 // Builder is a Driver that makes images from Dockerfiles.
 type Builder interface {
+	// BuiltImage gives the name of the image that BuildImage kept under key last,
+	// and "" where there is none any more. It builds nothing.
+	BuiltImage(ctx context.Context, key string) (string, error)
 	// BuildImage carries out a Dockerfile and gives the name by which Spec.Image
 	// takes the result on this driver. Steps whose outcome is cached are not run
 	// again. It blocks until the image is kept; when ctx ends, the steps that run
-	// are stopped. A *SetupError means that the Dockerfile, its context or a base
-	// image is at fault; any other error means that the host is.
+	// are stopped. An *errand.Error of another kind than Internal and Unavailable
+	// means that the Dockerfile, its context or a base image is at fault, and
+	// names the line; any other error means that the host is.
 	BuildImage(ctx context.Context, b ImageBuild) (string, error)
 }
 
 // ImageBuild is one carrying out of a Dockerfile.
 type ImageBuild struct {
+	// Key names what decides the outcome: lower-case hex and dashes, at most 80
+	// bytes. The image is kept under it.
+	Key  string
 	File []byte // the Dockerfile
 	Name string // how people know it, for messages: ".cursor/Dockerfile"
 	// Context is a directory on the host that holds the build's context, read

@@ -1,0 +1,350 @@
+// Package dockerfile reads a Dockerfile before it is built: which images it
+// stands on, what it takes of its context, which secrets it asks for, what is
+// odd about it, and what decides its outcome.
+//
+// Two ideas carry it. The text is read by BuildKit's own parser, so that what is
+// said here of a line is what the build will make of it. And an image is built
+// once for each Key, which depends on as little as can be known for certain: the
+// files that COPY and ADD name, not the repository around them; all of the
+// context where that cannot be told.
+//
+// The package does no I/O and builds nothing.
+package dockerfile
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
+
+	"github.com/errand-dev/errand"
+)
+
+// Scratch is the base that is no image.
+const Scratch = "scratch"
+
+// maxSize is how many bytes a Dockerfile may have.
+const maxSize = 512 << 10
+
+// File is what a Dockerfile asks for.
+type File struct {
+	Name   string // as people know it, for messages
+	Stages []Stage
+	// Images are the images that it needs from registries, each once, in the
+	// order of the text.
+	Images  []Image
+	Context Context
+	Secrets []Secret
+	// Findings are what BuildKit's linter has to say, by line.
+	Findings []Finding
+
+	lines []string
+}
+
+// Stage is one FROM and what follows it.
+type Stage struct {
+	Name  string // after AS; "" for none
+	Base  string // the image or stage after FROM, with its variables filled in
+	Line  int    // of FROM, from 1
+	Steps []Step // in the order of the text
+}
+
+// Step is an instruction that makes a layer.
+type Step struct {
+	Line int    // from 1
+	Text string // as it is written, on one line
+}
+
+// Image is an image that the file names.
+type Image struct {
+	Name string // with its variables filled in
+	Line int    // from 1
+}
+
+// Secret is a build secret that a RUN mounts.
+type Secret struct {
+	ID       string
+	Required bool // the build fails without it
+	Line     int  // from 1
+}
+
+// Finding is one thing that is odd and yet can be built.
+type Finding struct {
+	Line int    // from 1; 0 where the file as a whole is meant
+	Rule string // the linter's name for it, such as "MaintainerDeprecated"
+	Text string // a sentence
+	URL  string // where it is explained; may be ""
+}
+
+// Parse reads text, a Dockerfile that people know as name. With args, the
+// values of build arguments, it fills in what FROM and COPY --from name.
+//
+// The error for what cannot be read is an *errand.Error of kind Invalid that
+// names file and line and shows the line.
+func Parse(name string, text []byte, args map[string]string) (*File, error) {
+	if len(text) > maxSize {
+		return nil, errand.Errorf(errand.TooLarge, "invalid_dockerfile", "%s has %d bytes; a Dockerfile may have %d. Move long commands into scripts.", name, len(text), maxSize)
+	}
+	f := &File{Name: name, lines: strings.Split(string(text), "\n")}
+	tree, err := parser.Parse(bytes.NewReader(text))
+	if err != nil {
+		return nil, f.refuse(err)
+	}
+	for _, w := range tree.Warnings {
+		f.find(lineOf(rangesOf(w.Location)), "", w.Short, w.URL)
+	}
+	lint := linter.New(&linter.Config{Warn: func(rule, description, url, text string, where []parser.Range) {
+		f.find(lineOf(where), rule, text, url)
+	}})
+	stages, globals, err := instructions.Parse(tree.AST, lint)
+	if err != nil {
+		return nil, f.refuse(err)
+	}
+	r := reader{file: f, lex: shell.NewLex(tree.EscapeToken), args: args}
+	if err := r.read(stages, globals); err != nil {
+		return nil, f.refuse(err)
+	}
+	slices.SortStableFunc(f.Findings, func(a, b Finding) int { return a.Line - b.Line })
+	return f, nil
+}
+
+func rangesOf(r *parser.Range) []parser.Range {
+	if r == nil {
+		return nil
+	}
+	return []parser.Range{*r}
+}
+
+func lineOf(where []parser.Range) int {
+	if len(where) == 0 {
+		return 0
+	}
+	return where[0].Start.Line
+}
+
+func (f *File) find(line int, rule, text, url string) {
+	text = strings.TrimSpace(text)
+	if text != "" && !strings.HasSuffix(text, ".") {
+		text += "."
+	}
+	finding := Finding{Line: line, Rule: rule, Text: text, URL: url}
+	if !slices.Contains(f.Findings, finding) {
+		f.Findings = append(f.Findings, finding)
+	}
+}
+
+// refuse makes the parser's error into one that shows the line.
+func (f *File) refuse(err error) error {
+	var located *parser.LocationError
+	line := 0
+	if errors.As(err, &located) && len(located.Locations) > 0 {
+		line = lineOf(located.Locations[len(located.Locations)-1])
+	}
+	said := err.Error()
+	if at, rest, ok := strings.Cut(said, ": "); ok && strings.HasPrefix(at, "dockerfile parse error on line ") {
+		said = rest
+		if line == 0 {
+			line, _ = strconv.Atoi(strings.TrimPrefix(at, "dockerfile parse error on line "))
+		}
+	}
+	return errand.Errorf(errand.Invalid, "invalid_dockerfile", "%s: %s%s", f.At(line), said, f.quote(line))
+}
+
+// At gives a place in the file in the form of a compiler: file:line.
+func (f *File) At(line int) string {
+	if line < 1 {
+		return f.Name
+	}
+	return fmt.Sprintf("%s:%d", f.Name, line)
+}
+
+func (f *File) quote(line int) string {
+	text := clip(f.Text(line))
+	if text == "" {
+		return ""
+	}
+	return fmt.Sprintf("\n%4d | %s", line, text)
+}
+
+// Text gives a line of the file; "" for one that is not there.
+func (f *File) Text(line int) string {
+	if line < 1 || line > len(f.lines) {
+		return ""
+	}
+	return strings.TrimRight(f.lines[line-1], "\r")
+}
+
+func clip(text string) string {
+	const most = 200
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
+// reader collects what a File holds.
+type reader struct {
+	file    *File
+	lex     *shell.Lex
+	args    map[string]string
+	globals map[string]string // of ARG before the first FROM
+}
+
+func (r *reader) read(stages []instructions.Stage, globals []instructions.ArgCommand) error {
+	r.globals = map[string]string{}
+	for _, command := range globals {
+		for _, arg := range command.Args {
+			if value, ok := r.args[arg.Key]; ok {
+				r.globals[arg.Key] = value
+			} else if arg.Value != nil {
+				r.globals[arg.Key] = r.fill(*arg.Value)
+			}
+		}
+	}
+	if len(stages) == 0 {
+		return errors.New("the file has no FROM")
+	}
+	for i := range stages {
+		s := &stages[i]
+		stage := Stage{Name: s.Name, Base: r.fill(s.BaseName), Line: lineOf(s.Location)}
+		if stage.Base == "" {
+			return parser.WithLocation(fmt.Errorf("the base %s is empty: its build argument has no value", s.BaseName), s.Location)
+		}
+		r.image(stage.Base, stage.Line)
+		for _, c := range s.Commands {
+			r.command(&stage, c)
+		}
+		r.file.Stages = append(r.file.Stages, stage)
+	}
+	return nil
+}
+
+// fill puts the global arguments into word. What cannot be read stays.
+func (r *reader) fill(word string) string {
+	env := slices.Sorted(maps.Keys(r.globals))
+	for i, key := range env {
+		env[i] = key + "=" + r.globals[key]
+	}
+	filled, _, err := r.lex.ProcessWord(word, shell.EnvsFromSlice(env))
+	if err != nil {
+		return word
+	}
+	return filled
+}
+
+// image notes an image, unless name is that of an earlier stage.
+func (r *reader) image(name string, line int) {
+	if name == "" || name == Scratch || r.isStage(name) {
+		return
+	}
+	if !slices.ContainsFunc(r.file.Images, func(i Image) bool { return i.Name == name }) {
+		r.file.Images = append(r.file.Images, Image{name, line})
+	}
+}
+
+func (r *reader) isStage(name string) bool {
+	if n, err := strconv.Atoi(name); err == nil {
+		return n >= 0 && n < len(r.file.Stages)
+	}
+	return slices.ContainsFunc(r.file.Stages, func(s Stage) bool { return strings.EqualFold(s.Name, name) })
+}
+
+func (r *reader) command(stage *Stage, c instructions.Command) {
+	line := lineOf(c.Location())
+	switch c := c.(type) {
+	case *instructions.CopyCommand:
+		if c.From == "" {
+			r.file.Context.take(c.SourcePaths)
+		} else {
+			r.image(r.fill(c.From), line)
+		}
+	case *instructions.AddCommand:
+		r.file.Context.take(slices.DeleteFunc(slices.Clone(c.SourcePaths), isRemote))
+	case *instructions.RunCommand:
+		for _, m := range instructions.GetMounts(c) {
+			r.mount(m, line)
+		}
+	case *instructions.WorkdirCommand:
+	default:
+		return
+	}
+	text := fmt.Sprint(c)
+	stage.Steps = append(stage.Steps, Step{line, text})
+}
+
+func (r *reader) mount(m *instructions.Mount, line int) {
+	switch {
+	case m.Type == instructions.MountTypeSecret:
+		id := m.CacheID
+		if id == "" {
+			id = m.Target[strings.LastIndexByte(m.Target, '/')+1:]
+		}
+		r.secret(Secret{ID: id, Required: m.Required, Line: line})
+	case m.From != "":
+		r.image(r.fill(m.From), line)
+	case m.Type == instructions.MountTypeBind:
+		r.file.Context.take([]string{m.Source})
+	}
+}
+
+func (r *reader) secret(s Secret) {
+	for i, known := range r.file.Secrets {
+		if known.ID == s.ID {
+			r.file.Secrets[i].Required = known.Required || s.Required
+			return
+		}
+	}
+	r.file.Secrets = append(r.file.Secrets, s)
+}
+
+// isRemote says whether ADD fetches source from elsewhere.
+func isRemote(source string) bool {
+	for _, prefix := range []string{"http://", "https://", "git://", "git@", "ssh://", "github.com/"} {
+		if strings.HasPrefix(source, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// LineOf gives the line of a step by the name that BuildKit gives it, such as
+// "[build 2/4] RUN npm ci"; 0 for what is no step of the file.
+func (f *File) LineOf(step string) int {
+	inside, _, ok := strings.Cut(strings.TrimPrefix(step, "["), "] ")
+	if !ok || !strings.HasPrefix(step, "[") {
+		return 0
+	}
+	words := strings.Fields(inside)
+	if len(words) == 0 {
+		return 0
+	}
+	index, total, ok := strings.Cut(words[len(words)-1], "/")
+	at, err1 := strconv.Atoi(index)
+	of, err2 := strconv.Atoi(total)
+	if !ok || err1 != nil || err2 != nil {
+		return 0
+	}
+	for i, s := range f.Stages {
+		name := s.Name
+		if name == "" && len(f.Stages) > 1 {
+			name = "stage-" + strconv.Itoa(i)
+		}
+		if len(words) == 1 && len(f.Stages) > 1 || len(words) > 1 && !strings.EqualFold(words[0], name) {
+			continue
+		}
+		// Counted from the end: whether FROM is counted depends on the base.
+		if n := len(s.Steps) - 1 - (of - at); n >= 0 && n < len(s.Steps) {
+			return s.Steps[n].Line
+		}
+		return s.Line
+	}
+	return 0
+}

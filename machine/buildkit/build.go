@@ -1,0 +1,237 @@
+//go:build linux
+
+package buildkit
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/secrets/secretsprovider"
+	"github.com/tonistiigi/fsutil"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/dockerfile"
+	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/netns"
+)
+
+// BuiltImage gives the reference of the image that was built under key.
+func (b *Builder) BuiltImage(_ context.Context, key string) (string, error) {
+	img, err := b.opts.Images.Built(key)
+	if errand.KindOf(err) == errand.NotFound {
+		return "", nil
+	}
+	return img.Reference, err
+}
+
+// BuildImage builds the image and gives its reference. Builds take turns.
+func (b *Builder) BuildImage(ctx context.Context, in machine.ImageBuild) (string, error) {
+	file, err := dockerfile.Parse(in.Name, in.File, in.Args)
+	if err != nil {
+		return "", err
+	}
+	if err := b.Ready(); err != nil {
+		return "", err
+	}
+	if err := b.take(ctx); err != nil {
+		return "", err
+	}
+	defer b.give()
+	one := &build{ImageBuild: in, builder: b, file: file}
+	if err := one.ready(ctx); err != nil {
+		return "", err
+	}
+	defer one.close()
+	img, err := one.run(ctx)
+	if err != nil {
+		return "", err
+	}
+	kept, err := b.opts.Images.Import(ctx, in.Key, img, nil)
+	return kept.Reference, err
+}
+
+// build is one build under way. Its builder's turn is its own.
+type build struct {
+	machine.ImageBuild
+	builder *Builder
+	file    *dockerfile.File
+	dir     string    // for what it hands over and gets back
+	network io.Closer // may be nil
+}
+
+// ready makes the daemon run as this build needs it, and its network.
+func (o *build) ready(ctx context.Context) (err error) {
+	b := o.builder
+	if o.dir, err = os.MkdirTemp(b.path("work"), "build-"); err != nil {
+		return fmt.Errorf("readying a build: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			o.close()
+		}
+	}()
+	for _, sub := range []string{"dockerfile", "context", "out"} {
+		if err := os.Mkdir(filepath.Join(o.dir, sub), 0o700); err != nil {
+			return fmt.Errorf("readying a build: %w", err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(o.dir, "dockerfile", fileName), o.File, 0o600); err != nil {
+		return fmt.Errorf("readying a build: %w", err)
+	}
+	if err := b.wake(ctx, plainRegistries(o.file)); err != nil {
+		return err
+	}
+	if o.Attach == nil {
+		return nil
+	}
+	link, err := netns.Open(ctx, b.daemon.network())
+	if err != nil {
+		return fmt.Errorf("opening the network of a build: %w", err)
+	}
+	if o.network, err = o.Attach(ctx, link); err != nil {
+		link.File.Close()
+		return fmt.Errorf("attaching the network of a build: %w", err)
+	}
+	return nil
+}
+
+func (o *build) close() {
+	if o.network != nil {
+		if err := o.network.Close(); err != nil {
+			o.builder.log.Warn("closing the network of a build", "error", err)
+		}
+	}
+	if err := os.RemoveAll(o.dir); err != nil {
+		o.builder.log.Warn("clearing up after a build", "error", err)
+	}
+}
+
+// wake sees to it that the daemon runs, and speaks to plain without TLS: it
+// learns that only when it starts.
+func (b *Builder) wake(ctx context.Context, plain []string) error {
+	if d := b.daemon; d != nil {
+		known := !slices.ContainsFunc(plain, func(host string) bool { return !slices.Contains(d.plain, host) })
+		if d.alive() && known {
+			return nil
+		}
+		plain = append(slices.Clone(plain), d.plain...)
+		slices.Sort(plain)
+		plain = slices.Compact(plain)
+		b.end()
+	}
+	d, err := b.startDaemon(ctx, plain)
+	if err != nil {
+		return err
+	}
+	b.daemon = d
+	return nil
+}
+
+// plainRegistries are the registries of a file's images that are spoken to
+// without TLS, by the rule of package image.
+func plainRegistries(f *dockerfile.File) []string {
+	var plain []string
+	for _, i := range f.Images {
+		ref, err := name.ParseReference(i.Name)
+		if err != nil {
+			continue // the build says so, with the line
+		}
+		if r := ref.Context().Registry; r.Scheme() == "http" && !slices.Contains(plain, r.RegistryStr()) {
+			plain = append(plain, r.RegistryStr())
+		}
+	}
+	return plain
+}
+
+// fileName is the Dockerfile's name for the daemon.
+const fileName = "Dockerfile"
+
+// run has the daemon build, tells of the steps, and gives the image.
+func (o *build) run(ctx context.Context) (v1.Image, error) {
+	opts, err := o.solveOptions()
+	if err != nil {
+		return nil, fmt.Errorf("readying a build: %w", err)
+	}
+	status := make(chan *client.SolveStatus)
+	told := make(chan struct{})
+	steps := newSteps(o.file, o.Step)
+	go func() {
+		defer close(told)
+		for s := range status {
+			steps.tell(s)
+		}
+	}()
+	_, err = o.builder.daemon.client.Solve(ctx, nil, opts, status)
+	<-told
+	if err != nil {
+		return nil, o.explain(ctx, err, steps)
+	}
+	return o.exported()
+}
+
+func (o *build) solveOptions() (client.SolveOpt, error) {
+	attrs := map[string]string{
+		"filename": fileName,
+		// It would otherwise run a frontend image that a "# syntax=" line names.
+		"cmdline": "dockerfile.v0",
+	}
+	if o.Target != "" {
+		attrs["target"] = o.Target
+	}
+	for name, value := range o.Args {
+		attrs["build-arg:"+name] = value
+	}
+	if o.Attach == nil {
+		attrs["force-network-mode"] = "none"
+	}
+	mounts := map[string]fsutil.FS{}
+	for name, dir := range map[string]string{"dockerfile": filepath.Join(o.dir, "dockerfile"), "context": o.contextDir()} {
+		fs, err := fsutil.NewFS(dir)
+		if err != nil {
+			return client.SolveOpt{}, err
+		}
+		mounts[name] = fs
+	}
+	return client.SolveOpt{
+		Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts,
+		Session: []session.Attachable{credentials{keychain: o.builder.opts.Keychain}, secretsprovider.FromMap(o.Secrets)},
+		Exports: []client.ExportEntry{{
+			Type: client.ExporterOCI, OutputDir: filepath.Join(o.dir, "out"),
+			Attrs: map[string]string{"tar": "false", "compression": "uncompressed"},
+		}},
+	}, nil
+}
+
+func (o *build) contextDir() string {
+	if o.Context != "" {
+		return o.Context
+	}
+	return filepath.Join(o.dir, "context")
+}
+
+// exported reads the image that the daemon handed back.
+func (o *build) exported() (v1.Image, error) {
+	index, err := layout.ImageIndexFromPath(filepath.Join(o.dir, "out"))
+	if err != nil {
+		return nil, fmt.Errorf("reading the built image: %w", err)
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return nil, fmt.Errorf("reading the built image: %w", err)
+	}
+	for _, m := range manifest.Manifests {
+		if m.MediaType.IsImage() {
+			return index.Image(m.Digest)
+		}
+	}
+	return nil, fmt.Errorf("reading the built image: the daemon gave none")
+}

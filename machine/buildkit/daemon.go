@@ -1,0 +1,225 @@
+//go:build linux
+
+package buildkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/moby/buildkit/client"
+	"golang.org/x/sys/unix"
+
+	"github.com/errand-dev/errand/machine/netns"
+)
+
+// daemon is a buildkitd that runs.
+type daemon struct {
+	pid    int
+	client *client.Client
+	plain  []string      // the registries that it speaks to without TLS
+	ended  chan struct{} // closed when it has
+	said   *lastLines
+}
+
+const (
+	// startLimit bounds how long the daemon may take until it answers.
+	startLimit = 30 * time.Second
+	// stopLimit bounds how long it may take to end when it is asked to.
+	stopLimit = 5 * time.Second
+	// lockPatience is how long a daemon is waited for whose server was killed.
+	lockPatience = 10 * time.Second
+)
+
+// startDaemon starts buildkitd and returns when it answers. It ends when this
+// process does.
+func (b *Builder) startDaemon(ctx context.Context, plain []string) (*daemon, error) {
+	if err := b.Ready(); err != nil {
+		return nil, err
+	}
+	if err := b.clear(ctx); err != nil {
+		return nil, fmt.Errorf("readying the image builder: %w", err)
+	}
+	d := &daemon{plain: plain, ended: make(chan struct{}), said: &lastLines{log: b.log}}
+	if err := b.spawn(d); err != nil {
+		return nil, fmt.Errorf("starting buildkitd: %w", err)
+	}
+	if err := d.furnish(ctx); err != nil {
+		said := d.said.String()
+		d.kill()
+		return nil, fmt.Errorf("starting buildkitd: %w%s", err, said)
+	}
+	return d, nil
+}
+
+// clear waits until no daemon of an earlier process has the state, and removes
+// what a killed one left of the commands that it ran.
+func (b *Builder) clear(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	f, err := os.OpenFile(b.path("state", "buildkitd.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("another process uses %s: %w", b.opts.Dir, ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	bundles, err := filepath.Glob(b.path("state", "*", "executor", "*"))
+	if err != nil {
+		return err
+	}
+	for _, bundle := range bundles {
+		if err := os.RemoveAll(bundle); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spawn starts the daemon's process in namespaces of its own, on a thread that
+// is in a mount namespace with the daemon's root. The thread lives as long as
+// the process: the kernel ends a child with the thread that made it.
+func (b *Builder) spawn(d *daemon) error {
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread is spoilt for others
+		if err := b.enterRoot(d.plain); err != nil {
+			started <- err
+			return
+		}
+		cmd := exec.Command("/bin/sh", "-c", `mount -t proc proc /proc && exec "$@"`, "sh", daemonProgram, "--config", configFile)
+		cmd.Dir = "/"
+		cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TMPDIR=/tmp"}
+		cmd.Stdout, cmd.Stderr = d.said, d.said
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Setsid:     true,
+			Pdeathsig:  syscall.SIGKILL,
+			Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
+		}
+		err := cmd.Start()
+		if err == nil {
+			d.pid = cmd.Process.Pid
+		}
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // how it ended is in what it said
+			close(d.ended)
+		}
+	}()
+	return <-started
+}
+
+// furnish gives the daemon its network and waits until it answers.
+func (d *daemon) furnish(ctx context.Context) error {
+	if err := netns.Furnish(d.network()); err != nil {
+		return fmt.Errorf("making its network: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	socket := fmt.Sprintf("/proc/%d/root%s", d.pid, socketFile)
+	c, err := client.New(ctx, "unix://"+socketFile, client.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}))
+	if err != nil {
+		return err
+	}
+	d.client = c
+	for {
+		if _, err = os.Stat(socket); err == nil {
+			if _, err = c.Info(ctx); err == nil {
+				return nil
+			}
+		}
+		select {
+		case <-d.ended:
+			return errors.New("it ended at once")
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// network is where its network namespace is found.
+func (d *daemon) network() string { return "/proc/" + strconv.Itoa(d.pid) + "/ns/net" }
+
+// alive says whether it still runs.
+func (d *daemon) alive() bool {
+	select {
+	case <-d.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// stop asks it to end, and sees to it that it does. All that it started ends
+// with it.
+func (d *daemon) stop() {
+	if d.client != nil {
+		d.client.Close()
+	}
+	if d.alive() {
+		unix.Kill(d.pid, unix.SIGTERM)
+		select {
+		case <-d.ended:
+		case <-time.After(stopLimit):
+		}
+	}
+	d.kill()
+}
+
+func (d *daemon) kill() {
+	if d.client != nil {
+		d.client.Close()
+	}
+	if d.alive() {
+		unix.Kill(d.pid, unix.SIGKILL)
+	}
+	<-d.ended
+}
+
+// lastLines keeps the end of what the daemon printed, for when it fails, and
+// logs it.
+type lastLines struct {
+	log *slog.Logger
+
+	mu   sync.Mutex
+	tail []byte
+}
+
+func (l *lastLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tail = append(l.tail, p...)
+	l.tail = l.tail[max(0, len(l.tail)-4096):]
+	l.log.Debug("buildkitd", "said", strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+// String gives the last of them in brackets; "" is none.
+func (l *lastLines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lines := strings.Split(strings.TrimSpace(string(l.tail)), "\n")
+	if last := strings.Join(lines[max(0, len(lines)-3):], "; "); last != "" {
+		return " (" + last + ")"
+	}
+	return ""
+}
