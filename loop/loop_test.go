@@ -282,9 +282,9 @@ func TestFollowUp(t *testing.T) {
 func TestRedacted(t *testing.T) {
 	b := newBench(t, `{"conversations":[{"turns":[
 		{"calls":[{"name":"run_terminal_cmd","args":{"command":"echo the secret is hunter2"}}]},
-		{"expect":"the secret is [gone]","text":"I saw nothing."}]}]}`)
+		{"expect":"the secret is <gone>","text":"I saw nothing."}]}]}`)
 	j := newBook("run-1", "go")
-	j.redact = func(s string) string { return strings.ReplaceAll(s, "hunter2", "[gone]") }
+	j.redact = func(s string) string { return strings.ReplaceAll(s, "hunter2", "<gone>") }
 	if _, err := loop.Run(t.Context(), b.options(j)); err != nil {
 		t.Fatal(err)
 	}
