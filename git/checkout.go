@@ -62,8 +62,8 @@ var (
 //
 // Lines on its standard output are notices for people; on failure the reason is
 // on standard error and the exit code is not 0. Its cost does not depend on the
-// length of history. Apart from the files it starts a handful of processes, and
-// two where it only puts a branch on a build's disk.
+// length of history. Apart from the files it is four programs, and two where it
+// only puts a branch on a build's disk; a shell and su more for a User.
 func CheckoutScript(c Checkout) string {
 	c = c.filled()
 	vars := []string{

@@ -23,6 +23,7 @@ borrow() {
 	[ ! -s "$mirror/shallow" ] || cat "$mirror/shallow" >.git/shallow
 }
 
+making=
 install_hook() {
 	to=.git/hooks/prepare-commit-msg
 	if [ -e "$to" ]; then
@@ -33,16 +34,35 @@ install_hook() {
 		esac
 	fi
 	printf '%s' "$hook" >"$to"
-	chmod +x "$to"
+	# Beside the tree, which takes longer.
+	chmod +x "$to" &
+	making=$!
 }
 
 # The mirror's branches become origin's, in one file. git writes its own first
 # line when it changes that file, so ours says that nobody has.
 ours='# pack-refs with: peeled fully-peeled sorted errand'
 packed_refs() {
-	printf '%s\n' "$ours"
-	[ ! -r "$mirror/packed-refs" ] ||
-		sed -n -e 's, refs/heads/, refs/remotes/origin/,p' -e '/ refs\/tags\//p' -e '/^\^/p' "$mirror/packed-refs"
+	refs=$ours
+	if [ -r "$mirror/packed-refs" ]; then
+		left=30 # so many lines are read as soon as sed is there
+		while IFS= read -r line; do
+			if [ "$left" = 0 ]; then
+				printf '%s\n' "$ours"
+				sed -n -e 's, refs/heads/, refs/remotes/origin/,p' -e '/ refs\/tags\//p' -e '/^\^/p' "$mirror/packed-refs"
+				return
+			fi
+			left=$((left - 1))
+			case $line in
+			*' refs/heads/'*) line="${line%% *} refs/remotes/origin/${line#* refs/heads/}" ;;
+			*' refs/tags/'* | ^*) ;;
+			*) continue ;;
+			esac
+			refs=$refs'
+'$line
+		done <"$mirror/packed-refs"
+	fi
+	printf '%s\n' "$refs"
 }
 
 remote_refs() {
@@ -86,7 +106,7 @@ base_branch() {
 		return 0
 	fi
 	case $base in
-	*/*) mkdir -p ".git/refs/heads/${base%/*}" ;;
+	*/*) dirs ".git/refs/heads/${base%/*}" ;;
 	esac
 	put ".git/refs/heads/$base" "$commit"
 	put .git/errand/base "$base $commit"
@@ -95,7 +115,9 @@ base_branch() {
 unborn=refs/heads/${branch:-errand/none}
 
 begin() {
-	mkdir -p .git/objects/info .git/objects/pack .git/refs/heads .git/refs/tags .git/refs/remotes/origin .git/hooks .git/info .git/errand
+	set --
+	for d in $git_dirs; do set -- "$@" ".git/$d"; done
+	dirs "$@"
 	printf '%s' "$repoconfig" >.git/config
 	borrow
 	first .git/packed-refs
@@ -108,7 +130,7 @@ begin() {
 }
 
 adopt() {
-	mkdir -p .git/objects/info .git/refs/remotes/origin .git/hooks .git/errand
+	dirs .git/objects/info .git/refs/remotes/origin .git/hooks .git/errand
 	borrow
 	quiet config remote.origin.url "$url"
 	quiet config remote.origin.fetch '+refs/heads/*:refs/remotes/origin/*'
@@ -179,4 +201,5 @@ elif [ "$head" = "$commit" ]; then
 else
 	move -b "$branch" "$commit" --
 fi
+[ -z "$making" ] || wait "$making"
 put .git/errand/ready "$goal"

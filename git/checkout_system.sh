@@ -5,7 +5,11 @@ command -v git >/dev/null || fail 'There is no git in the machine. Add git to th
 [ -r "$mirror/HEAD" ] || fail "The mirror of $url is not in the machine at $mirror."
 
 mine=$etc/errand/git-$name
-{ [ -d "$etc/errand" ] && [ -d "$dir" ]; } || mkdir -p "$etc/errand" "$dir"
+set -- "$etc/errand" "$dir"
+if ! [ -e "$dir/.git" ] && ! [ -L "$dir/.git" ]; then
+	for d in $git_dirs; do set -- "$@" "$dir/.git/$d"; done
+fi
+dirs "$@"
 first "$mine"
 case $gitconfig in
 "$line
@@ -22,7 +26,8 @@ esac
 # as_user runs a script as the one who owns the checkout.
 as_user() {
 	if [ -z "$user" ]; then
-		exec sh -c "$1"
+		eval "$1"
+		exit
 	fi
 	[ -e "$dir/.git/errand/ready" ] || chown -R "$user" "$dir"
 	case $user in

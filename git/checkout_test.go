@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -486,4 +487,61 @@ func TestCheckoutWithoutWhatItNeeds(t *testing.T) {
 	}
 	box.mustSh(CheckoutScript(c))
 	box.mustStand(ownBranch, c.Commit, "")
+}
+
+// Each program costs 8 to 20 ms under gVisor: these, and the shell that runs
+// the script, are all.
+func TestCheckoutStartsFewPrograms(t *testing.T) {
+	t.Parallel()
+	bare, clone := newRemote(t)
+	m := newMirrors(t, Options{})
+	r := fetch(t, m, bare)
+	box := newMachine(t)
+	shims, log := t.TempDir(), filepath.Join(t.TempDir(), "log")
+	for _, name := range []string{"cat", "chmod", "chown", "cp", "git", "ln", "mkdir", "mv", "rm", "sed", "sh", "su", "touch"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(shims, name), fmt.Sprintf("#!/bin/sh\necho %s >>%s\nexec %s \"$@\"\n", name, log, path))
+		if err := os.Chmod(filepath.Join(shims, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := box.checkout(r, Checkout{Commit: resolve(t, r, ""), BaseBranch: "main", CoAuthor: Person{"C", "c@example.com"}})
+	started := func(c Checkout) []string {
+		write(t, log, "")
+		box.mustSh("PATH=" + shims + ":$PATH\n" + CheckoutScript(c))
+		names := strings.Fields(read(t, log))
+		slices.Sort(names)
+		return names
+	}
+	if diff := cmp.Diff([]string{"chmod", "git", "mkdir"}, started(c)); diff != "" {
+		t.Errorf("in a fresh machine (-want +got):\n%s", diff)
+	}
+	c.Branch = "fix"
+	if diff := cmp.Diff([]string{"git"}, started(c)); diff != "" {
+		t.Errorf("a branch on a build's disk (-want +got):\n%s", diff)
+	}
+	if got := started(c); len(got) > 0 {
+		t.Errorf("again: %v", got)
+	}
+	box.mustStand("fix", c.Commit, "")
+	// More than a shell should read.
+	for i := range 40 {
+		git(t, clone, "branch", fmt.Sprintf("feature/%d", i))
+	}
+	git(t, clone, "push", "-q", "--all", "origin")
+	r = fetch(t, m, bare)
+	box = newMachine(t)
+	c = box.checkout(r, Checkout{Commit: c.Commit, BaseBranch: "main", Branch: "fix"})
+	if diff := cmp.Diff([]string{"chmod", "git", "mkdir", "sed"}, started(c)); diff != "" {
+		t.Errorf("with many branches (-want +got):\n%s", diff)
+	}
+	plain := filepath.Join(t.TempDir(), "plain")
+	git(t, "/", "clone", "-q", bare, plain)
+	const format = "--format=%(refname) %(objectname) %(*objectname)"
+	if diff := cmp.Diff(git(t, plain, "for-each-ref", format, "refs/remotes", "refs/tags"), box.mustGit("for-each-ref", format, "refs/remotes", "refs/tags")); diff != "" {
+		t.Errorf("many refs (-clone +checkout)\n%s", diff)
+	}
 }

@@ -16,3 +16,16 @@ all() {
 }
 put() { printf '%s\n' "$2" >"$1"; }
 
+# dirs makes directories, in one call, if one of them is missing.
+dirs() {
+	for d; do
+		if ! [ -d "$d" ]; then
+			mkdir -p "$@"
+			return
+		fi
+	done
+}
+
+# What a repository needs in .git, and what we do.
+git_dirs='objects/info objects/pack refs/heads refs/tags refs/remotes/origin hooks info errand'
+
