@@ -63,14 +63,36 @@ func (s *Store) host(ctx context.Context, progress func(string)) (Image, error) 
 	s.hostMu.Lock()
 	defer s.hostMu.Unlock()
 	copies := hostCopies()
-	layer := s.path("layers", "host-"+hostVersion(copies))
+	version := hostPrefix + hostVersion(copies)
+	unpin := s.pin(version)
+	defer unpin()
+	layer := s.path("layers", version)
 	if !s.whole(layer) {
 		progress("Reading the host's system directories for the image \"host\".")
 		if err := s.makeHostLayer(ctx, layer, copies); err != nil {
 			return Image{}, fmt.Errorf("making image \"host\": %w", err)
 		}
 	}
+	if err := s.keepHost(version); err != nil {
+		return Image{}, fmt.Errorf("keeping image \"host\": %w", err)
+	}
 	return Image{Reference: Host, Layers: []string{layer}, Trees: s.hostTrees(), Env: hostEnv(), WorkingDir: "/"}, nil
+}
+
+// hostPrefix begins the names of the host image's layers and manifests.
+const hostPrefix = "host-"
+
+// keepHost notes that the host image is now version, and forgets what it was.
+func (s *Store) keepHost(version string) error {
+	file := s.path("manifests", version+".json")
+	if _, err := os.Stat(file); err == nil {
+		touch(file)
+		return nil
+	}
+	if err := s.Remove(Host); err != nil {
+		return err
+	}
+	return s.keepManifest(file, manifest{Reference: Host, Layers: []string{version}})
 }
 
 // hostTrees are the host's directories that a machine sees in place. A tree

@@ -8,7 +8,8 @@
 // by the digest of its content, so that images share what they have in common.
 // A layer appears by one rename, so that a pull which is cut off at any moment
 // leaves nothing that looks whole. And whatever was pulled once is found again
-// without a network, by digest exactly and by tag as it last was.
+// without a network, by digest exactly and by tag as it last was, until its
+// owner removes it.
 //
 // An image that was built on this host is taken in by Import and has a name
 // that no registry is asked for.
@@ -33,13 +34,15 @@ import (
 const Host = "host"
 
 // Image is what a machine's disk can stand on. Its directories belong to the
-// Store, are never written to, and stay until the Store's directory is removed.
+// Store and are never written to.
 type Image struct {
 	// Reference is the image's full name with its digest, or "host".
 	Reference string
 	// Layers are the directories of the root file system, lowest first, in the
 	// form of overlayfs: a whiteout is a 0:0 character device, an opaque
-	// directory has the attribute trusted.overlay.opaque. At least one.
+	// directory has the attribute trusted.overlay.opaque. At least one. They can
+	// be swept until Sweep is told that they are needed: who stands on them
+	// writes that down, and looks whether they are there then.
 	Layers []string
 	// Trees are directories of the host that stand at the same path in the
 	// machine, each below a layer of its own. Only "host" has them.
@@ -76,13 +79,18 @@ type Store struct {
 	pulls singleflight.Group // by layer digest, so that one pull does the work
 
 	hostMu sync.Mutex     // held while the host image's own layer is made
-	after  sync.WaitGroup // layers on their way to the disk
+	after  sync.WaitGroup // layers on their way to the disk, or off it
+
+	open  *os.File // locked, shared, while the store is open
+	pinMu sync.Mutex
+	pins  map[string]int // layers that pulls under way need, by name
 }
 
-// Close waits until all layers are on the disk.
+// Close waits until all layers are on the disk. The Store must not be used
+// afterwards.
 func (s *Store) Close() error {
 	s.after.Wait()
-	return nil
+	return s.open.Close()
 }
 
 // Open readies the store in opts.Dir and clears what interrupted pulls left.
@@ -101,13 +109,17 @@ func Open(opts Options) (*Store, error) {
 		return nil, fmt.Errorf("opening image store: %w", err)
 	}
 	opts.Dir = dir
-	s := &Store{opts: opts}
+	s := &Store{opts: opts, pins: map[string]int{}}
 	for _, sub := range []string{"layers", "manifests", "tags", "partial"} {
 		if err := os.MkdirAll(s.path(sub), 0o700); err != nil {
 			return nil, fmt.Errorf("opening image store: %w", err)
 		}
 	}
+	if err := s.enter(); err != nil {
+		return nil, fmt.Errorf("opening image store: %w", err)
+	}
 	if err := s.sweepPartial(); err != nil {
+		s.open.Close()
 		return nil, fmt.Errorf("opening image store: %w", err)
 	}
 	return s, nil

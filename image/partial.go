@@ -62,8 +62,8 @@ func (s *Store) keep(p *partial, name string) error {
 // not be on the disk yet; it holds the boot in which the layer was made.
 const unsynced = ".unsynced"
 
-// syncLater puts the layers' content on the disk, behind the call that made
-// them: it is work in proportion to all that the host has not written yet.
+// syncLater puts the layers' content on the disk and measures it, behind the
+// call that made them: it is work in proportion to all that the host has not written yet.
 func (s *Store) syncLater(names ...string) {
 	s.after.Go(func() {
 		d, err := os.Open(s.path("layers"))
@@ -77,6 +77,9 @@ func (s *Store) syncLater(names ...string) {
 		}
 		for _, name := range names {
 			os.Remove(name + unsynced)
+			if _, err := s.Size(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				s.opts.Log.Warn("measuring layer", "layer", name, "err", err)
+			}
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -36,7 +37,7 @@ type manifest struct {
 //
 // Errors are *errand.Error: Invalid or NotFound when ref is at fault, Forbidden
 // when the registry wants other credentials, Unavailable when it may work
-// later.
+// later. An image that was removed while it was looked for is an fs.ErrNotExist.
 func (s *Store) Get(ctx context.Context, ref string, progress func(string)) (Image, error) {
 	if progress == nil {
 		progress = func(string) {}
@@ -134,10 +135,11 @@ func (s *Store) pulled(digest name.Digest) (Image, error) {
 	for _, layer := range m.Layers {
 		dir := s.path("layers", layer)
 		if !s.whole(dir) {
-			return Image{}, fmt.Errorf("layer %s is missing", layer)
+			return Image{}, fmt.Errorf("looking for layer %s: %w", layer, fs.ErrNotExist)
 		}
 		img.Layers = append(img.Layers, dir)
 	}
+	touch(s.manifestFile(digest))
 	return img, nil
 }
 
@@ -185,19 +187,16 @@ func (s *Store) take(ctx context.Context, digest name.Digest, img v1.Image, prog
 	if err != nil {
 		return registryError(ctx, digest, err)
 	}
-	if len(layers) == 0 || len(layers) != len(config.RootFS.DiffIDs) {
-		return errand.Errorf(errand.Invalid, "bad_image", "The image %s is not a file system: it has %d layers and names %d. Use another image.",
-			digest, len(layers), len(config.RootFS.DiffIDs))
-	}
-	if config.OS != "" && config.OS != "linux" || config.Architecture != "" && config.Architecture != runtime.GOARCH {
-		return errand.Errorf(errand.Invalid, "bad_image", "The image %s is for %s/%s; this host needs linux/%s. Use an image built for it.",
-			digest, config.OS, config.Architecture, runtime.GOARCH)
+	if err := fits(digest, config, layers); err != nil {
+		return err
 	}
 	if err := s.roomFor(layers); err != nil {
 		return err
 	}
 	m := manifest{Reference: digest.Name(), Env: config.Config.Env, User: config.Config.User, WorkingDir: config.Config.WorkingDir}
 	for i, layer := range layers {
+		unpin := s.pin(chainName(m.Layers, config.RootFS.DiffIDs[i]))
+		defer unpin()
 		progress(fmt.Sprintf("Pulling %s: layer %d of %d%s.", digest.Context(), i+1, len(layers), sizeOf(layer)))
 		name, err := s.layer(ctx, digest, layer, config.RootFS.DiffIDs[i], m.Layers)
 		if err != nil {
@@ -205,11 +204,7 @@ func (s *Store) take(ctx context.Context, digest name.Digest, img v1.Image, prog
 		}
 		m.Layers = append(m.Layers, name)
 	}
-	data, err := json.MarshalIndent(m, "", "\t")
-	if err != nil {
-		return err
-	}
-	if err := writeFile(s.manifestFile(digest), data); err != nil {
+	if err := s.keepManifest(s.manifestFile(digest), m); err != nil {
 		return fmt.Errorf("keeping manifest of %s: %w", digest, err)
 	}
 	var made []string
@@ -218,6 +213,27 @@ func (s *Store) take(ctx context.Context, digest name.Digest, img v1.Image, prog
 	}
 	s.syncLater(made...)
 	return nil
+}
+
+// fits refuses an image that no machine of this host can stand on.
+func fits(digest name.Digest, config *v1.ConfigFile, layers []v1.Layer) error {
+	if len(layers) == 0 || len(layers) != len(config.RootFS.DiffIDs) {
+		return errand.Errorf(errand.Invalid, "bad_image", "The image %s is not a file system: it has %d layers and names %d. Use another image.",
+			digest, len(layers), len(config.RootFS.DiffIDs))
+	}
+	if config.OS != "" && config.OS != "linux" || config.Architecture != "" && config.Architecture != runtime.GOARCH {
+		return errand.Errorf(errand.Invalid, "bad_image", "The image %s is for %s/%s; this host needs linux/%s. Use an image built for it.",
+			digest, config.OS, config.Architecture, runtime.GOARCH)
+	}
+	return nil
+}
+
+func (s *Store) keepManifest(file string, m manifest) error {
+	data, err := json.MarshalIndent(m, "", "\t")
+	if err != nil {
+		return err
+	}
+	return writeFile(file, data)
 }
 
 func sizeOf(layer v1.Layer) string {

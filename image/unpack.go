@@ -26,8 +26,7 @@ import (
 // it is not there. The name is that of the whole chain, because a directory
 // that a layer only passes through shows what it is below.
 func (s *Store) layer(ctx context.Context, ref name.Digest, layer v1.Layer, diff v1.Hash, below []string) (string, error) {
-	sum := sha256.Sum256([]byte(strings.Join(below, " ") + " " + diff.String()))
-	chain := hex.EncodeToString(sum[:])[:32]
+	chain := chainName(below, diff)
 	dir := s.path("layers", chain)
 	if s.whole(dir) {
 		return chain, nil
@@ -53,6 +52,11 @@ func (s *Store) layer(ctx context.Context, ref name.Digest, layer v1.Layer, diff
 		return "", fmt.Errorf("keeping layer: %w", err)
 	}
 	return chain, nil
+}
+
+func chainName(below []string, diff v1.Hash) string {
+	sum := sha256.Sum256([]byte(strings.Join(below, " ") + " " + diff.String()))
+	return hex.EncodeToString(sum[:])[:32]
 }
 
 // unpackError tells apart the network, the disk and the image.

@@ -132,7 +132,8 @@ type Snapshots interface {
 type Snapshot struct {
 	Key     SnapshotKey `json:"key"`
 	Created time.Time   `json:"created"`
-	Layers  []string    `json:"layers"` // what it is made of, lowest first
+	Image   string      `json:"image"`  // what lies below: "host" or a reference with its digest
+	Layers  []Layer     `json:"layers"` // what it is made of, lowest first
 }
 
 // Builder is a Driver that makes images from Dockerfiles.

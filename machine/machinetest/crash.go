@@ -44,6 +44,9 @@ func victim(s Subject, dir string) error {
 		return err
 	}
 	ctx := context.Background()
+	if storage, ok := d.(machine.Storage); ok {
+		go collect(ctx, storage)
+	}
 	for round := 0; ; round++ {
 		id := machine.ID(fmt.Sprintf("crash-%d", round%2))
 		fmt.Println("creating", id)
@@ -64,6 +67,21 @@ func victim(s Subject, dir string) error {
 			if err := m.Destroy(ctx); err != nil {
 				return err
 			}
+		}
+	}
+}
+
+// collect removes all that can be, all the time.
+func collect(ctx context.Context, d machine.Storage) {
+	for {
+		stored, err := d.Stored(ctx)
+		for _, snap := range stored.Snapshots {
+			err = errors.Join(err, d.RemoveSnapshot(ctx, snap.Key))
+		}
+		_, sweepErr := d.Sweep(ctx)
+		if err := errors.Join(err, sweepErr); err != nil {
+			fmt.Println("collecting:", err)
+			os.Exit(1)
 		}
 	}
 }

@@ -5,13 +5,10 @@ package oci
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/errand-dev/errand"
 )
@@ -70,11 +67,11 @@ func (d *Driver) makeDisk(ctx context.Context, r *record) error {
 
 // reserve refuses to make a disk when the host's own is nearly full.
 func (d *Driver) reserve() error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(d.dir, &st); err != nil {
-		return fmt.Errorf("reading free space: %w", err)
+	free, err := d.free()
+	if err != nil {
+		return err
 	}
-	if free := int64(st.Bavail) * st.Bsize; free < d.opts.Reserve {
+	if free < d.opts.Reserve {
 		return errand.Errorf(errand.Unavailable, "disk_full", "The disk of %s has %d MB free, and machines leave %d MB for the host. Free some space, or remove agents, and try again.",
 			d.dir, free>>20, d.opts.Reserve>>20)
 	}

@@ -41,6 +41,11 @@ func testDriver(t *testing.T) *Driver {
 	if err != nil {
 		t.Fatal(err)
 	}
+	emptyAtEnd(t, d)
+	return d
+}
+
+func emptyAtEnd(t *testing.T, d *Driver) {
 	t.Cleanup(func() {
 		ctx := context.Background()
 		handles, err := d.List(ctx)
@@ -55,7 +60,6 @@ func testDriver(t *testing.T) *Driver {
 			t.Errorf("clearing driver: %v", err)
 		}
 	})
-	return d
 }
 
 func mustCreate(t *testing.T, d *Driver, id machine.ID, spec machine.Spec) machine.Machine {

@@ -89,10 +89,23 @@ func copySparse(src *os.File, to string) error {
 	return os.Rename(to+".new", to)
 }
 
-// mountImage mounts the file system in file at target. A file that is in use
-// is mounted from the loop device that it has: two would not know of each
-// other's writes.
+// mountImage mounts the file system in file at target.
 func (d *Driver) mountImage(file, target string) error {
+	mount, err := d.openImage(file, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(mount)
+	if err := unix.MoveMount(mount, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("mounting %s: %w", file, err)
+	}
+	return nil
+}
+
+// openImage gives the file system in file as a mount that is nowhere yet, with
+// attr besides what all have. A file that is in use is mounted from the loop
+// device that it has: two would not know of each other's writes.
+func (d *Driver) openImage(file string, attr int) (int, error) {
 	d.loopMu.Lock() // a free device is free for all who ask
 	defer d.loopMu.Unlock()
 	for range 100 { // other programs of this host take devices too
@@ -104,17 +117,30 @@ func (d *Driver) mountImage(file, target string) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("attaching %s: %w", file, err)
+			return -1, fmt.Errorf("attaching %s: %w", file, err)
 		}
-		const options = "noinit_itable,discard,errors=remount-ro"
-		err = unix.Mount(loop.Name(), target, "ext4", unix.MS_NODEV|unix.MS_NOATIME, options)
+		mount, err := openExt4(loop.Name(), attr)
 		loop.Close() // from here on the mount holds it
 		if err != nil {
-			return fmt.Errorf("mounting %s: %w", file, err)
+			return -1, fmt.Errorf("mounting %s: %w", file, err)
 		}
-		return nil
+		return mount, nil
 	}
-	return fmt.Errorf("attaching %s: no loop device stays free", file)
+	return -1, fmt.Errorf("attaching %s: no loop device stays free", file)
+}
+
+func openExt4(device string, attr int) (int, error) {
+	fsfd, err := unix.Fsopen("ext4", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fsfd)
+	errs := []error{unix.FsconfigSetString(fsfd, "source", device), unix.FsconfigSetFlag(fsfd, "noinit_itable"),
+		unix.FsconfigSetFlag(fsfd, "discard"), unix.FsconfigSetString(fsfd, "errors", "remount-ro")}
+	if err := errors.Join(append(errs, unix.FsconfigCreate(fsfd))...); err != nil {
+		return -1, fmt.Errorf("%w%s", err, kernelSays(fsfd))
+	}
+	return unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOATIME|attr)
 }
 
 // loopOf opens the loop device that file has.

@@ -141,5 +141,6 @@ func (d *Driver) destroy(ctx context.Context, id machine.ID) error {
 	if err := d.discard(d.machineDir(id)); err != nil {
 		return fmt.Errorf("destroying machine %s: %w", id, err)
 	}
-	return d.sweepDisks()
+	_, err := d.sweepDisks()
+	return err
 }

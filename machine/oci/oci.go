@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -58,7 +59,7 @@ type Options struct {
 }
 
 // Driver makes machines on this host. It is a machine.Driver, a
-// machine.Snapshots and a machine.Inspector. One process at a time may use a
+// machine.Storage, a machine.Archiver and a machine.Inspector. One process at a time may use a
 // directory; what a killed one left is taken over by the next.
 type Driver struct {
 	opts    Options
@@ -68,7 +69,8 @@ type Driver struct {
 	cgroups cgroupHost
 	log     *slog.Logger
 
-	refs   sync.Mutex // held while what a disk is needed by is read or changed
+	refs   sync.Mutex     // held while what a layer is needed by is read or changed
+	holds  map[string]int // layers and disks that are read now, under refs
 	locks  locks
 	runMu  sync.Mutex     // held while the run directory is made
 	loopMu sync.Mutex     // held while a loop device is found
@@ -77,7 +79,8 @@ type Driver struct {
 
 var (
 	_ machine.Driver    = (*Driver)(nil)
-	_ machine.Snapshots = (*Driver)(nil)
+	_ machine.Storage   = (*Driver)(nil)
+	_ machine.Archiver  = (*Driver)(nil)
 	_ machine.Inspector = (*Driver)(nil)
 )
 
@@ -110,6 +113,7 @@ func newDriver(opts Options, dir, run string) *Driver {
 	return &Driver{
 		opts: opts, dir: dir, run: run, log: opts.Log,
 		cgroups: findCgroups(),
+		holds:   map[string]int{},
 		locks:   locks{held: map[machine.ID]chan struct{}{}, file: map[machine.ID]*os.File{}},
 		engines: map[string]engine{
 			GVisor: {name: GVisor, program: opts.Runsc, state: filepath.Join(run, GVisor)},
@@ -217,19 +221,16 @@ func (d *Driver) prepare(ctx context.Context, id machine.ID, spec machine.Spec) 
 	rec, err := d.load(id)
 	switch {
 	case err == nil && rec.Ready:
-		rec.wake(spec, d.opts.Limits)
-	case err == nil || errors.Is(err, machine.ErrNotFound):
-		if rec, err = d.newRecord(ctx, id, spec); err != nil {
-			return nil, err
+		if (&Machine{driver: d, id: id}).running() {
+			return rec, nil
 		}
-	default:
-		return nil, err
+		rec.wake(spec, d.opts.Limits)
+		err = d.save(rec)
+	case err == nil || errors.Is(err, machine.ErrNotFound):
+		// The record comes first: a disk that no record names is swept.
+		rec, err = d.standNew(ctx, id, spec)
 	}
-	if (&Machine{driver: d, id: id}).running() {
-		return rec, nil
-	}
-	// The record comes first: a disk that no record names is swept.
-	if err := d.saveStanding(rec, spec.From); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	if err := d.makeDisk(ctx, rec); err != nil {
@@ -238,17 +239,48 @@ func (d *Driver) prepare(ctx context.Context, id machine.ID, spec machine.Spec) 
 	return rec, nil
 }
 
+// standNew gives the saved record of a new machine. An image that was removed
+// between being found and being stood on is found again.
+func (d *Driver) standNew(ctx context.Context, id machine.ID, spec machine.Spec) (*record, error) {
+	for tries := 1; ; tries++ {
+		rec, err := d.newRecord(ctx, id, spec)
+		if err == nil {
+			err = d.saveStanding(rec, spec.From)
+		}
+		if errors.Is(err, fs.ErrNotExist) && spec.From == "" && tries < 3 {
+			continue
+		}
+		return rec, err
+	}
+}
+
 // saveStanding saves a record that may be the first to stand on a snapshot's
-// disks, and sees to it that they are not swept in between.
+// disks and an image's layers. What was taken away since they were found is
+// missing here, and what is here stays: sweeps wait for their turn.
 func (d *Driver) saveStanding(r *record, from machine.SnapshotKey) error {
 	d.refs.Lock()
 	defer d.refs.Unlock()
-	for _, disk := range r.Chain {
-		if _, err := os.Stat(d.path("disks", disk)); err != nil {
-			return &machine.SetupError{Doing: "finding snapshot " + string(from), Err: fmt.Errorf("its disk is gone: %w", err)}
+	if err := d.standsLocked(r.base); err != nil {
+		if from != "" {
+			return missingSnapshot(from)
 		}
+		return err
 	}
 	return d.save(r)
+}
+
+// standsLocked says whether all that b stands on is there.
+func (d *Driver) standsLocked(b base) error {
+	names := slices.Clone(b.Layers)
+	for _, disk := range b.Chain {
+		names = append(names, d.path("disks", disk))
+	}
+	for _, name := range names {
+		if _, err := os.Stat(name); err != nil {
+			return fmt.Errorf("finding what a disk stands on: %w", err)
+		}
+	}
+	return nil
 }
 
 // Open finds the machine by its handle.

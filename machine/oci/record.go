@@ -27,10 +27,11 @@ type base struct {
 	Chain      []string `json:"chain,omitempty"`      // frozen disks, lowest first
 	Env        []string `json:"env,omitempty"`        // the image's
 	WorkingDir string   `json:"workingDir,omitempty"` // the image's
+	User       string   `json:"user,omitempty"`       // the image's
 }
 
 func baseOf(img image.Image) base {
-	return base{Image: img.Reference, Layers: img.Layers, Trees: img.Trees, Env: img.Env, WorkingDir: img.WorkingDir}
+	return base{Image: img.Reference, Layers: img.Layers, Trees: img.Trees, Env: img.Env, WorkingDir: img.WorkingDir, User: img.User}
 }
 
 // record is what is known of a machine whether it runs or not; it is the file

@@ -39,14 +39,12 @@ func (d *Driver) snapshotFile(key machine.SnapshotKey) string {
 }
 
 func (d *Driver) loadSnapshot(key machine.SnapshotKey) (*snapshot, error) {
-	missing := &machine.SetupError{Doing: "finding snapshot", Err: errand.Errorf(errand.NotFound, "snapshot_missing",
-		"There is no snapshot %s. Prepare the environment again.", key)}
 	if !keyPattern.MatchString(string(key)) {
-		return nil, missing
+		return nil, missingSnapshot(key)
 	}
 	data, err := os.ReadFile(d.snapshotFile(key))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, missing
+		return nil, missingSnapshot(key)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading snapshot %s: %w", key, err)
@@ -56,9 +54,19 @@ func (d *Driver) loadSnapshot(key machine.SnapshotKey) (*snapshot, error) {
 		return nil, fmt.Errorf("reading snapshot %s: %w", key, err)
 	}
 	if s.Boot != "" && s.Boot != bootID() {
-		return nil, missing
+		return nil, missingSnapshot(key)
 	}
 	return &s, nil
+}
+
+func missingSnapshot(key machine.SnapshotKey) error {
+	return &machine.SetupError{Doing: "finding snapshot", Err: errand.Errorf(errand.NotFound, "snapshot_missing",
+		"There is no snapshot %s. Prepare the environment again.", key)}
+}
+
+func isMissing(err error) bool {
+	var setup *machine.SetupError
+	return errors.As(err, &setup)
 }
 
 func bootID() string {
@@ -68,8 +76,12 @@ func bootID() string {
 
 // settle waits until the snapshot's content is on the host's disk and notes it
 // down. It is work in proportion to what was written, and nobody waits for it.
-func (d *Driver) settle(key machine.SnapshotKey, disk string) {
-	for _, dir := range []string{d.warmDir(disk), d.dir} { // the disk's own file system, and the one that holds it
+func (d *Driver) settle(key machine.SnapshotKey, b base) {
+	dirs := []string{d.dir, filepath.Dir(b.Layers[0])}
+	if n := len(b.Chain); n > 0 {
+		dirs = append([]string{d.warmDir(b.Chain[n-1])}, dirs...) // its own file system, before the one that holds it
+	}
+	for _, dir := range dirs {
 		if err := syncfs(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			d.log.Warn("flushing snapshot", "snapshot", key, "err", err)
 			return
@@ -104,7 +116,7 @@ func (d *Driver) settleAll() {
 	}
 	for _, key := range keys {
 		if s, err := d.loadSnapshot(key); err == nil && s.Boot != "" {
-			d.after.Go(func() { d.settle(key, s.Chain[len(s.Chain)-1]) })
+			d.after.Go(func() { d.settle(key, s.base) })
 		}
 	}
 }
@@ -169,6 +181,9 @@ func (d *Driver) keep(ctx context.Context, id machine.ID, key machine.SnapshotKe
 	if _, err := d.loadSnapshot(key); err == nil {
 		return nil
 	}
+	if _, err := os.Stat(d.path("disks", r.Disk)); errors.Is(err, fs.ErrNotExist) {
+		return d.keepLocked(snapshot{base: r.base, Key: key, Created: time.Now().UTC()}) // nothing was written since the last one
+	}
 	r.Freeze = &freeze{Key: key, Next: newDiskID()}
 	if err := d.save(r); err != nil {
 		return err
@@ -187,14 +202,12 @@ func (d *Driver) finishFreeze(r *record) error {
 // again: the disk that the snapshot names is written to by no one from the
 // moment on at which the intent was saved.
 func (d *Driver) freezeLocked(r *record) error {
-	s := snapshot{base: r.base, Key: r.Freeze.Key, Created: time.Now().UTC(), Boot: bootID()}
+	s := snapshot{base: r.base, Key: r.Freeze.Key, Created: time.Now().UTC()}
 	s.Chain = append(slices.Clone(r.Chain), r.Disk)
 	if _, err := d.loadSnapshot(s.Key); err != nil { // what cannot be read is replaced
-		if err := writeJSON(d.snapshotFile(s.Key), s); err != nil {
-			return fmt.Errorf("keeping snapshot %s: %w", s.Key, err)
+		if err := d.keepLocked(s); err != nil {
+			return err
 		}
-		disk := r.Disk
-		d.after.Go(func() { d.settle(s.Key, disk) })
 	}
 	r.base, r.From, r.Disk, r.Freeze = s.base, s.Key, r.Freeze.Next, nil
 	return d.save(r)
@@ -203,28 +216,10 @@ func (d *Driver) freezeLocked(r *record) error {
 // HasSnapshot says whether Spec.From would find key.
 func (d *Driver) HasSnapshot(ctx context.Context, key machine.SnapshotKey) (bool, error) {
 	_, err := d.loadSnapshot(key)
-	if setup := (*machine.SetupError)(nil); errors.As(err, &setup) {
+	if isMissing(err) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// ListSnapshots gives all snapshots, oldest first.
-func (d *Driver) ListSnapshots(ctx context.Context) ([]machine.Snapshot, error) {
-	keys, err := d.snapshotKeys()
-	if err != nil {
-		return nil, err
-	}
-	var list []machine.Snapshot
-	for _, key := range keys {
-		s, err := d.loadSnapshot(key)
-		if err != nil {
-			continue // removed since it was listed
-		}
-		list = append(list, machine.Snapshot{Key: key, Created: s.Created, Layers: append([]string{s.Image}, s.Chain...)})
-	}
-	slices.SortFunc(list, func(a, b machine.Snapshot) int { return a.Created.Compare(b.Created) })
-	return list, nil
 }
 
 func (d *Driver) snapshotKeys() ([]machine.SnapshotKey, error) {
@@ -239,83 +234,4 @@ func (d *Driver) snapshotKeys() ([]machine.SnapshotKey, error) {
 		}
 	}
 	return keys, nil
-}
-
-// RemoveSnapshot forgets key; its disks go when nothing stands on them.
-func (d *Driver) RemoveSnapshot(ctx context.Context, key machine.SnapshotKey) error {
-	if !keyPattern.MatchString(string(key)) {
-		return nil
-	}
-	if err := os.Remove(d.snapshotFile(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing snapshot %s: %w", key, err)
-	}
-	return d.sweepDisks()
-}
-
-// sweepDisks removes the disks that no machine and no snapshot names.
-func (d *Driver) sweepDisks() error {
-	d.refs.Lock()
-	defer d.refs.Unlock()
-	needed, err := d.neededDisks()
-	if err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(d.path("disks"))
-	if err != nil {
-		return fmt.Errorf("sweeping disks: %w", err)
-	}
-	if err := d.cool(func(disk string) bool { return needed[disk] }); err != nil {
-		return fmt.Errorf("sweeping disks: %w", err)
-	}
-	for _, e := range entries {
-		if needed[e.Name()] {
-			continue
-		}
-		if err := d.discard(d.path("disks", e.Name())); err != nil {
-			return fmt.Errorf("sweeping disks: %w", err)
-		}
-	}
-	return nil
-}
-
-func (d *Driver) neededDisks() (map[string]bool, error) {
-	needed := map[string]bool{}
-	handles, err := d.List(context.Background())
-	if err != nil {
-		return nil, err
-	}
-	for _, h := range handles {
-		data, err := os.ReadFile(filepath.Join(d.machineDir(h.ID), "machine.json"))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		var r record
-		if err := errors.Join(err, json.Unmarshal(data, &r)); err != nil {
-			return nil, fmt.Errorf("reading what machine %s needs: %w", h.ID, err)
-		}
-		needed[r.Disk] = true
-		if r.Freeze != nil {
-			needed[r.Freeze.Next] = true
-		}
-		for _, disk := range r.Chain {
-			needed[disk] = true
-		}
-	}
-	keys, err := d.snapshotKeys()
-	if err != nil {
-		return nil, err
-	}
-	for _, key := range keys {
-		s, err := d.loadSnapshot(key)
-		if setup := (*machine.SetupError)(nil); errors.As(err, &setup) {
-			continue // of another boot, and hollow
-		}
-		if err != nil {
-			return nil, err
-		}
-		for _, disk := range s.Chain {
-			needed[disk] = true
-		}
-	}
-	return needed, nil
 }

@@ -1,0 +1,205 @@
+package image
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"runtime"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"golang.org/x/sys/unix"
+
+	"github.com/errand-dev/errand"
+)
+
+// ImportArchive keeps the image in an OCI archive: a tar of an OCI layout, compressed
+// with gzip or not. Of several images the one for this host is taken. The
+// archive is untrusted: what it holds is checked against its digests, and read
+// only while the disk has room. It gives the image as Import does, under a key of
+// its digest. An archive that is none, or damaged, is Invalid.
+func (s *Store) ImportArchive(ctx context.Context, archive io.Reader, progress func(string)) (Image, error) {
+	p, err := s.newPartial()
+	if err != nil {
+		return Image{}, fmt.Errorf("importing archive: %w", err)
+	}
+	defer p.discard()
+	if err := s.spool(ctx, p.dir, archive); err != nil {
+		return Image{}, err
+	}
+	img, err := imageIn(p.dir)
+	if err != nil {
+		return Image{}, badArchive(err)
+	}
+	hash, err := img.Digest()
+	if err != nil {
+		return Image{}, badArchive(err)
+	}
+	return s.Import(ctx, "archive-"+hash.Hex, img, progress)
+}
+
+func badArchive(err error) error {
+	return errand.Errorf(errand.Invalid, "bad_archive",
+		"This is no OCI image archive, or it is damaged: %w. `errand snapshot export`, `skopeo copy … oci-archive:FILE` and `docker save` (25 or later) write such archives.", err)
+}
+
+// Bounds of an archive's documents and of the number of its files.
+const (
+	maxDocument = 4 << 20
+	maxFiles    = 10_000
+)
+
+// blobName matches the only names besides the layout's own documents that are
+// written to the disk.
+var blobName = regexp.MustCompile(`^blobs/sha256/[0-9a-f]{64}$`)
+
+// spool writes the files of an archive's layout into dir.
+func (s *Store) spool(ctx context.Context, dir string, archive io.Reader) error {
+	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o700); err != nil {
+		return fmt.Errorf("importing archive: %w", err)
+	}
+	plain, err := decompressed(archive)
+	if err != nil {
+		return badArchive(err)
+	}
+	tr := tar.NewReader(plain)
+	for range maxFiles {
+		h, err := tr.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return badArchive(err)
+		}
+		clean := path.Clean(h.Name)
+		switch {
+		case h.Typeflag != tar.TypeReg:
+		case clean == "index.json" || clean == "oci-layout":
+			err = spoolDocument(filepath.Join(dir, clean), tr)
+		case blobName.MatchString(clean):
+			err = s.spoolBlob(ctx, filepath.Join(dir, filepath.FromSlash(clean)), tr)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return badArchive(fmt.Errorf("it has more than %d files", maxFiles))
+}
+
+// decompressed looks whether r is compressed, and undoes it.
+func decompressed(r io.Reader) (io.Reader, error) {
+	b := bufio.NewReaderSize(r, 1<<20)
+	magic, err := b.Peek(2)
+	if err != nil {
+		return nil, errors.New("it is empty")
+	}
+	if bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		return gzip.NewReader(b)
+	}
+	return b, nil
+}
+
+func spoolDocument(file string, r io.Reader) error {
+	data, err := io.ReadAll(io.LimitReader(r, maxDocument+1))
+	if err != nil {
+		return badArchive(err)
+	}
+	if len(data) > maxDocument {
+		return badArchive(fmt.Errorf("its %s is larger than %d bytes", filepath.Base(file), maxDocument))
+	}
+	return os.WriteFile(file, data, 0o600)
+}
+
+// spoolBlob writes a file that is named by its digest and checks that it is.
+func (s *Store) spoolBlob(ctx context.Context, file string, r io.Reader) error {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("importing archive: %w", err)
+	}
+	defer f.Close()
+	hash := sha256.New()
+	for {
+		n, err := io.CopyN(io.MultiWriter(f, hash), r, 64<<20)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return spoolError(ctx, err)
+		}
+		free, err := s.free()
+		if err != nil {
+			return err
+		}
+		if free < s.opts.Reserve {
+			return diskFull(s.opts.Dir, free, n)
+		}
+	}
+	if got := hex.EncodeToString(hash.Sum(nil)); got != filepath.Base(file) {
+		return badArchive(fmt.Errorf("the content of blob %s has the digest %s", filepath.Base(file), got))
+	}
+	return f.Close()
+}
+
+// spoolError tells the disk from the archive.
+func spoolError(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return errand.Errorf(errand.Unavailable, "disk_full", "The disk is full; the archive could not be imported. Free some space and try again.")
+	}
+	return badArchive(err)
+}
+
+// imageIn gives the image for this host of the layout in dir.
+func imageIn(dir string) (v1.Image, error) {
+	l, err := layout.FromPath(dir)
+	if err != nil {
+		return nil, err
+	}
+	index, err := l.ImageIndex()
+	if err != nil {
+		return nil, err
+	}
+	const depth = 4 // of indexes in indexes
+	return hostImage(index, depth)
+}
+
+func hostImage(index v1.ImageIndex, depth int) (v1.Image, error) {
+	m, err := index.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range m.Manifests {
+		if d.Platform != nil && (d.Platform.OS != "linux" || d.Platform.Architecture != runtime.GOARCH) {
+			continue
+		}
+		switch {
+		case d.MediaType.IsImage():
+			return index.Image(d.Digest)
+		case d.MediaType.IsIndex() && depth > 0:
+			inner, err := index.ImageIndex(d.Digest)
+			if err != nil {
+				return nil, err
+			}
+			if img, err := hostImage(inner, depth-1); err == nil {
+				return img, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("it has no image for linux/%s", runtime.GOARCH)
+}
