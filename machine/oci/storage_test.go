@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/machine"
 )
 
@@ -23,7 +24,7 @@ import (
 // layers can be swept.
 func ownImages(t *testing.T) *Driver {
 	t.Helper()
-	d, err := New(Options{Dir: t.TempDir(), Images: mustImages(t), Guest: built("errand-guest"), Runsc: built("runsc")})
+	d, err := New(Options{Dir: t.TempDir(), Images: mustImages(t), Guest: guesttest.Program(t, "errand-guest"), Runsc: guesttest.Program(t, "runsc")})
 	if err != nil {
 		t.Fatal(err)
 	}
