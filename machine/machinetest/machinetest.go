@@ -39,6 +39,10 @@ type Subject struct {
 	Spec machine.Spec
 	// KillOutside ends the machine's processes behind the driver's back.
 	KillOutside func(m machine.Machine) error
+	// Processor gives how much processor time the host has charged to the
+	// machine. What is counted inside a machine may include the time in which it
+	// was kept waiting.
+	Processor func(m machine.Machine) (time.Duration, error)
 	// Leftovers lists what dir's driver has left on the host outside of dir:
 	// mounts, namespaces, processes. Nothing is right when no machine is.
 	Leftovers func(dir string) ([]string, error)

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/image"
@@ -75,8 +77,34 @@ func subject(engine string) machinetest.Subject {
 			}
 			return l.kill(context.Background())
 		},
+		Processor: charged,
 		Leftovers: leftovers,
 	}
+}
+
+// charged reads the processor time of the machine's control group.
+func charged(m machine.Machine) (time.Duration, error) {
+	own := m.(*Machine)
+	l, err := own.driver.loadLive(own.id)
+	if err != nil {
+		return 0, err
+	}
+	host := own.driver.cgroups
+	if host.version == 1 {
+		data, err := os.ReadFile(filepath.Join(host.root, "cpuacct", l.Cgroup, "cpuacct.usage"))
+		if err != nil {
+			return 0, err
+		}
+		nanoseconds, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+		return time.Duration(nanoseconds), err
+	}
+	data, err := os.ReadFile(filepath.Join(host.root, l.Cgroup, "cpu.stat"))
+	if err != nil {
+		return 0, err
+	}
+	var microseconds int64
+	_, err = fmt.Sscanf(string(data), "usage_usec %d", &microseconds)
+	return time.Duration(microseconds) * time.Microsecond, err
 }
 
 func openIn(dir string) (*Driver, error) {
