@@ -59,6 +59,14 @@ type Settings struct {
 	// Image overrides the environment file's image: "host" or an OCI reference.
 	Image  string `json:"image,omitempty"`
 	Limits Limits `json:"limits,omitzero"`
+	// EnvironmentJSON takes the place of whatever environment would be found; ""
+	// is none, "{}" asks for nothing.
+	EnvironmentJSON string `json:"environmentJson,omitempty"`
+	// Force runs install in a clean machine, also where a snapshot has it.
+	Force bool `json:"force,omitempty"`
+	// Unpublished leaves what the agent does in its machine: a run's end commits
+	// and pushes nothing.
+	Unpublished bool `json:"unpublished,omitempty"`
 	// WorkOnCurrentBranch pushes to Repositories[0].Ref instead of an own branch.
 	WorkOnCurrentBranch bool `json:"workOnCurrentBranch,omitempty"`
 	AutoCreatePR        bool `json:"autoCreatePR,omitempty"`

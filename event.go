@@ -8,7 +8,7 @@ import (
 // Seq numbers the events of a journal from 1 without gaps.
 type Seq int64
 
-// Subject is whom a journal is about: an AgentID or a BuildID.
+// Subject is whom a journal is about: an AgentID, a BuildID or a SetupID.
 type Subject interface {
 	// Journal names the subject's journal: it is the subject's id.
 	Journal() string
@@ -19,6 +19,9 @@ func (id AgentID) Journal() string { return string(id) }
 
 // Journal names the build's journal.
 func (id BuildID) Journal() string { return string(id) }
+
+// Journal names the setup's journal.
+func (id SetupID) Journal() string { return string(id) }
 
 // EventKind says what an event tells, and which struct of this file its Data is.
 type EventKind string
@@ -50,12 +53,14 @@ const (
 	EventBuildQueued    EventKind = "build.queued"      // BuildQueuedData
 	EventBuildStatus    EventKind = "build.status"      // BuildStatusData
 	EventBuildCancel    EventKind = "build.cancelAsked" // CancelAsked
+	EventSetupChanged   EventKind = "setup.changed"     // SetupChanged
 )
 
 // Event is a numbered fact that never changes.
 type Event struct {
-	Agent AgentID         `json:"agent,omitempty"` // one of Agent and Build is set
+	Agent AgentID         `json:"agent,omitempty"` // one of Agent, Build and Setup is set
 	Build BuildID         `json:"build,omitempty"`
+	Setup SetupID         `json:"setup,omitempty"`
 	Seq   Seq             `json:"seq"`
 	Run   RunID           `json:"run,omitempty"` // "" where it belongs to no run
 	Time  time.Time       `json:"time"`          // UTC, milliseconds
@@ -79,6 +84,13 @@ const (
 	PhaseWork      Phase = "work"      // model and tools
 	PhaseCommit    Phase = "commit"    // what the agent left uncommitted
 	PhasePush      Phase = "push"      // through the broker to the remote
+
+	// Phases of setups, between the others.
+
+	PhaseSurvey Phase = "survey" // what the repository says of its environment
+	PhaseAgain  Phase = "again"  // install a second time, on the disk of the first
+	PhaseVerify Phase = "verify" // the command that shows that the environment works
+	PhaseWrite  Phase = "write"  // the environment file, where it belongs
 )
 
 // AgentCreated is the first event of every journal.
@@ -310,4 +322,14 @@ type BuildStatusData struct {
 type Fact struct {
 	Kind EventKind
 	Data any
+}
+
+// SetupChanged tells that a setup stands otherwise than before.
+type SetupChanged struct {
+	Status SetupStatus `json:"status"`
+	Error  *Error      `json:"error,omitempty"` // why what was tried did not succeed
+	// What says what was done, in a line for people: "the draft was edited".
+	What string `json:"what,omitempty"`
+	// Machine is the agent in whose machine it goes on; "" where there is none.
+	Machine AgentID `json:"machine,omitempty"`
 }

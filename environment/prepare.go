@@ -54,6 +54,10 @@ type Preparation struct {
 	// "host" with its version.
 	Resolve func(ctx context.Context, image string) (string, error)
 
+	// Force runs install in a clean machine, also where a snapshot has it. The
+	// snapshot that is there stays.
+	Force bool
+
 	Progress Progress  // what the journal has of this run
 	Builds   *Builds   // shared by all preparations; nil: installs do not wait for each other
 	Earlier  []KeyPart // of the repository's latest snapshot, to explain a miss; may be nil
@@ -248,7 +252,7 @@ func (w *work) makeKey(ctx context.Context, resolved string) error {
 
 func (w *work) hasSnapshot(ctx context.Context) (bool, error) {
 	snapshots, ok := w.Driver.(machine.Snapshots)
-	if !ok || w.key == "" {
+	if !ok || w.key == "" || w.Force {
 		return false, nil
 	}
 	has, err := snapshots.HasSnapshot(ctx, w.key)

@@ -100,7 +100,7 @@ func (j *Journal) wake(events []errand.Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, e := range events {
-		of := string(e.Agent) + string(e.Build) // one of them is ""
+		of := string(e.Agent) + string(e.Build) + string(e.Setup) // all but one are ""
 		if c, ok := j.waiting[of]; ok {
 			close(c)
 			delete(j.waiting, of)

@@ -15,6 +15,9 @@ import (
 
 // ExecRequest is a command that a person runs in an agent's machine.
 type ExecRequest struct {
+	// ID joins the command of that name if it runs or has not been read to its
+	// end; "" is a new one. Letters, digits, dots and dashes.
+	ID    string
 	Args  []string
 	Dir   string // "" is the repository's root
 	User  string // "" is the environment's
@@ -45,7 +48,7 @@ func (r *Runner) Exec(ctx context.Context, _ errand.Caller, id errand.AgentID, r
 		req.User = s.environment.User
 	}
 	return terminal.Run(ctx, s.line, guest.Command{
-		ID: "person." + uuid.NewString(), Args: req.Args, Dir: req.Dir, User: req.User,
+		ID: "person." + orDefault(req.ID, uuid.NewString()), Args: req.Args, Dir: req.Dir, User: req.User,
 		Env: append(append([]string(nil), s.env...), req.Env...), TTY: req.TTY, Stdin: req.Stdin != nil, Limit: req.Limit,
 	}, terminal.Streams{In: req.Stdin, Resize: req.Resize, Out: out})
 }
@@ -78,13 +81,14 @@ func (r *Runner) Terminals(ctx context.Context, _ errand.Caller, id errand.Agent
 	return line.Terminals(ctx)
 }
 
-// visit wakes the machine for a person. An agent whose first run has not made
-// one yet has nothing to visit.
+// visit wakes the machine for a person, or makes that of an agent which has no
+// runs. An agent whose first run has not made one yet has nothing to visit.
 func (r *Runner) visit(ctx context.Context, id errand.AgentID) (*place, error) {
-	if _, err := r.Store.Agent(ctx, id); err != nil {
+	agent, err := r.Store.Agent(ctx, id)
+	if err != nil {
 		return nil, err
 	}
-	if _, err := r.Store.Machine(ctx, id); err != nil {
+	if _, err := r.Store.Machine(ctx, id); err != nil && (agent.LatestRun != "" || errand.KindOf(err) != errand.NotFound) {
 		return nil, err
 	}
 	p, err := r.wake(ctx, id, "")

@@ -42,7 +42,7 @@ func (r *Runner) setup(ctx context.Context, agent errand.Agent) (setup, error) {
 			return s, err
 		}
 		s.mirror = mirror
-		found, warnings, err := file.Find(func(path string) ([]byte, error) { return mirror.ReadFile(ctx, agent.Base, path) })
+		found, warnings, err := environmentOf(agent, func(path string) ([]byte, error) { return mirror.ReadFile(ctx, agent.Base, path) })
 		if err != nil {
 			return s, err
 		}
@@ -55,6 +55,15 @@ func (r *Runner) setup(ctx context.Context, agent errand.Agent) (setup, error) {
 	env, err := r.unseal(ctx, agent.ID)
 	s.env = env
 	return s, err
+}
+
+// environmentOf gives the agent's own environment, or else the one that stands
+// in its repository.
+func environmentOf(agent errand.Agent, read func(path string) ([]byte, error)) (*file.Environment, []file.Finding, error) {
+	if text := agent.Settings.EnvironmentJSON; text != "" {
+		return file.Parse("environment.json", []byte(text))
+	}
+	return file.Find(read)
 }
 
 // narrow applies what the environment file says about the way out. The file
@@ -127,7 +136,7 @@ func (r *Runner) prepare(ctx context.Context, p *place, run errand.RunID) error 
 			_, err := r.tell(ctx, agent.ID, run, facts...)
 			return err
 		},
-		Progress: progress, Builds: r.builds,
+		Progress: progress, Builds: r.builds, Force: agent.Settings.Force,
 		InstallLimit: r.Defaults.InstallLimit, Resolve: r.resolveImage, Log: r.Log,
 	})
 	if err != nil {

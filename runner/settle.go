@@ -20,7 +20,7 @@ import (
 // uncommitted and pushes. Both are harmless when done again.
 func (r *Runner) settle(ctx context.Context, run errand.Run, p *place) error {
 	agent, err := r.Store.Agent(ctx, run.Agent)
-	if err != nil || len(agent.Repositories) == 0 {
+	if err != nil || len(agent.Repositories) == 0 || agent.Settings.Unpublished {
 		return err
 	}
 	if err := r.phase(ctx, run, errand.PhaseCommit, "", func() (string, error) { return r.commit(ctx, agent, run, p) }); err != nil {

@@ -30,7 +30,13 @@ type StartRequest struct {
 // network: what only they can tell (a repository that is not there) fails the
 // run.
 func (r *Runner) Start(ctx context.Context, caller errand.Caller, req StartRequest) (errand.Agent, errand.Run, error) {
-	agent, env, err := r.newAgent(ctx, caller, req)
+	if strings.TrimSpace(req.Prompt.Text) == "" {
+		return errand.Agent{}, errand.Run{}, errand.Errorf(errand.Invalid, "validation_error", "The prompt is empty. Say what the agent is to do.")
+	}
+	if _, _, err := r.Models.Model(ctx, req.Settings.Model.ID); err != nil {
+		return errand.Agent{}, errand.Run{}, err
+	}
+	agent, env, err := r.newAgent(caller, req)
 	if err != nil {
 		return errand.Agent{}, errand.Run{}, err
 	}
@@ -47,17 +53,7 @@ func (r *Runner) Start(ctx context.Context, caller errand.Caller, req StartReque
 			run, err = t.Run(ctx, earlier.Agent, earlier.Run)
 			return err
 		}
-		agent.CreatedAt, agent.UpdatedAt = t.Now(), t.Now()
-		if err := t.InsertAgent(agent, env); err != nil {
-			return err
-		}
-		switch _, err := t.Machine(ctx, agent.ID); {
-		case err != nil && errand.KindOf(err) != errand.NotFound:
-			return err
-		case err == nil:
-			return errand.Errorf(errand.Conflict, "agent_id_conflict", "Agent %s was deleted and its machine is still being removed. Try again in a moment, or choose another id.", agent.ID)
-		}
-		if err := t.Tell(agent.ID, "", errand.Fact{Kind: errand.EventAgentCreated, Data: errand.AgentCreated{Agent: agent}}); err != nil {
+		if err := insert(t, &agent, env); err != nil {
 			return err
 		}
 		run, err = queue(t, &agent, caller, req.Prompt, req.Mode, req.IdempotencyKey)
@@ -68,6 +64,21 @@ func (r *Runner) Start(ctx context.Context, caller errand.Caller, req StartReque
 	}
 	r.nudge()
 	return agent, run, nil
+}
+
+// insert keeps a new agent and tells it.
+func insert(t *journal.Tx, agent *errand.Agent, env string) error {
+	agent.CreatedAt, agent.UpdatedAt = t.Now(), t.Now()
+	if err := t.InsertAgent(*agent, env); err != nil {
+		return err
+	}
+	switch _, err := t.Machine(t.Context(), agent.ID); {
+	case err != nil && errand.KindOf(err) != errand.NotFound:
+		return err
+	case err == nil:
+		return errand.Errorf(errand.Conflict, "agent_id_conflict", "Agent %s was deleted and its machine is still being removed. Try again in a moment, or choose another id.", agent.ID)
+	}
+	return t.Tell(agent.ID, "", errand.Fact{Kind: errand.EventAgentCreated, Data: errand.AgentCreated{Agent: *agent}})
 }
 
 func repeated(ctx context.Context, t *store.Tx, caller errand.Caller, key string) (store.Request, bool, error) {
@@ -82,14 +93,8 @@ const leastMemory = 128 << 20
 
 // newAgent checks a request and gives the agent it asks for, with its sealed
 // variables.
-func (r *Runner) newAgent(ctx context.Context, caller errand.Caller, req StartRequest) (errand.Agent, string, error) {
+func (r *Runner) newAgent(caller errand.Caller, req StartRequest) (errand.Agent, string, error) {
 	var none errand.Agent
-	if strings.TrimSpace(req.Prompt.Text) == "" {
-		return none, "", errand.Errorf(errand.Invalid, "validation_error", "The prompt is empty. Say what the agent is to do.")
-	}
-	if _, _, err := r.Models.Model(ctx, req.Settings.Model.ID); err != nil {
-		return none, "", err
-	}
 	if m := req.Settings.Limits.Memory; m != 0 && m < leastMemory {
 		return none, "", errand.Errorf(errand.Invalid, "validation_error", "A machine needs %d MiB of memory at least; %d bytes were asked for.", leastMemory>>20, m)
 	}

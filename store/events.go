@@ -17,9 +17,12 @@ func scanEvent(s scanner) (errand.Event, error) {
 		return e, err
 	}
 	e.Time, e.Data = fromMillis(at), json.RawMessage(data)
-	if strings.HasPrefix(subject, "bld-") {
+	switch {
+	case strings.HasPrefix(subject, "bld-"):
 		e.Build = errand.BuildID(subject)
-	} else {
+	case strings.HasPrefix(subject, "set-"):
+		e.Setup = errand.SetupID(subject)
+	default:
 		e.Agent = errand.AgentID(subject)
 	}
 	return e, nil
@@ -35,11 +38,12 @@ func (q queries) Events(ctx context.Context, of errand.Subject, after errand.Seq
 	return collect(rows, scanEvent)
 }
 
-// HasSubject says whether the agent or build is there whose journal is asked
+// HasSubject says whether the agent, build or setup is there whose journal is asked
 // for.
 func (q queries) HasSubject(ctx context.Context, of errand.Subject) (bool, error) {
 	var there bool
-	err := q.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM agents WHERE id = $1) OR EXISTS (SELECT 1 FROM builds WHERE id = $1)`, of.Journal()).Scan(&there)
+	err := q.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM agents WHERE id = $1) OR EXISTS (SELECT 1 FROM builds WHERE id = $1)
+		OR EXISTS (SELECT 1 FROM setups WHERE id = $1)`, of.Journal()).Scan(&there)
 	return there, err
 }
 
@@ -53,6 +57,8 @@ func (t *Tx) AppendEvents(of errand.Subject, events []errand.Event) error {
 		table, code, about.Agent = "agents", "agent_not_found", id
 	case errand.BuildID:
 		table, code, about.Build = "builds", "build_not_found", id
+	case errand.SetupID:
+		table, code, about.Setup = "setups", "setup_not_found", id
 	default:
 		return fmt.Errorf("keeping an event: a %T has no journal", of)
 	}
@@ -65,7 +71,7 @@ func (t *Tx) AppendEvents(of errand.Subject, events []errand.Event) error {
 	first := last - errand.Seq(len(events)) + 1
 	for i := range events {
 		e := &events[i]
-		e.Agent, e.Build, e.Seq, e.Time = about.Agent, about.Build, first+errand.Seq(i), t.now
+		e.Agent, e.Build, e.Setup, e.Seq, e.Time = about.Agent, about.Build, about.Setup, first+errand.Seq(i), t.now
 		if _, err := t.exec(`INSERT INTO events (subject, seq, run, time, kind, data) VALUES ($1, $2, $3, $4, $5, $6)`,
 			of.Journal(), e.Seq, e.Run, e.Time.UnixMilli(), e.Kind, string(e.Data)); err != nil {
 			return fmt.Errorf("keeping an event of %s: %w", of.Journal(), err)
