@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,7 +64,7 @@ func (m *Mirrors) run(ctx context.Context, c command) (stdout []byte, stderr str
 	cred, scrub := m.credential(c.url)
 	cmd := exec.CommandContext(ctx, "git", args...)
 	cmd.Dir = m.emptyDir()
-	cmd.Env = slices.Concat(environ(c.url, cred), c.env)
+	cmd.Env = slices.Concat(environ(c.url, cred), c.env, []string{m.mark()})
 	cmd.Stdin = c.stdin
 	kept := &bounded{max: maxKept}
 	cmd.Stdout = kept
@@ -73,8 +74,11 @@ func (m *Mirrors) run(ctx context.Context, c command) (stdout []byte, stderr str
 	errs := &tail{max: 16 << 10}
 	cmd.Stderr = errs
 	// Its own process group, so that transports and helpers end with it; its
-	// own session, so that ssh finds no terminal to ask on.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// own session, so that ssh finds no terminal to ask on. It ends with us: with
+	// the thread that started it, which must be this goroutine's alone for that.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 3 * time.Second
 	err = cmd.Run()

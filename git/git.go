@@ -76,8 +76,8 @@ type Mirrors struct {
 	agents  map[string]*sync.Mutex // by agent and mirror name: one push at a time
 }
 
-// New opens the mirrors under o.Dir and removes what an earlier process left
-// half done. It fails when there is no usable git program. Close it.
+// New opens the mirrors under o.Dir, ends programs that an earlier process left
+// running there, and removes what it left half done. It fails when there is no usable git program. Close it.
 func New(o Options) (*Mirrors, error) {
 	if err := checkProgram(); err != nil {
 		return nil, err
@@ -100,6 +100,9 @@ func New(o Options) (*Mirrors, error) {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return nil, fmt.Errorf("opening mirrors: %w", err)
 		}
+	}
+	if err := m.endStrays(); err != nil {
+		return nil, fmt.Errorf("ending what an earlier server's git had started: %w", err)
 	}
 	half, err := filepath.Glob(filepath.Join(dir, "mirrors", "new-*"))
 	if err != nil {

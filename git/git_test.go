@@ -22,6 +22,7 @@ func TestMain(m *testing.M) {
 	os.Setenv("GIT_CONFIG_GLOBAL", "/dev/null")
 	os.Setenv("GIT_CONFIG_NOSYSTEM", "1")
 	os.Unsetenv("GIT_SSH_COMMAND")
+	runVictim()
 	goleak.VerifyTestMain(m)
 }
 

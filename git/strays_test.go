@@ -1,0 +1,84 @@
+package git
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// victimVar is set where this program is the server that gets killed: the
+// directory of its mirrors, and the URL that it fetches.
+const victimVar, victimURLVar = "ERRAND_GITTEST_VICTIM", "ERRAND_GITTEST_URL"
+
+// victim fetches until it is killed.
+func victim(dir, url string) error {
+	m, err := New(Options{Dir: dir})
+	if err != nil {
+		return err
+	}
+	_, err = m.Fetch(context.Background(), url)
+	return err
+}
+
+// What a killed server had started must not write where the next one does.
+func TestNothingOutlivesAKilledServer(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{}, 10)
+	remote := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		<-r.Context().Done() // git waits for an answer
+	}))
+	defer remote.Close()
+	dir := filepath.Join(t.TempDir(), "git")
+	server := exec.Command(os.Args[0])
+	server.Env = append(os.Environ(), victimVar+"="+dir, victimURLVar+"="+remote.URL+"/r.git")
+	out, err := server.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := make(chan string, 1)
+	go func() {
+		lines := bufio.NewScanner(out)
+		lines.Scan()
+		said <- lines.Text()
+	}()
+	select {
+	case <-asked:
+	case line := <-said:
+		t.Fatalf("the server ended: %s", line)
+	}
+	mark := []byte((&Mirrors{options: Options{Dir: dir}}).mark())
+	if pids, err := bearing(mark); err != nil || len(pids) == 0 {
+		t.Fatalf("no git is at work: %v, %v", pids, err)
+	}
+	if err := server.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-said
+	server.Wait()
+	m, err := New(Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if pids, err := bearing(mark); err != nil || len(pids) > 0 {
+		t.Errorf("processes %v are still there: %v", pids, err)
+	}
+}
+
+// runVictim is for TestMain.
+func runVictim() {
+	if dir := os.Getenv(victimVar); dir != "" {
+		fmt.Println(victim(dir, os.Getenv(victimURLVar)))
+		os.Exit(1)
+	}
+}
