@@ -40,6 +40,7 @@ type Store struct {
 	writer  *sql.DB // one connection
 	readers *sql.DB
 	turn    *semaphore.Weighted // whoever writes; waits end with their context
+	parsed  *statements         // the writer's
 
 	log     *sql.DB       // one connection, for checkpoints
 	written chan struct{} // something is in the log
@@ -72,7 +73,8 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	}
 	s := &Store{
 		queries: queries{readers}, writer: writer, readers: readers, turn: semaphore.NewWeighted(1),
-		log: log, written: make(chan struct{}, 1), closing: make(chan struct{}),
+		parsed: &statements{db: writer, known: map[string]*sql.Stmt{}},
+		log:    log, written: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
 	s.tidying.Go(s.tidy)
 	return s, nil
@@ -144,7 +146,7 @@ func (s *Store) Close() error {
 type Tx struct {
 	queries
 	ctx context.Context
-	tx  *sql.Tx
+	tx  writing
 	now time.Time
 }
 
@@ -167,9 +169,11 @@ func (s *Store) Write(ctx context.Context, f func(*Tx) error) error {
 	if err != nil {
 		return fmt.Errorf("beginning a transaction: %w", diskError(err))
 	}
+	defer s.parsed.learn()
 	defer tx.Rollback() // of no effect once committed
 	now := time.Now().UTC().Truncate(time.Millisecond)
-	if err := f(&Tx{queries: queries{tx}, ctx: ctx, tx: tx, now: now}); err != nil {
+	w := writing{tx, s.parsed}
+	if err := f(&Tx{queries: queries{w}, ctx: ctx, tx: w, now: now}); err != nil {
 		return err
 	}
 	if err := tx.Commit(); err != nil {
