@@ -43,10 +43,22 @@ type Terminals struct {
 type Terminal struct {
 	Name     string `json:"name"`
 	Running  bool   `json:"running"`
-	ExitCode int    `json:"exitCode,omitempty"`
+	ExitCode int    `json:"exitCode,omitempty" doc:"Of the last time that its command ended; 128 and the signal's number for one that a signal ended."`
 	Command  string `json:"command,omitempty"`
 	Cols     int    `json:"cols,omitempty"`
 	Rows     int    `json:"rows,omitempty"`
+	// Health is there for the terminals of an environment, whose commands are
+	// started again when they crash.
+	Health *TerminalHealth `json:"health,omitempty"`
+}
+
+// TerminalHealth is how a command fares that is started again when it crashes.
+type TerminalHealth struct {
+	Status   string     `json:"status" enum:"running,waiting,stopped,ended" doc:"waiting: it crashed and is started again at next; stopped: by Ctrl-C, Enter starts it again; ended: with 0."`
+	Restarts int        `json:"restarts" doc:"How often it was started again."`
+	Since    time.Time  `json:"since" doc:"When it came to its status."`
+	Next     *time.Time `json:"next,omitempty" doc:"When it is started again."`
+	Last     string     `json:"last,omitempty" doc:"The last lines that it showed before it ended last."`
 }
 
 // Health says how the server stands: what `errand doctor` shows.

@@ -94,6 +94,8 @@ type shown struct {
 	Agent api.Agent      `json:"agent"`
 	Runs  []api.Run      `json:"runs"`
 	Usage api.AgentUsage `json:"usage"`
+	// Terminals of the machine, while it runs.
+	Terminals []api.Terminal `json:"terminals,omitempty"`
 }
 
 func (a *app) showCommand() *cobra.Command {
@@ -117,6 +119,11 @@ func (a *app) showCommand() *cobra.Command {
 			if s.Usage, err = c.Usage(ctx, id); err != nil {
 				return err
 			}
+			terminals, err := c.Terminals(ctx, id)
+			if err != nil {
+				return err
+			}
+			s.Terminals = terminals.Items
 			if a.json {
 				return a.printJSON(s)
 			}
@@ -148,8 +155,30 @@ func (a *app) showAgent(s shown) error {
 	if err := table(a.out, rows); err != nil {
 		return err
 	}
+	if err := a.showTerminals(st, s.Terminals); err != nil {
+		return err
+	}
 	for i := len(s.Runs) - 1; i >= 0; i-- {
 		a.showRun(st, s.Runs[i])
+	}
+	return nil
+}
+
+// showTerminals lists the terminals, and of those whose command has crashed
+// what it showed last.
+func (a *app) showTerminals(st style, terminals []api.Terminal) error {
+	if len(terminals) == 0 {
+		return nil
+	}
+	fmt.Fprintln(a.out)
+	if err := table(a.out, terminalRows(terminals, time.Now())); err != nil {
+		return err
+	}
+	for _, t := range terminals {
+		if t.Health != nil && t.Health.Status == "waiting" && t.Health.Last != "" {
+			fmt.Fprintf(a.out, "%s showed before it crashed:\n", printable(t.Name))
+			writeOutput(a.out, st, &errand.Error{Output: t.Health.Last})
+		}
 	}
 	return nil
 }

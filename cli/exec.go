@@ -112,15 +112,39 @@ func (a *app) listTerminals(terminals []api.Terminal) error {
 		fmt.Fprintln(a.err, "No terminals are open in the agent's machine. A shell: errand exec -t AGENT -- sh -l")
 		return nil
 	}
+	return table(a.out, terminalRows(terminals, time.Now()))
+}
+
+func terminalRows(terminals []api.Terminal, now time.Time) [][]string {
 	rows := [][]string{{"TERMINAL", "STATE", "COMMAND"}}
 	for _, t := range terminals {
-		state := "running"
-		if !t.Running {
-			state = fmt.Sprintf("exited with %d", t.ExitCode)
-		}
-		rows = append(rows, []string{printable(t.Name), state, dash(t.Command)})
+		rows = append(rows, []string{printable(t.Name), terminalState(t, now), dash(t.Command)})
 	}
-	return table(a.out, rows)
+	return rows
+}
+
+// terminalState is how a terminal's command fares, in a few words.
+func terminalState(t api.Terminal, now time.Time) string {
+	state := "running"
+	if !t.Running {
+		state = fmt.Sprintf("exited with %d", t.ExitCode)
+	}
+	h := t.Health
+	if h == nil {
+		return state
+	}
+	switch {
+	case h.Status == "waiting" && h.Next != nil:
+		state += ", again in " + duration(max(0, h.Next.Sub(now)).Round(time.Second))
+	case h.Status == "stopped":
+		state += ", stopped by Ctrl-C"
+	case t.Running && h.Restarts > 0:
+		state += fmt.Sprintf(", started again %s, before that exited with %d", ago(h.Since, now), t.ExitCode)
+	}
+	if h.Restarts > 0 {
+		state += ", " + plural(h.Restarts, "restart")
+	}
+	return state
 }
 
 // What a shell ends with, and exec likewise, when a command was ended by its time

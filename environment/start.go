@@ -38,14 +38,15 @@ func (w *work) start(ctx context.Context) error {
 		switch {
 		case state == nil:
 			return outcome{note: "its terminal was closed"}, nil
-		case state.Running:
-			return w.stays("it goes on in the terminal " + file.StartTerminal), nil
-		case state.ExitCode == 0:
+		case !state.Running && state.ExitCode == 0:
 			return outcome{note: "ended well"}, nil
 		}
 		output, err := w.line.Capture(ctx, file.StartTerminal, 200)
 		if err != nil {
 			w.log.Debug("reading the terminal of start", "error", err)
+		}
+		if state.Running {
+			return w.stays("It goes on in the terminal "+file.StartTerminal+".", output), nil
 		}
 		return w.startFailed(state.ExitCode, output), nil
 	})
@@ -103,7 +104,7 @@ func (w *work) startUnseen(ctx context.Context, why error) (outcome, error) {
 	exit, err := w.line.Rejoin(waiting, known.ID, 0, t.take)
 	switch {
 	case err != nil && waiting.Err() != nil && ctx.Err() == nil:
-		return w.stays("it goes on without a terminal: " + why.Error()), nil
+		return w.stays("It goes on without a terminal: "+why.Error(), t.lastWords()), nil
 	case err != nil:
 		return outcome{}, err
 	case exit.Code == 0:
@@ -112,26 +113,37 @@ func (w *work) startUnseen(ctx context.Context, why error) (outcome, error) {
 	return w.startFailed(exit.Code, t.lastWords()), nil
 }
 
-// stays is the outcome of a start that has not ended.
-func (w *work) stays(how string) outcome {
-	return outcome{note: fmt.Sprintf("still running after %s; %s", w.StartLimit, how)}
+// stays is the outcome of a start that has not ended. It may be meant so: a
+// server. It may also hang, and what should follow it does not come.
+func (w *work) stays(how, output string) outcome {
+	text := fmt.Sprintf("The start command has not ended after %s: %s. %s", w.StartLimit, firstLine(w.env.Start), how)
+	w.state.Notes = append(w.state.Notes, withOutput(text, output))
+	return outcome{
+		note:  fmt.Sprintf("still running after %s", w.StartLimit),
+		facts: []errand.Fact{warning(withOutput(text, output))},
+	}
 }
 
 // startFailed is the outcome of a start that failed. The run goes on: an agent
 // that is told can often do without, or mend it.
 func (w *work) startFailed(code int, output string) outcome {
-	const most = 4 << 10
-	output = strings.TrimSpace(output)
-	output = strings.ToValidUTF8(output[max(0, len(output)-most):], "")
-	text := fmt.Sprintf("The start command ended with exit code %d: %s.", code, firstLine(w.env.Start))
-	if output != "" {
-		text += " Its output ends with:\n" + output
-	}
+	text := withOutput(fmt.Sprintf("The start command ended with exit code %d: %s.", code, firstLine(w.env.Start)), output)
 	w.state.Notes = append(w.state.Notes, text)
 	return outcome{note: fmt.Sprintf("ended with exit code %d; the run goes on", code), facts: []errand.Fact{warning(text)}}
 }
 
-// terminals opens the environment's terminals.
+// withOutput puts the end of what a command printed behind a sentence about it.
+func withOutput(text, output string) string {
+	const most = 4 << 10
+	output = strings.TrimSpace(output)
+	output = strings.ToValidUTF8(output[max(0, len(output)-most):], "")
+	if output == "" {
+		return text
+	}
+	return text + " Its output ends with:\n" + output
+}
+
+// terminals opens the environment's terminals, those of one window together.
 func (w *work) terminals(ctx context.Context) error {
 	if w.state.Boot == w.line.Hello().Boot {
 		return nil
@@ -142,18 +154,19 @@ func (w *work) terminals(ctx context.Context) error {
 	return w.phase(ctx, errand.PhaseTerminals, "", func(ctx context.Context) (outcome, error) {
 		var o outcome
 		var names []string
-		for _, t := range w.env.Terminals {
-			err := w.line.OpenTerminal(ctx, w.terminal(t))
+		for _, window := range windows(w.env.Terminals) {
+			opened, err := w.openWindow(ctx, window)
+			names = append(names, opened...)
 			var refused *guest.Error
 			switch e := new(errand.Error); {
 			case err == nil:
-				names = append(names, t.Name)
+				continue
 			case errors.As(err, &refused) || errors.As(err, &e):
-				note := fmt.Sprintf("The terminal %s could not be opened: %v", t.Name, err)
+				note := fmt.Sprintf("The terminal %s could not be opened: %v", window[len(opened)].Name, err)
 				w.state.Notes = append(w.state.Notes, note)
 				o.facts = append(o.facts, warning(note))
 			default:
-				return o, fmt.Errorf("opening the terminal %s: %w", t.Name, err)
+				return o, fmt.Errorf("opening the terminal %s: %w", window[len(opened)].Name, err)
 			}
 			if errors.Is(err, guest.ErrNoTmux) {
 				break
@@ -162,6 +175,44 @@ func (w *work) terminals(ctx context.Context) error {
 		o.note = strings.Join(names, ", ")
 		return o, nil
 	})
+}
+
+// windows groups terminals by the window that they share.
+func windows(all []file.Terminal) [][]file.Terminal {
+	var groups [][]file.Terminal
+	for i, t := range all {
+		if i == 0 || t.Window != all[i-1].Window {
+			groups = append(groups, nil)
+		}
+		groups[len(groups)-1] = append(groups[len(groups)-1], t)
+	}
+	return groups
+}
+
+// openWindow opens terminals as panes of one window, or, where they do not fit
+// or cannot all be opened, each for itself. It gives the names of those that
+// are open, up to the first that is not.
+func (w *work) openWindow(ctx context.Context, window []file.Terminal) ([]string, error) {
+	var panes []guest.Terminal
+	var names []string
+	for _, t := range window {
+		pane := w.terminal(t)
+		pane.Tend = true
+		panes, names = append(panes, pane), append(names, t.Name)
+	}
+	err := w.line.OpenWindow(ctx, panes...)
+	var refused *guest.Error
+	if err == nil {
+		return names, nil
+	} else if len(panes) == 1 || !errors.As(err, &refused) {
+		return nil, err
+	}
+	for i, pane := range panes {
+		if err := w.line.OpenTerminal(ctx, pane); err != nil {
+			return names[:i], err
+		}
+	}
+	return names, nil
 }
 
 // terminal gives a terminal as the guest opens it.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/errand-dev/errand/environment"
 	"github.com/errand-dev/errand/environment/file"
+	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/guest/wire"
 	"github.com/errand-dev/errand/machine/oci"
 )
 
@@ -28,8 +30,9 @@ func TestPrepareStart(t *testing.T) {
 				"start": "echo started >>/opt/trace; echo up",
 				"terminals": [
 					{ "name": "dev server", "command": "echo listening; echo $FLAVOUR; exec sleep 1000" },
-					{ "name": "dev server", "command": "cat" },
-					{ "name": "done", "command": "echo bye; exit 3" }
+					[{ "name": "dev server", "command": "cat" }, { "name": "worker", "command": "echo working; exec cat" }],
+					{ "name": "done", "command": "echo bye; exit 0" },
+					{ "name": "crashes", "command": "echo x >>/opt/crashes; echo start $(wc -l </opt/crashes); [ $(wc -l </opt/crashes) != 1 ] || exit 3; exec cat" }
 				]
 			}`})
 			a := h.agent("a")
@@ -43,6 +46,7 @@ func TestPrepareStart(t *testing.T) {
 				t.Errorf("phases (-want +got):\n%s", diff)
 			}
 			checkTerminals(t, ready)
+			checkCrashed(t, ready)
 
 			a.nextRun()
 			if ready, err = a.prepare(t.Context()); err != nil {
@@ -71,18 +75,56 @@ func checkTerminals(t *testing.T, ready *environment.Ready) {
 	until(t, ready, "dev server", "listening\nvanilla")
 	until(t, ready, "done", "bye")
 	until(t, ready, "start", "up")
-	states, err := ready.Line.Terminals(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	until(t, ready, "worker", "working")
 	got := map[string]bool{}
-	for _, s := range states {
-		got[s.Name] = s.Running
+	for _, s := range terminalStates(t, ready, "done", guest.TendedEnded) {
+		if s.Name != "crashes" {
+			got[s.Name] = s.Running
+		}
 	}
-	want := map[string]bool{"start": false, "dev server": true, "dev server-2": true, "done": false}
+	want := map[string]bool{"start": false, "dev server": true, "dev server-2": true, "worker": true, "done": false}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("terminals and whether they run (-want +got):\n%s", diff)
 	}
+}
+
+// checkCrashed looks at the terminal whose command crashed once, and was started
+// again by nobody of ours.
+func checkCrashed(t *testing.T, ready *environment.Ready) {
+	t.Helper()
+	until(t, ready, "crashes", "start 2")
+	states := terminalStates(t, ready, "crashes", guest.TendedRunning)
+	for _, s := range states {
+		if s.Name != "crashes" {
+			continue
+		}
+		if h := s.Tended; h == nil || h.Status != guest.TendedRunning || h.Restarts != 1 || s.ExitCode != 3 || h.Last != "start 1" {
+			t.Errorf("the terminal that crashed: %+v, %+v", s, s.Tended)
+		}
+		return
+	}
+	t.Errorf("no terminal that crashed among %+v", states)
+}
+
+// terminalStates waits until a tended terminal has a status and gives the states
+// of all.
+func terminalStates(t *testing.T, ready *environment.Ready, name string, status wire.TendedStatus) []guest.TerminalState {
+	t.Helper()
+	var states []guest.TerminalState
+	for range 200 {
+		var err error
+		if states, err = ready.Line.Terminals(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(states, func(s guest.TerminalState) bool {
+			return s.Name == name && s.Tended != nil && s.Tended.Status == status
+		}) {
+			return states
+		}
+		time.Sleep(25 * time.Millisecond) // tmux tells of no changes
+	}
+	t.Fatalf("terminal %q does not come to be %s: %+v", name, status, states)
+	return nil
 }
 
 // until waits until a terminal shows text.
@@ -115,7 +157,8 @@ func TestPrepareStartKinds(t *testing.T) {
 	}{
 		{name: "ends well", start: "echo hello", want: []string{"start", "start done"}},
 		{name: "fails", start: "echo no docker; exit 4", want: []string{"start", "warning", "start done"}, notes: "exit code 4"},
-		{name: "stays", start: "sleep 1000", limit: 300 * time.Millisecond, want: []string{"start", "start done"}},
+		{name: "stays", start: "echo waiting for the database; sleep 1000", limit: 300 * time.Millisecond, want: []string{"start", "warning", "start done"},
+			notes: "has not ended after 300ms: echo waiting for the database; sleep 1000. It goes on in the terminal start. Its output ends with:\nwaiting for the database"},
 		{name: "leaves a daemon", start: "(sleep 1000; true) & echo leaving", want: []string{"start", "start done"}},
 		{name: "too long for a terminal", start: "echo hello # " + strings.Repeat("x", 9000), want: []string{"start", "start done"}},
 		{name: "fails without a terminal", start: "exit 5 # " + strings.Repeat("x", 9000), want: []string{"start", "warning", "start done"}, notes: "exit code 5"},

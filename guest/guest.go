@@ -56,6 +56,7 @@ type (
 	ChangeKind    = wire.ChangeKind
 	FileChange    = wire.FileChange
 	Edit          = wire.Edit
+	Tended        = wire.Tended
 	ChangeResult  = wire.ChangeResult
 	FileResult    = wire.FileResult
 )
@@ -67,6 +68,14 @@ const (
 	ChangeEdit   = wire.ChangeEdit
 	ChangeDelete = wire.ChangeDelete
 	ChangeMove   = wire.ChangeMove
+)
+
+// Where a tended command can stand.
+const (
+	TendedRunning = wire.TendedRunning
+	TendedWaiting = wire.TendedWaiting
+	TendedStopped = wire.TendedStopped
+	TendedEnded   = wire.TendedEnded
 )
 
 var (

@@ -31,10 +31,11 @@ type Line struct {
 
 	mu      sync.Mutex
 	hello   Hello
-	session *yamux.Session // the connection in use; nil while there is none
-	err     error          // why there will be none any more
-	last    error          // why the latest attempt to connect failed
-	changed chan struct{}  // closed and replaced whenever session or err change
+	session *yamux.Session    // the connection in use; nil while there is none
+	err     error             // why there will be none any more
+	last    error             // why the latest attempt to connect failed
+	shared  map[string]string // tmux's ids of the terminals that share a window, by name; nil: not known
+	changed chan struct{}     // closed and replaced whenever session or err change
 }
 
 // How long to wait before dialing again, and how long a new connection may take

@@ -1,9 +1,11 @@
 package guest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,13 +18,16 @@ import (
 	"github.com/errand-dev/errand/guest/wire"
 )
 
-// Terminal is a named tmux session to open.
+// Terminal is a named terminal to open, in tmux.
 type Terminal struct {
 	Name    string   // 1 to 64 bytes of printable text
 	Command string   // for the user's shell, at most 8 KiB; "" is the shell itself
 	Dir     string   // absolute; "" is the user's home
 	User    string   // as in Command; "" is root
 	Env     []string // added to the machine's environment, at most 4 KiB
+	// Tend starts Command again when it crashes, also while nobody is connected
+	// with the machine. A shell is not tended.
+	Tend bool
 }
 
 // TerminalState is a terminal as it stands.
@@ -30,10 +35,13 @@ type TerminalState struct {
 	Name     string `json:"name"`
 	PID      int    `json:"pid"`
 	Running  bool   `json:"running"`
-	ExitCode int    `json:"exitCode"` // where not Running; 128 + the signal's number
+	ExitCode int    `json:"exitCode"` // of the last time that it ended; 128 + the signal's number
 	Command  string `json:"command"`  // as it was opened; "" is a shell
 	Cols     int    `json:"cols"`
 	Rows     int    `json:"rows"`
+	// Tended tells more of a terminal that is tended. It is what a program in the
+	// machine said. Nil for others.
+	Tended *Tended `json:"tended,omitempty"`
 }
 
 // Bounds, in bytes. What tmux is told in one go must stay below 16 KiB.
@@ -41,46 +49,92 @@ const (
 	maxTerminalName    = 64
 	maxTerminalCommand = 8 << 10
 	maxTerminalEnv     = 4 << 10
+	maxTerminalLast    = 4 << 10
 	maxTyped           = 1 << 20
 	maxSent            = 4 << 10 // as keys; more goes through a buffer of tmux's
 )
 
-// commandOption keeps the command of a terminal with its tmux session.
-const commandOption = "@errand-command"
+// sharedPrefix begins the names of the tmux sessions that hold several
+// terminals. It is not what tmuxName makes of any.
+const sharedPrefix = "_window-"
 
 // OpenTerminal makes a terminal, or finds the one of this name, running or not,
 // and leaves it as it is. It stays when its command has ended, with the exit
 // shown, until CloseTerminal or the machine's end.
 func (l *Line) OpenTerminal(ctx context.Context, t Terminal) error {
-	name, err := tmuxName(t.Name)
-	if err != nil {
+	shared, err := l.sharedPane(ctx, t.Name)
+	if err != nil || shared != "" {
 		return err
 	}
-	if err := t.check(); err != nil {
-		return err
-	}
-	pane := []string{l.Hello().Program, "exec", "-user", t.User, "-dir", t.Dir}
-	for _, kv := range t.Env {
-		pane = append(pane, "-env", kv)
-	}
-	pane = append(pane, "--", t.Command)
-	_, err = l.tmux(ctx,
-		[]string{"start-server"},
+	return l.OpenWindow(ctx, t)
+}
+
+// OpenWindow makes terminals that share a window, as its panes, or finds that
+// this was done. It does not look for single ones of their names in the panes of
+// other windows, as OpenTerminal does.
+func (l *Line) OpenWindow(ctx context.Context, terminals ...Terminal) error {
+	steps := [][]string{
+		{"start-server"},
 		// They must be there before the session is: its command may end at once.
-		[]string{"set-option", "-g", "remain-on-exit", "on"},
-		[]string{"set-option", "-g", "history-limit", "50000"},
-		[]string{"set-option", "-g", "default-terminal", "screen-256color"},
-		[]string{"set-option", "-g", "status", "off"},
-		[]string{"set-option", "-g", "mouse", "on"},
-		[]string{"set-option", "-sg", "escape-time", "10"},
-		append([]string{"new-session", "-d", "-s", name, "-x", "120", "-y", "32", "--"}, pane...),
-		[]string{"set-option", "-t", target(name), commandOption, base64.StdEncoding.EncodeToString([]byte(t.Command))},
-	)
+		{"set-option", "-g", "remain-on-exit", "on"},
+		{"set-option", "-g", "history-limit", "50000"},
+		{"set-option", "-g", "default-terminal", "screen-256color"},
+		{"set-option", "-g", "status", "off"},
+		{"set-option", "-g", "mouse", "on"},
+		{"set-option", "-sg", "escape-time", "10"},
+	}
+	for i, t := range terminals {
+		name, err := tmuxName(t.Name)
+		if err != nil {
+			return err
+		}
+		if err := t.check(); err != nil {
+			return err
+		}
+		session := name
+		if len(terminals) > 1 {
+			first, _ := tmuxName(terminals[0].Name)
+			session = sharedPrefix + first
+		}
+		if i == 0 {
+			steps = append(steps, append([]string{"new-session", "-d", "-s", session, "-x", "120", "-y", "32", "--"}, l.pane(t)...))
+		} else {
+			steps = append(steps, append([]string{"split-window", "-t", target(session), "--"}, l.pane(t)...),
+				[]string{"select-layout", "-t", target(session), "tiled"})
+		}
+		steps = append(steps, []string{"set-option", "-p", "-t", target(session), wire.CommandOption, encode(t.Command)})
+		if len(terminals) > 1 {
+			steps = append(steps,
+				[]string{"set-option", "-p", "-t", target(session), wire.NameOption, encode(t.Name)},
+				[]string{"set-option", "-p", "-t", target(session), wire.TitleOption, t.Name},
+				[]string{"set-option", "-w", "-t", target(session), "pane-border-status", "top"},
+				[]string{"set-option", "-w", "-t", target(session), "pane-border-format", " #{" + wire.TitleOption + "} "})
+		}
+	}
+	if len(terminals) > 1 {
+		l.forgetShared()
+	}
+	_, err := l.tmux(ctx, steps...)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	return err
 }
+
+// pane gives the argv of a terminal's pane.
+func (l *Line) pane(t Terminal) []string {
+	how := "exec"
+	if t.Tend && t.Command != "" {
+		how = "tend"
+	}
+	argv := []string{l.Hello().Program, how, "-user", t.User, "-dir", t.Dir}
+	for _, kv := range t.Env {
+		argv = append(argv, "-env", kv)
+	}
+	return append(argv, "--", t.Command)
+}
+
+func encode(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
 
 func (t Terminal) check() error {
 	env := 0
@@ -127,15 +181,19 @@ func (l *Line) Terminals(ctx context.Context) ([]TerminalState, error) {
 
 // pane is a terminal as tmux tells it.
 type pane struct {
-	server int // process id of tmux
-	state  TerminalState
-	silent bool // it is dead, and tmux does not know how it ended
+	server  int    // process id of tmux
+	session string // of tmux
+	id      string // of tmux, "%7"
+	shared  bool   // it has its window with others
+	active  bool   // the one in use of its session
+	state   TerminalState
+	silent  bool // it is dead, and tmux does not know how it ended
 }
 
 func (l *Line) panes(ctx context.Context) ([]pane, error) {
-	const format = "#{pid} #{session_name} #{pane_pid} #{pane_dead} x#{pane_dead_status} x#{pane_dead_signal} " +
-		"#{window_width} #{window_height} x#{" + commandOption + "}"
-	out, err := l.tmux(ctx, []string{"list-sessions", "-F", format})
+	const format = "#{pid} #{session_name} #{pane_id} #{&&:#{pane_active},#{window_active}} #{pane_pid} #{pane_dead} x#{pane_dead_status} x#{pane_dead_signal} " +
+		"#{pane_width} #{pane_height} x#{" + wire.CommandOption + "} x#{" + wire.NameOption + "} x#{" + wire.TendedOption + "}"
+	out, err := l.tmux(ctx, []string{"list-panes", "-a", "-F", format})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -148,34 +206,107 @@ func (l *Line) panes(ctx context.Context) ([]pane, error) {
 			list = append(list, p)
 		}
 	}
-	return list, nil
+	l.noteShared(list)
+	// A person may split a terminal's window: the pane in use stands for it.
+	return slices.DeleteFunc(list, func(p pane) bool { return !p.shared && !p.active }), nil
 }
 
-// parsePane reads a line of list-sessions. What is no such line is no terminal
-// of ours.
+// parsePane reads a line of list-panes. What is no such line is no terminal of
+// ours.
 func parsePane(line string) (pane, bool) {
 	f := strings.Fields(line)
-	if len(f) != 9 {
+	if len(f) != 13 {
 		return pane{}, false
 	}
-	command, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(f[8], "x"))
+	command, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(f[10], "x"))
 	if err != nil {
 		return pane{}, false
 	}
-	p := pane{server: number(f[0]), state: TerminalState{
-		Name: plainName(f[1]), PID: number(f[2]), Running: f[3] == "0",
-		Command: string(command), Cols: number(f[6]), Rows: number(f[7]),
+	name, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(f[11], "x"))
+	if err != nil || len(name) > maxTerminalName {
+		return pane{}, false
+	}
+	p := pane{server: number(f[0]), session: f[1], id: f[2], shared: len(name) > 0, active: f[3] == "1", state: TerminalState{
+		Name: cmp.Or(strings.ToValidUTF8(string(name), ""), plainName(f[1])), PID: number(f[4]), Running: f[5] == "0",
+		Command: string(command), Cols: number(f[8]), Rows: number(f[9]),
 	}}
-	if p.state.Running {
+	if strings.HasPrefix(p.session, sharedPrefix) && !p.shared {
+		return pane{}, false // one that a person made beside ours
+	}
+	p.tended(strings.TrimPrefix(f[12], "x"))
+	if f[5] == "0" {
 		return p, true
 	}
-	code, sig := strings.TrimPrefix(f[4], "x"), strings.TrimPrefix(f[5], "x")
+	p.state.Running = false
+	code, sig := strings.TrimPrefix(f[6], "x"), strings.TrimPrefix(f[7], "x")
 	p.silent = code == "" && sig == ""
 	p.state.ExitCode = number(code)
 	if sig != "" {
 		p.state.ExitCode = 128 + number(sig)
 	}
 	return p, true
+}
+
+// tended reads what the program that tends a terminal has to say. The machine's
+// root can forge it, and deceives about that terminal alone.
+func (p *pane) tended(encoded string) {
+	data, err := base64.StdEncoding.DecodeString(encoded)
+	var t Tended
+	if err != nil || len(data) == 0 || json.Unmarshal(data, &t) != nil {
+		return
+	}
+	t.Last = strings.ToValidUTF8(t.Last[max(0, len(t.Last)-maxTerminalLast):], "")
+	p.state.Tended = &t
+	p.state.ExitCode = t.ExitCode
+	if p.state.Running = t.Status == TendedRunning; p.state.Running {
+		p.state.PID = t.PID
+	}
+}
+
+// noteShared keeps where the terminals are that share a window.
+func (l *Line) noteShared(list []pane) {
+	shared := map[string]string{}
+	for _, p := range list {
+		if p.shared {
+			shared[p.state.Name] = p.id
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shared = shared
+}
+
+func (l *Line) forgetShared() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shared = nil
+}
+
+// sharedPane gives tmux's id of a terminal that shares its window, and "" for
+// any other name.
+func (l *Line) sharedPane(ctx context.Context, name string) (string, error) {
+	l.mu.Lock()
+	shared := l.shared
+	l.mu.Unlock()
+	if shared == nil {
+		if _, err := l.panes(ctx); err != nil {
+			return "", err
+		}
+		l.mu.Lock()
+		shared = l.shared
+		l.mu.Unlock()
+	}
+	return shared[name], nil
+}
+
+// find gives what names a terminal to tmux.
+func (l *Line) find(ctx context.Context, name string) (string, error) {
+	encoded, err := tmuxName(name)
+	if err != nil {
+		return "", err
+	}
+	shared, err := l.sharedPane(ctx, name)
+	return cmp.Or(shared, target(encoded)), err
 }
 
 // unreaped gives the process id of a tmux that has not collected an exit, 0
@@ -207,7 +338,7 @@ func number(s string) int {
 // scrollback before it, negative for all. A name that is not there is
 // fs.ErrNotExist.
 func (l *Line) Capture(ctx context.Context, name string, lines int) (string, error) {
-	name, err := tmuxName(name)
+	at, err := l.find(ctx, name)
 	if err != nil {
 		return "", err
 	}
@@ -215,7 +346,7 @@ func (l *Line) Capture(ctx context.Context, name string, lines int) (string, err
 	if lines < 0 {
 		start = "-"
 	}
-	out, err := l.tmux(ctx, []string{"capture-pane", "-p", "-J", "-t", target(name), "-S", start})
+	out, err := l.tmux(ctx, []string{"capture-pane", "-p", "-J", "-t", at, "-S", start})
 	if err != nil {
 		return "", err
 	}
@@ -231,7 +362,7 @@ func (l *Line) Capture(ctx context.Context, name string, lines int) (string, err
 // set. A name that is not there is fs.ErrNotExist. op is an id as for WriteFile:
 // under it the text is typed once.
 func (l *Line) Type(ctx context.Context, op, name, text string, enter bool) error {
-	name, err := tmuxName(name)
+	at, err := l.find(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -246,14 +377,14 @@ func (l *Line) Type(ctx context.Context, op, name, text string, enter bool) erro
 		const buffer = "errand-typed"
 		steps = append(steps,
 			[]string{"load-buffer", "-b", buffer, "-"},
-			[]string{"paste-buffer", "-d", "-r", "-b", buffer, "-t", target(name)})
+			[]string{"paste-buffer", "-d", "-r", "-b", buffer, "-t", at})
 	case text != "":
-		steps = append(steps, []string{"send-keys", "-t", target(name), "-l", "--", text})
+		steps = append(steps, []string{"send-keys", "-t", at, "-l", "--", text})
 	default:
-		steps = append(steps, []string{"has-session", "-t", target(name)})
+		steps = append(steps, []string{"has-session", "-t", at})
 	}
 	if enter {
-		steps = append(steps, []string{"send-keys", "-t", target(name), "Enter"})
+		steps = append(steps, []string{"send-keys", "-t", at, "Enter"})
 	}
 	c := Command{ID: op, Args: l.tmuxArgs(steps...)}
 	if len(text) <= maxSent {
@@ -274,11 +405,16 @@ func (l *Line) Type(ctx context.Context, op, name, text string, enter bool) erro
 // CloseTerminal ends a terminal and hangs up on what runs in it. To close again
 // is no error.
 func (l *Line) CloseTerminal(ctx context.Context, name string) error {
-	name, err := tmuxName(name)
+	at, err := l.find(ctx, name)
 	if err != nil {
 		return err
 	}
-	_, err = l.tmux(ctx, []string{"kill-session", "-t", target(name)})
+	step := []string{"kill-session", "-t", at}
+	if strings.HasPrefix(at, "%") {
+		step[0] = "kill-pane"
+		l.forgetShared()
+	}
+	_, err = l.tmux(ctx, step)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -286,16 +422,23 @@ func (l *Line) CloseTerminal(ctx context.Context, name string) error {
 }
 
 // AttachCommand gives the argv with which Run on a TTY, as root, shows a
-// terminal. A viewer that is readOnly types nothing and does not decide on the
-// terminal's size. A name that cannot be gives a command that fails. The guest
-// is not asked.
-func (l *Line) AttachCommand(name string, readOnly bool) []string {
-	encoded, _ := tmuxName(name)
-	argv := []string{"tmux", "-u", "-S", l.Hello().Tmux, "attach-session", "-t", target(encoded)}
+// terminal, with those that share its window. A viewer that is readOnly types
+// nothing and does not decide on the terminal's size. A name that is not there
+// gives a command that fails.
+func (l *Line) AttachCommand(ctx context.Context, name string, readOnly bool) ([]string, error) {
+	at, err := l.find(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	argv := []string{"tmux", "-u", "-S", l.Hello().Tmux}
+	if strings.HasPrefix(at, "%") && !readOnly {
+		argv = append(argv, "select-pane", "-t", at, ";")
+	}
+	argv = append(argv, "attach-session", "-t", at)
 	if readOnly {
 		argv = append(argv, "-r")
 	}
-	return argv
+	return argv, nil
 }
 
 // tmux runs tmux commands in one go and gives what they print.

@@ -145,7 +145,11 @@ func TestAttach(t *testing.T) {
 	if err := l.OpenTerminal(ctx, guest.Terminal{Name: "main"}); err != nil {
 		t.Fatal(err)
 	}
-	viewer := guest.Command{ID: id(), Args: l.AttachCommand("main", false), TTY: &guest.Size{Cols: 90, Rows: 25}}
+	argv, err := l.AttachCommand(ctx, "main", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	viewer := guest.Command{ID: id(), Args: argv, TTY: &guest.Size{Cols: 90, Rows: 25}}
 	if err := l.Start(ctx, viewer); err != nil {
 		t.Fatal(err)
 	}

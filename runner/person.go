@@ -68,8 +68,8 @@ func (r *Runner) Attach(ctx context.Context, _ errand.Caller, id errand.AgentID,
 	return terminal.Attach(ctx, s.line, terminal.View{Name: name, ReadOnly: readOnly, Size: size, Dir: root, User: s.environment.User, Env: s.env}, streams)
 }
 
-// Terminals lists the terminals of the agent's machine. A machine that sleeps
-// has none.
+// Terminals lists the terminals of the agent's machine, without what the secrets
+// are that they show. A machine that sleeps has none.
 func (r *Runner) Terminals(ctx context.Context, _ errand.Caller, id errand.AgentID) ([]guest.TerminalState, error) {
 	if _, err := r.Store.Agent(ctx, id); err != nil {
 		return nil, err
@@ -78,7 +78,13 @@ func (r *Runner) Terminals(ctx context.Context, _ errand.Caller, id errand.Agent
 	if line == nil {
 		return nil, nil
 	}
-	return line.Terminals(ctx)
+	all, err := line.Terminals(ctx)
+	for _, t := range all {
+		if t.Tended != nil {
+			t.Tended.Last = r.Redactor.String(t.Tended.Last)
+		}
+	}
+	return all, err
 }
 
 // visit wakes the machine for a person, or makes that of an agent which has no

@@ -64,7 +64,14 @@ func (s *Server) terminals(ctx context.Context, w who, in *ByID) (api.Terminals,
 		return out, err
 	}
 	for _, t := range all {
-		out.Items = append(out.Items, api.Terminal{Name: t.Name, Running: t.Running, ExitCode: t.ExitCode, Command: t.Command, Cols: t.Cols, Rows: t.Rows})
+		item := api.Terminal{Name: t.Name, Running: t.Running, ExitCode: t.ExitCode, Command: t.Command, Cols: t.Cols, Rows: t.Rows}
+		if h := t.Tended; h != nil {
+			item.Health = &api.TerminalHealth{Status: string(h.Status), Restarts: h.Restarts, Since: h.Since, Last: h.Last}
+			if !h.Next.IsZero() {
+				item.Health.Next = &h.Next
+			}
+		}
+		out.Items = append(out.Items, item)
 	}
 	return out, nil
 }

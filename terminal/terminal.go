@@ -113,8 +113,12 @@ func Attach(ctx context.Context, line *guest.Line, v View, s Streams) error {
 	if err := line.OpenTerminal(ctx, guest.Terminal{Name: v.Name, Dir: v.Dir, User: v.User, Env: v.Env}); err != nil {
 		return fmt.Errorf("opening terminal %s: %w", v.Name, err)
 	}
+	argv, err := line.AttachCommand(ctx, v.Name, v.ReadOnly)
+	if err != nil {
+		return fmt.Errorf("finding terminal %s: %w", v.Name, err)
+	}
 	exit, err := Run(ctx, line, guest.Command{
-		ID: "view." + uuid.NewString(), Args: line.AttachCommand(v.Name, v.ReadOnly), TTY: &v.Size,
+		ID: "view." + uuid.NewString(), Args: argv, TTY: &v.Size,
 		Env: []string{"TERM=xterm-256color"},
 	}, s)
 	if err != nil {

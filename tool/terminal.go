@@ -167,7 +167,7 @@ func (s *Set) readTerminal(ctx context.Context, c Call) (Result, error) {
 			return Result{}, err
 		}
 		if !t.Running {
-			text += fmt.Sprintf("\n[the terminal's program has ended, exit status %d]", t.ExitCode)
+			text += fmt.Sprintf("\n[the terminal's program has %s]", howEnded(t))
 		}
 		return Result{Output: cmp.Or(text, "(The terminal shows nothing.)")}, nil
 	}
@@ -183,9 +183,24 @@ func listTerminals(states []guest.TerminalState) string {
 	for _, t := range states {
 		state := "running"
 		if !t.Running {
-			state = fmt.Sprintf("ended with exit status %d", t.ExitCode)
+			state = howEnded(t)
+		} else if t.Tended != nil && t.Tended.Restarts > 0 {
+			state = fmt.Sprintf("running, started again %d times after it crashed (exit status %d)", t.Tended.Restarts, t.ExitCode)
 		}
 		fmt.Fprintf(&b, "- %s: %s, %s\n", t.Name, cmp.Or(t.Command, "shell"), state)
 	}
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// howEnded tells how a terminal's program ended, and what comes next.
+func howEnded(t guest.TerminalState) string {
+	text := fmt.Sprintf("ended, exit status %d", t.ExitCode)
+	switch {
+	case t.Tended == nil:
+	case t.Tended.Status == guest.TendedWaiting:
+		text += ", and is started again by itself"
+	case t.Tended.Status == guest.TendedStopped:
+		text += ", stopped by Ctrl-C"
+	}
+	return text
 }

@@ -3,6 +3,7 @@
 //	errand-guest init       be the machine's first process
 //	errand-guest connect    carry stdin and stdout to it, for a driver
 //	errand-guest exec       run a command as a user, for terminals
+//	errand-guest tend       the same, and again when it crashes
 //
 // It only wires: package inside is what it does.
 package main
@@ -33,10 +34,17 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("say init, connect or exec")
+		return fmt.Errorf("say init, connect, exec or tend")
 	}
-	if args[0] == "exec" {
+	switch args[0] {
+	case "exec":
 		return inside.Exec(args[1:])
+	case "tend":
+		code, err := inside.Tend(args[1:])
+		if err == nil {
+			os.Exit(code)
+		}
+		return err
 	}
 	socket := defaultSocket
 	if s := os.Getenv(socketEnv); s != "" {
@@ -57,5 +65,5 @@ func run(args []string) error {
 	case "connect":
 		return inside.Connect(socket, os.Stdin, os.Stdout)
 	}
-	return fmt.Errorf("%q is neither init, connect nor exec", args[0])
+	return fmt.Errorf("%q is neither init, connect, exec nor tend", args[0])
 }
