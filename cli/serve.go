@@ -19,6 +19,7 @@ type ServeOptions struct {
 	Idle      time.Duration // a machine nobody uses is stopped after this; 0 is the runner's
 	Model     string        // of agents that name none; "" is the first that can be used
 	Models    string        // a file with more models; "" is none
+	DiskQuota int64         // bytes for machines, snapshots and images; 0 is no bound
 	Log       *slog.Logger
 }
 
@@ -36,7 +37,7 @@ func (o ServeOptions) check() error {
 
 func (a *app) serveCommand() *cobra.Command {
 	var o ServeOptions
-	var level string
+	var level, quota string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the server",
@@ -49,6 +50,10 @@ start makes a key, prints it once and leaves it in the data directory's file
 			var at slog.Level
 			if err := at.UnmarshalText([]byte(level)); err != nil {
 				return usageError("--log %s: it must be debug, info, warn or error", level)
+			}
+			var err error
+			if o.DiskQuota, err = bytesOf("--disk-quota", quota); err != nil {
+				return err
 			}
 			if err := o.check(); err != nil {
 				return err
@@ -68,6 +73,7 @@ start makes a key, prints it once and leaves it in the data directory's file
 	f.DurationVar(&o.Idle, "idle", 0, "stop a machine that nobody has used for this long (default: 10m)")
 	f.StringVarP(&o.Model, "model", "m", "", "the model of agents that name none")
 	f.StringVar(&o.Models, "models", "", "a file with more models, as in llm/catalog.json")
+	f.StringVar(&quota, "disk-quota", "", "what machines, snapshots and images may take together: 200G (default: no bound)")
 	f.StringVar(&level, "log", "info", "what to log: debug, info, warn or error")
 	return cmd
 }

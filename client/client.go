@@ -99,7 +99,8 @@ type request struct {
 	method, path string
 	query        url.Values
 	header       http.Header
-	body         any // JSON; nil is none
+	body         any       // JSON; nil is none
+	stream       io.Reader // in place of body: as it is
 }
 
 func (c *Client) url(path string, query url.Values) *url.URL {
@@ -118,6 +119,9 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 			return nil, fmt.Errorf("writing request: %w", err)
 		}
 		body = bytes.NewReader(text)
+	}
+	if r.stream != nil {
+		body = io.NopCloser(r.stream) // it stays the caller's
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, c.url(r.path, r.query).String(), body)
 	if err != nil {

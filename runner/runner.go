@@ -38,6 +38,7 @@ import (
 	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/secret"
+	"github.com/errand-dev/errand/snapshot"
 	"github.com/errand-dev/errand/store"
 )
 
@@ -70,6 +71,7 @@ type Defaults struct {
 	Egress       egress.Policy // unless the environment narrows it
 	MaxTurns     int           // model requests in a run; 0 is the loop's own bound
 	Builds       int           // builds of environments at once; 0 is 2
+	DiskQuota    int64         // bytes for machines, snapshots and images together; 0 is no bound
 	BuildEvery   time.Duration // of the schedule for builds; 0 is an hour, below 0 is never
 }
 
@@ -97,6 +99,8 @@ type Runner struct {
 	builds *environment.Builds
 	// Builds are the environments and their builds, in the same directory.
 	Builds *build.Builds
+	// Snapshots are the kept disks of the driver's machines.
+	Snapshots *snapshot.Snapshots
 
 	mu     sync.Mutex
 	active map[errand.RunID]*attempt
@@ -134,6 +138,7 @@ func Open(o Options) (*Runner, error) {
 		active: map[errand.RunID]*attempt{},
 		places: map[errand.AgentID]*place{},
 	}
+	r.Snapshots = snapshot.New(snapshot.Options{Driver: o.Driver, Store: o.Store, Quota: o.Defaults.DiskQuota, Log: o.Log})
 	r.Builds = build.New(build.Options{
 		Store: o.Store, Journal: o.Journal, Redactor: o.Redactor, Driver: o.Driver, Images: o.Images, Mirrors: o.Mirrors, Gate: o.Gate,
 		Installs: r.builds, Log: o.Log, Engine: o.Defaults.Engine, Image: o.Defaults.Image, AtOnce: o.Defaults.Builds,
@@ -188,6 +193,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { r.keepLeases(ctx) })
 	background.Go(func() { r.hibernateIdle(ctx) })
+	background.Go(func() { r.Snapshots.Run(ctx) })
 	r.claimRuns(ctx)
 	close(r.ending)
 	cancel(errShutdown)

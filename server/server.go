@@ -107,6 +107,7 @@ func (s *Server) routes(mux *http.ServeMux) ([]byte, error) {
 	s.accountRoutes(r)
 	s.journalRoutes(r)
 	s.machineRoutes(r)
+	s.snapshotRoutes(r)
 	s.environmentRoutes(r)
 	s.buildRoutes(r)
 	delete(r.api.OpenAPI().Components.Schemas.Map(), "ErrorModel") // huma's own form, which is never sent

@@ -153,7 +153,13 @@ func (d *Driver) ImportSnapshot(ctx context.Context, key machine.SnapshotKey, ar
 	if err != nil {
 		return err
 	}
-	return d.keepImage(key, img)
+	reference := img.Reference
+	_, digest, _ := strings.Cut(reference, "@")
+	img.Reference = "imported@" + digest
+	if err := d.keepImage(key, img); err != nil {
+		return err
+	}
+	return d.opts.Images.Remove(reference) // from here on the snapshot holds the layers
 }
 
 // KeepImage makes a snapshot of an image that has a name.

@@ -1,0 +1,273 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/store"
+)
+
+// Collect makes room: it sweeps what no name leads to, and then, if the quota
+// or the space left to the host is passed, removes snapshots and images until
+// it is not. why is a sentence for the record. A dry run removes nothing and
+// says which names would go. One collection runs at a time; others wait.
+func (s *Snapshots) Collect(ctx context.Context, why string, dryRun bool) (errand.Collection, error) {
+	s.collecting.Lock()
+	defer s.collecting.Unlock()
+	return s.collect(ctx, why, dryRun)
+}
+
+func (s *Snapshots) collect(ctx context.Context, why string, dryRun bool) (errand.Collection, error) {
+	c := errand.Collection{At: time.Now().UTC(), Why: why, Quota: s.Quota, DryRun: dryRun, Removed: []errand.Removal{}}
+	storage, ok := s.Driver.(machine.Storage)
+	if !ok {
+		return c, nil
+	}
+	if err := s.settleOpen(ctx, storage); err != nil {
+		return c, err
+	}
+	var strays []machine.Layer
+	var err error
+	if !dryRun {
+		if strays, err = storage.Sweep(ctx); err != nil {
+			return c, fmt.Errorf("sweeping: %w", err)
+		}
+	}
+	a, _, err := s.look(ctx)
+	if err != nil {
+		return c, err
+	}
+	c.Free, c.Used = a.Free, a.counted().total()
+	planned, short := a.plan(a.excess(c.Used, s.Quota), c.At)
+	c.Short = short
+	if dryRun {
+		c.Removed = append(c.Removed, planned...)
+		c.Freed = freed(c.Removed)
+		return c, nil
+	}
+	return c, s.carryOut(ctx, storage, &c, strayRemovals(strays), planned)
+}
+
+func freed(removed []errand.Removal) (bytes int64) {
+	for _, r := range removed {
+		bytes += r.Freed
+	}
+	return bytes
+}
+
+func strayRemovals(layers []machine.Layer) []errand.Removal {
+	var all []errand.Removal
+	for _, l := range layers {
+		what := "disk"
+		if l.Kind == machine.LayerImage {
+			what = "layer"
+		}
+		all = append(all, errand.Removal{What: what, Name: l.ID, Freed: l.Size})
+	}
+	return all
+}
+
+// carryOut removes what is planned and keeps the record of it, also of the
+// strays that are gone already. A collection that found nothing to do leaves
+// none.
+func (s *Snapshots) carryOut(ctx context.Context, storage machine.Storage, c *errand.Collection, strays, planned []errand.Removal) error {
+	if len(strays)+len(planned) == 0 {
+		return nil
+	}
+	err := s.Store.Write(ctx, func(t *store.Tx) (err error) {
+		if c.ID, err = t.InsertCollection(*c); err != nil {
+			return err
+		}
+		for i, r := range strays {
+			if err := errors.Join(t.OpenRemoval(c.ID, i+1, r), t.CloseRemoval(c.ID, i+1)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("keeping the record of a collection: %w", err)
+	}
+	c.Removed = append(c.Removed, strays...)
+	for _, r := range planned {
+		number := len(c.Removed) + 1
+		gone, err := s.removeOne(ctx, storage, c.ID, number, r)
+		if err != nil {
+			return err
+		}
+		if gone {
+			c.Removed = append(c.Removed, r)
+			s.Log.Info("removed to make room", "what", r.What, "name", r.Name, "bytes", r.Freed, "used", r.UsedAt, "why", c.Why)
+		}
+	}
+	c.Freed = freed(c.Removed)
+	if _, err := storage.Sweep(ctx); err != nil {
+		return fmt.Errorf("sweeping: %w", err)
+	}
+	return nil
+}
+
+// removeOne removes one name, unless it was pinned since it was planned.
+func (s *Snapshots) removeOne(ctx context.Context, storage machine.Storage, id int64, number int, r errand.Removal) (bool, error) {
+	gone := false
+	err := s.Store.Write(ctx, func(t *store.Tx) error {
+		pinned, err := nowPinned(ctx, t, r)
+		if err != nil || pinned {
+			return err
+		}
+		gone = true
+		return t.OpenRemoval(id, number, r)
+	})
+	if err != nil || !gone {
+		return false, err
+	}
+	if r.What == "image" {
+		err = storage.RemoveImage(ctx, r.Name)
+	} else {
+		err = storage.RemoveSnapshot(ctx, machine.SnapshotKey(r.Name))
+	}
+	if err != nil {
+		return false, fmt.Errorf("removing %s %s: %w", r.What, r.Name, err)
+	}
+	return true, s.close(ctx, id, number, r)
+}
+
+// close notes that a removal was carried out.
+func (s *Snapshots) close(ctx context.Context, id int64, number int, r errand.Removal) error {
+	return s.Store.Write(ctx, func(t *store.Tx) error {
+		if r.What == "snapshot" {
+			if err := t.DropSnapshot(r.Name); err != nil {
+				return err
+			}
+		}
+		return t.CloseRemoval(id, number)
+	})
+}
+
+// nowPinned looks again, in the transaction that decides.
+func nowPinned(ctx context.Context, t *store.Tx, r errand.Removal) (bool, error) {
+	if r.What != "snapshot" {
+		return false, nil
+	}
+	rows, err := t.Snapshots(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, row := range rows {
+		if row.Key == r.Name && (row.Name != "" || row.UsedAt.After(r.UsedAt)) {
+			return true, nil
+		}
+	}
+	builds, err := t.SnapshotBuilds(ctx, r.Name)
+	if err != nil {
+		return false, err
+	}
+	for _, use := range builds[r.Name] {
+		if use.Active {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// settleOpen looks what came of the removals that a killed process began.
+func (s *Snapshots) settleOpen(ctx context.Context, storage machine.Storage) error {
+	open, err := s.Store.OpenRemovals(ctx)
+	if err != nil || len(open) == 0 {
+		return err
+	}
+	stored, err := storage.Stored(ctx)
+	if err != nil {
+		return fmt.Errorf("looking at what is stored: %w", err)
+	}
+	there := map[string]bool{}
+	for _, snap := range stored.Snapshots {
+		there["snapshot "+string(snap.Key)] = true
+	}
+	for _, img := range stored.Images {
+		there["image "+img.Reference] = true
+	}
+	for _, r := range open {
+		if there[r.What+" "+r.Name] {
+			err = s.Store.Write(ctx, func(t *store.Tx) error { return t.CancelRemoval(r.Collection, r.Number) })
+		} else {
+			err = s.close(ctx, r.Collection, r.Number, r.Removal)
+		}
+		if err != nil {
+			return fmt.Errorf("settling an earlier collection: %w", err)
+		}
+	}
+	return nil
+}
+
+// Collections gives a page of what was removed to make room, newest first, and
+// the number to go on before (0 on the last).
+func (s *Snapshots) Collections(ctx context.Context, limit int, before int64) ([]errand.Collection, int64, error) {
+	all, err := s.Store.Collections(ctx, limit+1, before)
+	if err != nil || len(all) <= limit {
+		return all, 0, err
+	}
+	return all[:limit], all[limit-1].ID, nil
+}
+
+// roomFor is how long room that was found is taken to be there: what begins
+// within it need not look again.
+const roomFor = 10 * time.Second
+
+// Room sees to it that a new machine or build has room, by collecting where it
+// has not. Where all that is stored is in use, the error is Unavailable and
+// says what to do.
+func (s *Snapshots) Room(ctx context.Context) error {
+	s.collecting.Lock()
+	defer s.collecting.Unlock()
+	if time.Since(s.roomy) < roomFor {
+		return nil
+	}
+	err := s.makeRoom(ctx)
+	if err == nil {
+		s.roomy = time.Now()
+	}
+	return err
+}
+
+func (s *Snapshots) makeRoom(ctx context.Context) error {
+	a, ok, err := s.look(ctx)
+	if err != nil || !ok {
+		return err
+	}
+	if a.excess(a.counted().total(), s.Quota) == 0 {
+		return nil
+	}
+	c, err := s.collect(ctx, "A machine or a build was to begin.", false)
+	if err != nil || c.Short == 0 {
+		return err
+	}
+	if s.Quota > 0 && c.Used-c.Freed > s.Quota {
+		return errand.Errorf(errand.Unavailable, "disk_quota",
+			"Machines, snapshots and images take %d MB of the %d MB that the server may use, and all of it is in use or named. Remove agents or snapshots, or start the server with a larger --disk-quota.", (c.Used-c.Freed)>>20, s.Quota>>20)
+	}
+	return nil // the driver has the last word on what is free
+}
+
+// collectEvery is how often Run looks.
+const collectEvery = 5 * time.Minute
+
+// Run collects now and then until ctx ends.
+func (s *Snapshots) Run(ctx context.Context) {
+	tick := time.NewTicker(collectEvery)
+	defer tick.Stop()
+	for {
+		if _, err := s.Collect(ctx, "The server looks every few minutes.", false); err != nil && ctx.Err() == nil {
+			s.Log.Error("cannot make room on the disk", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
