@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -61,6 +62,12 @@ type Preparation struct {
 	Progress Progress  // what the journal has of this run
 	Builds   *Builds   // shared by all preparations; nil: installs do not wait for each other
 	Earlier  []KeyPart // of the repository's latest snapshot, to explain a miss; may be nil
+	// BuildSecrets are what a Dockerfile may mount, by id. They are in no layer
+	// and decide no key.
+	BuildSecrets map[string][]byte
+	// AttachBuild ends the network of a Dockerfile's build, as
+	// machine.ImageBuild.Attach; nil: it has none.
+	AttachBuild func(context.Context, *machine.Link) (io.Closer, error)
 	// InstallLimit is how long install may take; 0 is 30 minutes. StartLimit is
 	// how long start is waited for; 0 is a minute.
 	InstallLimit time.Duration
@@ -124,6 +131,7 @@ type work struct {
 	image string // as it was named
 	// baseNotes say how the machine's base differs from what the file asks for.
 	baseNotes []string
+	warnings  []string // what the environment file made us guess, for the journal
 	key       machine.SnapshotKey
 	parts     []KeyPart
 	has       bool   // there is a snapshot of key
@@ -148,9 +156,6 @@ func newWork(p Preparation) *work {
 	w.InstallLimit = cmp.Or(p.InstallLimit, 30*time.Minute)
 	w.StartLimit = cmp.Or(p.StartLimit, time.Minute)
 	w.image = cmp.Or(p.Image, w.env.Image, p.DefaultImage, "host")
-	if w.env.Build != nil && p.Image == "" && w.env.Image == "" {
-		w.baseNotes = append(w.baseNotes, fmt.Sprintf("The Dockerfile that %s names is not built; the machine stands on the image %s.", cmp.Or(w.env.File, "the environment"), w.image))
-	}
 	if w.env.Snapshot != "" {
 		w.baseNotes = append(w.baseNotes, fmt.Sprintf("The snapshot %q is not known here; the machine stands on the image %s.", clip(w.env.Snapshot), w.image))
 	}
@@ -198,12 +203,20 @@ func (w *work) choose(ctx context.Context) error {
 		return w.skip(ctx, "the machine's own disk", errand.PhaseImage, errand.PhaseInstall, errand.PhaseSnapshot)
 	}
 	err := w.phase(ctx, errand.PhaseImage, "", func(ctx context.Context) (outcome, error) {
+		var built outcome
+		if w.buildsImage() {
+			ref, o, err := w.buildImage(ctx)
+			if built = o; err != nil {
+				return o, err
+			}
+			w.image = ref
+		}
 		resolved, err := w.Resolve(ctx, w.image)
 		if err != nil {
-			return outcome{}, imageError(w.image, err)
+			return built, imageError(w.image, err)
 		}
-		o := outcome{note: resolved}
-		for _, note := range w.baseNotes {
+		o := outcome{note: cmp.Or(built.note, resolved), cached: built.cached, facts: built.facts}
+		for _, note := range slices.Concat(w.baseNotes, w.warnings) {
 			o.facts = append(o.facts, warning(note))
 		}
 		err = w.makeKey(ctx, resolved)

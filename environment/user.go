@@ -12,14 +12,19 @@ import (
 	"strings"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/machine"
 )
 
 var numericUser = regexp.MustCompile(`^[0-9]+(:[0-9]+)?$`)
 
-// checkUser holds that the environment's user is in the machine. Where the
-// machine stands on another image than the file asks for, a user who is missing
-// is part of that difference and root takes the place.
+// checkUser holds that the environment's user is in the machine: the one that
+// the file names, or else the one that the image is for. Where the machine
+// stands on another image than the file asks for, a user who is missing is part
+// of that difference and root takes the place.
 func (w *work) checkUser(ctx context.Context) error {
+	if r, ok := w.machine.(machine.Reporter); ok && w.env.User == "" {
+		w.env.User = plainUser(r.Report().User)
+	}
 	user := w.env.User
 	if user == "" || numericUser.MatchString(user) {
 		return nil
@@ -38,6 +43,19 @@ func (w *work) checkUser(ctx context.Context) error {
 		return nil
 	}
 	return errand.Errorf(errand.Invalid, "user_not_found", "The environment's user %q is not in the image %s. Its users are %s; name one of these, or make the user in the image.", clip(user), w.image, strings.Join(people, ", "))
+}
+
+// plainUser gives an image's user as machines take it: a name without its group,
+// or numbers; "" for root.
+func plainUser(user string) string {
+	name, _, _ := strings.Cut(user, ":")
+	switch {
+	case name == "root", name == "0":
+		return ""
+	case numericUser.MatchString(user):
+		return user
+	}
+	return name
 }
 
 // users gives root and the people of a passwd file, and whether it has name.

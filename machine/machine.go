@@ -157,9 +157,9 @@ type ImageBuild struct {
 	Key  string
 	File []byte // the Dockerfile
 	Name string // how people know it, for messages: ".cursor/Dockerfile"
-	// Context is a directory on the host that holds the build's context, read
-	// only; "" is an empty one. It is ours: what it holds is untrusted.
-	Context string
+	// Context fills the build's context, a directory of the builder's; nil leaves
+	// it empty. It is called at most once. What it writes is untrusted.
+	Context func(context.Context, *os.Root) error
 	Args    map[string]string // of ARG
 	Target  string            // a stage; "" is the last
 	Secrets map[string][]byte // for RUN --mount=type=secret, by id; in no layer
@@ -192,7 +192,8 @@ type Reporter interface {
 // Report says what a machine is and which promises its host cannot keep.
 type Report struct {
 	Engine string        `json:"engine"`
-	Image  string        `json:"image"` // resolved: "host" or a reference with its digest
+	Image  string        `json:"image"`          // resolved: "host" or a reference with its digest
+	User   string        `json:"user,omitempty"` // whom the image is for, as it says; "" is root
 	Limits errand.Limits `json:"limits"`
 	// Unenforced lists, in sentences, the limits and the isolation that this
 	// host cannot hold. Empty means that all hold.

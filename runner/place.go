@@ -134,7 +134,7 @@ func (r *Runner) open(ctx context.Context, p *place, m machine.Machine, run erra
 	}
 	broker, err := r.broker(ctx, p.agent)
 	if err != nil {
-		network.close()
+		network.Close()
 		return nil, err
 	}
 	line, err := guest.Open(ctx, m.Dial, guest.Options{
@@ -143,12 +143,12 @@ func (r *Runner) open(ctx context.Context, p *place, m machine.Machine, run erra
 		Gone:     func(err error) bool { return errors.Is(err, machine.ErrStopped) || errors.Is(err, machine.ErrNotFound) },
 	})
 	if err != nil {
-		network.close()
+		network.Close()
 		return nil, fmt.Errorf("opening the line to machine %s: %w", m.Handle().ID, err)
 	}
 	if err := line.Listen(ctx, "git", brokerAddress); err != nil {
 		line.Close()
-		network.close()
+		network.Close()
 		return nil, fmt.Errorf("offering git in machine %s: %w", m.Handle().ID, err)
 	}
 	p.mu.Lock()
@@ -163,12 +163,14 @@ type attached struct {
 	record  *connections
 }
 
-// close ends the network and writes down its last connections.
-func (a attached) close() {
-	if a.network != nil {
-		a.network.Close()
-		a.record.write()
+// Close ends the network and writes down its last connections.
+func (a attached) Close() error {
+	if a.network == nil {
+		return nil
 	}
+	err := a.network.Close()
+	a.record.write()
+	return err
 }
 
 // attach ends the machine's network in this process.
@@ -181,12 +183,19 @@ func (r *Runner) attach(ctx context.Context, m machine.Machine, agent errand.Age
 	if err != nil {
 		return attached{}, fmt.Errorf("opening the network of machine %s: %w", m.Handle().ID, err)
 	}
-	record := &connections{journal: r.Journal, agent: agent, log: r.Log}
-	network, err := r.Gate.Attach(context.WithoutCancel(ctx), link, policy, record.add)
+	a, err := r.attachLink(ctx, link, agent, policy)
 	if err != nil {
 		return attached{}, errors.Join(fmt.Errorf("attaching the network of machine %s: %w", m.Handle().ID, err), link.File.Close())
 	}
-	return attached{network, record}, nil
+	return a, nil
+}
+
+// attachLink ends a link in this process. Its connections are the agent's. On an
+// error the link stays the caller's.
+func (r *Runner) attachLink(ctx context.Context, link *machine.Link, agent errand.AgentID, policy egress.Policy) (attached, error) {
+	record := &connections{journal: r.Journal, agent: agent, log: r.Log}
+	network, err := r.Gate.Attach(context.WithoutCancel(ctx), link, policy, record.add)
+	return attached{network, record}, err
 }
 
 // keepMachine writes down how the machine is found again, and tells the first
@@ -237,7 +246,7 @@ func (p *place) close() {
 	if line != nil {
 		line.Close()
 	}
-	network.close()
+	network.Close()
 }
 
 // lose notes that a machine's processes are gone and drops the place's hold,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -132,6 +133,9 @@ func (r *Runner) prepare(ctx context.Context, p *place, run errand.RunID) error 
 			return r.open(ctx, p, m, run, s.policy)
 		},
 		Closed: p.close,
+		AttachBuild: func(ctx context.Context, link *machine.Link) (io.Closer, error) {
+			return r.attachLink(ctx, link, agent.ID, s.policy)
+		},
 		Record: func(ctx context.Context, facts ...errand.Fact) error {
 			_, err := r.tell(ctx, agent.ID, run, facts...)
 			return err

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"path/filepath"
 
 	"github.com/errand-dev/errand/cli"
@@ -10,6 +11,7 @@ import (
 	"github.com/errand-dev/errand/llm/anthropic"
 	"github.com/errand-dev/errand/llm/openai"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/buildkit"
 	"github.com/errand-dev/errand/machine/oci"
 	"github.com/errand-dev/errand/runner"
 )
@@ -29,12 +31,40 @@ func wiring() cli.Wiring {
 	}
 }
 
+// hostDriver makes machines and images on this host.
+type hostDriver struct {
+	*oci.Driver
+	*buildkit.Builder
+}
+
 func newOCI(o cli.DriverOptions) (machine.Driver, error) {
-	return oci.New(oci.Options{
-		Dir: filepath.Clean(o.Dir), RunDir: o.RunDir, Images: o.Images,
+	dir := filepath.Clean(o.Dir)
+	machines, err := oci.New(oci.Options{
+		Dir: dir, RunDir: o.RunDir, Images: o.Images,
 		Guest: o.Program("errand-guest"), Runsc: o.Program("runsc"), Runc: o.Program("runc"),
 		DefaultEngine: o.Engine, Log: o.Log,
 	})
+	if err != nil {
+		return nil, err
+	}
+	images, err := buildkit.New(buildkit.Options{
+		Dir: filepath.Join(dir, "dockerfiles"), Images: o.Images,
+		Daemon: o.Program("buildkitd"), Runsc: o.Program("runsc"), Runc: o.Program("runc"),
+		Engine: o.Engine, Log: o.Log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, machines.Close())
+	}
+	return hostDriver{machines, images}, nil
+}
+
+// Close ends what runs to build images, and waits for what goes on behind.
+// Machines stay.
+func (d hostDriver) Close() error { return errors.Join(d.Builder.Close(), d.Driver.Close()) }
+
+// Inspect says what works on this host.
+func (d hostDriver) Inspect(ctx context.Context) []machine.Finding {
+	return append(d.Driver.Inspect(ctx), d.Builder.Inspect(ctx)...)
 }
 
 func newAnthropic(key, base string) runner.Provider {

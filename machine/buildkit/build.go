@@ -46,6 +46,9 @@ func (b *Builder) BuildImage(ctx context.Context, in machine.ImageBuild) (string
 		return "", err
 	}
 	defer b.give()
+	if ref, err := b.BuiltImage(ctx, in.Key); err != nil || ref != "" {
+		return ref, err // somebody built it while this waited
+	}
 	one := &build{ImageBuild: in, builder: b, file: file}
 	if err := one.ready(ctx); err != nil {
 		return "", err
@@ -71,6 +74,9 @@ type build struct {
 // ready makes the daemon run as this build needs it, and its network.
 func (o *build) ready(ctx context.Context) (err error) {
 	b := o.builder
+	if err := b.wake(ctx, plainRegistries(o.file)); err != nil {
+		return err
+	}
 	if o.dir, err = os.MkdirTemp(b.path("work"), "build-"); err != nil {
 		return fmt.Errorf("readying a build: %w", err)
 	}
@@ -87,7 +93,7 @@ func (o *build) ready(ctx context.Context) (err error) {
 	if err := os.WriteFile(filepath.Join(o.dir, "dockerfile", fileName), o.File, 0o600); err != nil {
 		return fmt.Errorf("readying a build: %w", err)
 	}
-	if err := b.wake(ctx, plainRegistries(o.file)); err != nil {
+	if err := o.fillContext(ctx); err != nil {
 		return err
 	}
 	if o.Attach == nil {
@@ -100,6 +106,21 @@ func (o *build) ready(ctx context.Context) (err error) {
 	if o.network, err = o.Attach(ctx, link); err != nil {
 		link.File.Close()
 		return fmt.Errorf("attaching the network of a build: %w", err)
+	}
+	return nil
+}
+
+func (o *build) fillContext(ctx context.Context) error {
+	if o.Context == nil {
+		return nil
+	}
+	root, err := os.OpenRoot(filepath.Join(o.dir, "context"))
+	if err != nil {
+		return fmt.Errorf("readying a build: %w", err)
+	}
+	defer root.Close()
+	if err := o.Context(ctx, root); err != nil {
+		return fmt.Errorf("filling the context of a build: %w", err)
 	}
 	return nil
 }
@@ -194,8 +215,8 @@ func (o *build) solveOptions() (client.SolveOpt, error) {
 		attrs["force-network-mode"] = "none"
 	}
 	mounts := map[string]fsutil.FS{}
-	for name, dir := range map[string]string{"dockerfile": filepath.Join(o.dir, "dockerfile"), "context": o.contextDir()} {
-		fs, err := fsutil.NewFS(dir)
+	for _, name := range []string{"dockerfile", "context"} {
+		fs, err := fsutil.NewFS(filepath.Join(o.dir, name))
 		if err != nil {
 			return client.SolveOpt{}, err
 		}
@@ -209,13 +230,6 @@ func (o *build) solveOptions() (client.SolveOpt, error) {
 			Attrs: map[string]string{"tar": "false", "compression": "uncompressed"},
 		}},
 	}, nil
-}
-
-func (o *build) contextDir() string {
-	if o.Context != "" {
-		return o.Context
-	}
-	return filepath.Join(o.dir, "context")
 }
 
 // exported reads the image that the daemon handed back.

@@ -64,7 +64,7 @@ func (b *Builder) startDaemon(ctx context.Context, plain []string) (*daemon, err
 }
 
 // clear waits until no daemon of an earlier process has the state, and removes
-// what a killed one left of the commands that it ran.
+// what a killed one left of builds that were under way.
 func (b *Builder) clear(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
@@ -80,13 +80,15 @@ func (b *Builder) clear(ctx context.Context) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	bundles, err := filepath.Glob(b.path("state", "*", "executor", "*"))
-	if err != nil {
-		return err
-	}
-	for _, bundle := range bundles {
-		if err := os.RemoveAll(bundle); err != nil {
+	for _, left := range []string{b.path("state", "*", "executor", "*"), b.path("work", "*")} {
+		paths, err := filepath.Glob(left)
+		if err != nil {
 			return err
+		}
+		for _, path := range paths {
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
