@@ -13,6 +13,7 @@ package dockerfile
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -54,13 +55,7 @@ type Stage struct {
 	Name  string // after AS; "" for none
 	Base  string // the image or stage after FROM, with its variables filled in
 	Line  int    // of FROM, from 1
-	Steps []Step // in the order of the text
-}
-
-// Step is an instruction that makes a layer.
-type Step struct {
-	Line int    // from 1
-	Text string // as it is written, on one line
+	Steps []int  // the lines of the instructions that the build numbers, in order
 }
 
 // Image is an image that the file names.
@@ -220,7 +215,9 @@ func (r *reader) read(stages []instructions.Stage, globals []instructions.ArgCom
 		}
 		r.image(stage.Base, stage.Line)
 		for _, c := range s.Commands {
-			r.command(&stage, c)
+			if err := r.command(&stage, c); err != nil {
+				return parser.WithLocation(err, c.Location())
+			}
 		}
 		r.file.Stages = append(r.file.Stages, stage)
 	}
@@ -257,7 +254,7 @@ func (r *reader) isStage(name string) bool {
 	return slices.ContainsFunc(r.file.Stages, func(s Stage) bool { return strings.EqualFold(s.Name, name) })
 }
 
-func (r *reader) command(stage *Stage, c instructions.Command) {
+func (r *reader) command(stage *Stage, c instructions.Command) error {
 	line := lineOf(c.Location())
 	switch c := c.(type) {
 	case *instructions.CopyCommand:
@@ -269,15 +266,20 @@ func (r *reader) command(stage *Stage, c instructions.Command) {
 	case *instructions.AddCommand:
 		r.file.Context.take(slices.DeleteFunc(slices.Clone(c.SourcePaths), isRemote))
 	case *instructions.RunCommand:
+		// Mounts are read when they are expanded. What variables stand for is
+		// known to the build alone.
+		if err := c.Expand(func(word string) (string, error) { return word, nil }); err != nil {
+			return err
+		}
 		for _, m := range instructions.GetMounts(c) {
 			r.mount(m, line)
 		}
 	case *instructions.WorkdirCommand:
 	default:
-		return
+		return nil
 	}
-	text := fmt.Sprint(c)
-	stage.Steps = append(stage.Steps, Step{line, text})
+	stage.Steps = append(stage.Steps, line)
+	return nil
 }
 
 func (r *reader) mount(m *instructions.Mount, line int) {
@@ -333,16 +335,12 @@ func (f *File) LineOf(step string) int {
 		return 0
 	}
 	for i, s := range f.Stages {
-		name := s.Name
-		if name == "" && len(f.Stages) > 1 {
-			name = "stage-" + strconv.Itoa(i)
-		}
-		if len(words) == 1 && len(f.Stages) > 1 || len(words) > 1 && !strings.EqualFold(words[0], name) {
+		if name := cmp.Or(s.Name, "stage-"+strconv.Itoa(i)); len(words) == 1 || !strings.EqualFold(words[0], name) {
 			continue
 		}
 		// Counted from the end: whether FROM is counted depends on the base.
 		if n := len(s.Steps) - 1 - (of - at); n >= 0 && n < len(s.Steps) {
-			return s.Steps[n].Line
+			return s.Steps[n]
 		}
 		return s.Line
 	}
