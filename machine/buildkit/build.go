@@ -4,6 +4,7 @@ package buildkit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,9 +12,8 @@ import (
 	"slices"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/secrets/secretsprovider"
 	"github.com/tonistiigi/fsutil"
@@ -54,12 +54,11 @@ func (b *Builder) BuildImage(ctx context.Context, in machine.ImageBuild) (string
 		return "", err
 	}
 	defer one.close()
-	img, err := one.run(ctx)
-	if err != nil {
-		return "", err
+	ref, err := one.run(ctx, false)
+	if errors.Is(err, errMissing) {
+		ref, err = one.run(ctx, true)
 	}
-	kept, err := b.opts.Images.Import(ctx, in.Key, img, nil)
-	return kept.Reference, err
+	return ref, err
 }
 
 // build is one build under way. Its builder's turn is its own.
@@ -176,11 +175,12 @@ func plainRegistries(f *dockerfile.File) []string {
 // fileName is the Dockerfile's name for the daemon.
 const fileName = "Dockerfile"
 
-// run has the daemon build, tells of the steps, and gives the image.
-func (o *build) run(ctx context.Context) (v1.Image, error) {
-	opts, err := o.solveOptions()
+// run has the daemon build, tells of the steps, and keeps the image. With whole
+// all of it is handed over, also what is known.
+func (o *build) run(ctx context.Context, whole bool) (string, error) {
+	opts, err := o.solveOptions(whole)
 	if err != nil {
-		return nil, fmt.Errorf("readying a build: %w", err)
+		return "", fmt.Errorf("readying a build: %w", err)
 	}
 	status := make(chan *client.SolveStatus)
 	told := make(chan struct{})
@@ -191,15 +191,15 @@ func (o *build) run(ctx context.Context) (v1.Image, error) {
 			steps.tell(s)
 		}
 	}()
-	_, err = o.builder.daemon.client.Solve(ctx, nil, opts, status)
+	done, err := o.builder.daemon.client.Solve(ctx, nil, opts, status)
 	<-told
 	if err != nil {
-		return nil, o.explain(ctx, err, steps)
+		return "", o.explain(ctx, err, steps)
 	}
-	return o.exported()
+	return o.keep(ctx, done.ExporterResponse[exptypes.ExporterImageDigestKey])
 }
 
-func (o *build) solveOptions() (client.SolveOpt, error) {
+func (o *build) solveOptions(whole bool) (client.SolveOpt, error) {
 	attrs := map[string]string{
 		"filename": fileName,
 		// It would otherwise run a frontend image that a "# syntax=" line names.
@@ -222,30 +222,16 @@ func (o *build) solveOptions() (client.SolveOpt, error) {
 		}
 		mounts[name] = fs
 	}
+	to, err := o.newOutlet(whole)
+	if err != nil {
+		return client.SolveOpt{}, err
+	}
 	return client.SolveOpt{
 		Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts,
 		Session: []session.Attachable{credentials{keychain: o.builder.opts.Keychain}, secretsprovider.FromMap(o.Secrets)},
 		Exports: []client.ExportEntry{{
-			Type: client.ExporterOCI, OutputDir: filepath.Join(o.dir, "out"),
+			Type: client.ExporterOCI, OutputStore: to,
 			Attrs: map[string]string{"tar": "false", "compression": "uncompressed"},
 		}},
 	}, nil
-}
-
-// exported reads the image that the daemon handed back.
-func (o *build) exported() (v1.Image, error) {
-	index, err := layout.ImageIndexFromPath(filepath.Join(o.dir, "out"))
-	if err != nil {
-		return nil, fmt.Errorf("reading the built image: %w", err)
-	}
-	manifest, err := index.IndexManifest()
-	if err != nil {
-		return nil, fmt.Errorf("reading the built image: %w", err)
-	}
-	for _, m := range manifest.Manifests {
-		if m.MediaType.IsImage() {
-			return index.Image(m.Digest)
-		}
-	}
-	return nil, fmt.Errorf("reading the built image: the daemon gave none")
 }

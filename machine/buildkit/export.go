@@ -1,0 +1,114 @@
+//go:build linux
+
+package buildkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/containerd/errdefs"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/opencontainers/go-digest"
+)
+
+// An image comes back from the daemon as an OCI layout. A layer that an earlier
+// image had, the image store has unpacked, and it is not handed over again; the
+// layers that were taken in are noted as empty files in known/. That a layer is
+// there no more, or stands on others now, shows when the image is taken in: then
+// the whole of it is asked for.
+
+// outlet is what the daemon hands an image over to.
+type outlet struct {
+	content.Store
+	known func(digest.Digest) bool
+}
+
+func (o *build) newOutlet(whole bool) (outlet, error) {
+	store, err := local.NewStore(o.out())
+	if err != nil {
+		return outlet{}, fmt.Errorf("making room for an image: %w", err)
+	}
+	return outlet{store, func(d digest.Digest) bool {
+		_, err := os.Stat(o.builder.path("known", d.Encoded()))
+		return err == nil && !whole
+	}}, nil
+}
+
+// Writer takes one blob, unless it is known.
+func (o outlet) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
+	var w content.WriterOpts
+	for _, opt := range opts {
+		if err := opt(&w); err != nil {
+			return nil, err
+		}
+	}
+	if w.Desc.Digest != "" && o.known(w.Desc.Digest) {
+		return nil, fmt.Errorf("layer %s: %w", w.Desc.Digest, errdefs.ErrAlreadyExists)
+	}
+	return o.Store.Writer(ctx, opts...)
+}
+
+// keep takes the image that was handed over, by the digest of its manifest,
+// into the image store, and gives its reference. errMissing is that a layer was
+// not handed over and is not there.
+func (o *build) keep(ctx context.Context, manifest string) (string, error) {
+	img, err := handedOver(o.out(), manifest)
+	if err != nil {
+		return "", fmt.Errorf("reading the built image: %w", err)
+	}
+	kept, err := o.builder.opts.Images.Import(ctx, o.Key, img, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", errMissing
+	}
+	if err != nil {
+		return "", err
+	}
+	return kept.Reference, o.builder.note(img)
+}
+
+var errMissing = errors.New("a layer of the image is missing")
+
+// note writes down which layers the image store has.
+func (b *Builder) note(img v1.Image) error {
+	m, err := img.Manifest()
+	if err != nil {
+		return fmt.Errorf("reading the built image: %w", err)
+	}
+	for _, layer := range m.Layers {
+		if err := os.WriteFile(b.path("known", layer.Digest.Hex), nil, 0o600); err != nil {
+			return fmt.Errorf("noting a layer: %w", err)
+		}
+	}
+	return nil
+}
+
+// handedOver reads an image whose blobs are in a layout's directory.
+func handedOver(dir, manifest string) (v1.Image, error) {
+	hash, err := v1.NewHash(manifest)
+	if err != nil {
+		return nil, err
+	}
+	size, err := os.Stat(filepath.Join(dir, "blobs", hash.Algorithm, hash.Hex))
+	if err != nil {
+		return nil, err
+	}
+	at, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		return nil, err
+	}
+	if err := at.AppendDescriptor(v1.Descriptor{MediaType: types.OCIManifestSchema1, Size: size.Size(), Digest: hash}); err != nil {
+		return nil, err
+	}
+	return at.Image(hash)
+}
+
+func (o *build) out() string { return filepath.Join(o.dir, "out") }
