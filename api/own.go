@@ -37,6 +37,14 @@ type DiffFile struct {
 // Terminals are an agent's terminals.
 type Terminals struct {
 	Items []Terminal `json:"items"`
+	// Ports are those that the environment names.
+	Ports []Port `json:"ports,omitempty"`
+}
+
+// Port is a port that something in an agent's machine listens on.
+type Port struct {
+	Name string `json:"name,omitempty"`
+	Port int    `json:"port"`
 }
 
 // Terminal is one named terminal of an agent's machine.

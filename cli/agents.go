@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -96,6 +97,7 @@ type shown struct {
 	Usage api.AgentUsage `json:"usage"`
 	// Terminals of the machine, while it runs.
 	Terminals []api.Terminal `json:"terminals,omitempty"`
+	Ports     []api.Port     `json:"ports,omitempty"` // that its environment names
 }
 
 func (a *app) showCommand() *cobra.Command {
@@ -123,7 +125,7 @@ func (a *app) showCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s.Terminals = terminals.Items
+			s.Terminals, s.Ports = terminals.Items, terminals.Ports
 			if a.json {
 				return a.printJSON(s)
 			}
@@ -150,6 +152,9 @@ func (a *app) showAgent(s shown) error {
 	}
 	if u := usageOf(&s.Usage.TotalUsage); u.Total() > 0 {
 		rows = append(rows, []string{"used", tokens(u)[len("· "):]})
+	}
+	for _, p := range s.Ports {
+		rows = append(rows, []string{"port", clip(strings.TrimSpace(fmt.Sprintf("%d %s", p.Port, p.Name)), 100)})
 	}
 	rows = append(rows, []string{"made", agent.CreatedAt.Local().Format(time.DateTime)})
 	if err := table(a.out, rows); err != nil {

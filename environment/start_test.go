@@ -47,6 +47,7 @@ func TestPrepareStart(t *testing.T) {
 			}
 			checkTerminals(t, ready)
 			checkCrashed(t, ready)
+			checkInterrupted(t, ready)
 
 			a.nextRun()
 			if ready, err = a.prepare(t.Context()); err != nil {
@@ -104,6 +105,19 @@ func checkCrashed(t *testing.T, ready *environment.Ready) {
 		return
 	}
 	t.Errorf("no terminal that crashed among %+v", states)
+}
+
+// checkInterrupted stops a command as a person would, and starts it again.
+func checkInterrupted(t *testing.T, ready *environment.Ready) {
+	t.Helper()
+	if err := ready.Line.Type(t.Context(), "stop-it", "worker", "\x03", false); err != nil {
+		t.Fatal(err)
+	}
+	terminalStates(t, ready, "worker", guest.TendedStopped)
+	if err := ready.Line.Type(t.Context(), "start-it", "worker", "", true); err != nil {
+		t.Fatal(err)
+	}
+	terminalStates(t, ready, "worker", guest.TendedRunning)
 }
 
 // terminalStates waits until a tended terminal has a status and gives the states

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/guest"
 	"github.com/errand-dev/errand/terminal"
@@ -85,6 +86,15 @@ func (r *Runner) Terminals(ctx context.Context, _ errand.Caller, id errand.Agent
 		}
 	}
 	return all, err
+}
+
+// Ports gives the ports that the environment of the agent's machine names. One
+// that sleeps has none.
+func (r *Runner) Ports(ctx context.Context, _ errand.Caller, id errand.AgentID) ([]file.Port, error) {
+	if _, err := r.Store.Agent(ctx, id); err != nil {
+		return nil, err
+	}
+	return r.placeOf(id).now().environment.Ports, nil
 }
 
 // visit wakes the machine for a person, or makes that of an agent which has no

@@ -20,7 +20,7 @@ func (s *Server) machineRoutes(r *router) {
 	diff := r.api.OpenAPI().Paths["/v1/agents/{id}/diff"].Get.Responses["200"]
 	diff.Content["application/json"] = &huma.MediaType{Schema: r.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.Diff](), true, "Diff")}
 	add(r, route{name: "listTerminals", method: "GET", path: "/v1/agents/{id}/terminals", failures: []int{400, 403, 404, 503},
-		summary: "List the terminals of an agent's machine"}, s.terminals)
+		summary: "List the terminals of an agent's machine, how their commands fare, and the ports that its environment names"}, s.terminals)
 	r.addRaw(route{name: "exec", method: "GET", path: "/v1/agents/{id}/exec", failures: []int{400, 403, 404},
 		summary: "Run a command in an agent's machine, over a WebSocket (" + api.ExecProtocol + ")"},
 		http.StatusSwitchingProtocols, "", nil, s.exec)
@@ -62,6 +62,13 @@ func (s *Server) terminals(ctx context.Context, w who, in *ByID) (api.Terminals,
 	all, err := s.runner.Terminals(ctx, w.caller, id)
 	if err != nil {
 		return out, err
+	}
+	ports, err := s.runner.Ports(ctx, w.caller, id)
+	if err != nil {
+		return out, err
+	}
+	for _, p := range ports {
+		out.Ports = append(out.Ports, api.Port(p))
 	}
 	for _, t := range all {
 		item := api.Terminal{Name: t.Name, Running: t.Running, ExitCode: t.ExitCode, Command: t.Command, Cols: t.Cols, Rows: t.Rows}

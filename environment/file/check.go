@@ -59,12 +59,16 @@ func (r Report) Failed() bool {
 // to light then. It means the same as the file did; comments stay, and what has
 // no effect becomes one. It is the file itself where nothing can be corrected.
 func (r Report) Corrected() []byte {
-	const rounds = 8
+	const rounds = 64 // a fault of the JSON hides what is behind it
 	for range rounds {
 		if len(r.edits) == 0 {
 			break
 		}
-		r = Check(r.File, apply(r.data, r.edits), r.around)
+		next := Check(r.File, apply(r.data, r.edits), r.around)
+		if bytes.Equal(next.data, r.data) {
+			break
+		}
+		r = next
 	}
 	return r.data
 }

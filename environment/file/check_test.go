@@ -191,6 +191,32 @@ func TestCheckAround(t *testing.T) {
 	}
 }
 
+// TestCorrectedFaults corrects what Parse refuses.
+func TestCorrectedFaults(t *testing.T) {
+	tests := []struct{ name, text, want string }{
+		{"single quotes", `{'install': 'npm ci'}`, `{"install": "npm ci"}`},
+		{"other words", `{"agentCanUpdateSnapshot": True, "name": None}`, "{\"agentCanUpdateSnapshot\": true /* \"name\": null */}"},
+		{"no quotes", "{install: npm ci,\n start: x\n}", "{\"install\": \"npm ci\",\n \"start\": \"x\"\n}"},
+		{"escape", `{"install": "grep \d"}`, `{"install": "grep \\d"}`},
+		{"commas", `{"install": "a",, "start": "b"; "name": "c",}`, `{"install": "a", "start": "b", "name": "c"}`},
+		{"equals", `{"install" = "a"}`, `{"install" : "a"}`},
+		{"not closed", "{\"terminals\": [{\"command\": \"x\"}\n", "{\"terminals\": [{\"command\": \"x\"}\n]}"},
+		{"a guess", `{"install": "npm ci}`, `{"install": "npm ci}`},
+		{"two objects", `{} {}`, `{} {}`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			report := file.Check(file.CursorPath, []byte(test.text), file.Around{})
+			if !report.Failed() {
+				t.Fatalf("it was understood: %v", report.Findings)
+			}
+			if diff := cmp.Diff(test.want, string(report.Corrected())); diff != "" {
+				t.Errorf("corrected (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // FuzzCorrected holds the promises of Corrected for any file.
 func FuzzCorrected(f *testing.F) {
 	for _, data := range samples(f) {

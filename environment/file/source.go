@@ -258,8 +258,19 @@ func (s *source) insert(offset int, c byte) {
 	}
 }
 
-// explain makes the parser's error into one that shows the right form.
+// explain makes the parser's error into one that shows the right form, and
+// corrects it where there is one only.
 func (s *source) explain(offset int, err error) error {
+	refused := s.reason(offset, err)
+	f := s.findings[len(s.findings)-1]
+	if start, end, text, ok := s.rightForm(offset, err); ok {
+		s.replace(f, start, end, text)
+	}
+	return refused
+}
+
+// reason makes the parser's error into one that shows the right form.
+func (s *source) reason(offset int, err error) error {
 	if offset >= len(s.text)-1 {
 		return s.refuse(len(s.text)-1, "The file ends too early; %s is missing.", s.missing())
 	}
@@ -280,16 +291,16 @@ func (s *source) explain(offset int, err error) error {
 		return s.refuse(offset, "Write %s in place of %s.", lower, word)
 	case lower == "none" || lower == "undefined" || lower == "nil":
 		return s.refuse(offset, "Write null in place of %s, or leave the key out.", word)
-	case c == '"' && stringEnd(s.text, offset) < 0, c == '"' && bytes.IndexByte(s.text[offset:stringEnd(s.text, offset)], '\n') >= 0:
+	case c == '"' && s.unclosed(offset):
 		return s.refuse(offset, "This string is not closed; add a double quote at its end.")
 	case c == '"':
-		return s.refuse(offset, `This string has an escape that JSON does not know; a backslash is written \\, so: %s`, fixEscapes(s.text[offset:stringEnd(s.text, offset)]))
+		return s.refuse(offset, `This string has an escape that JSON does not know; a backslash is written \\, so: %s`, clip(fixEscapes(s.text[offset:stringEnd(s.text, offset)])))
 	case c == '=' || c == ';':
 		return s.refuse(offset, "Members of an object or an array are divided by commas; write , in place of %c.", c)
 	case c == ',':
 		return s.refuse(offset, "There is a comma too many; remove it.")
 	case isLetter(c):
-		bare := s.bareAt(offset)
+		bare := clip(s.bareAt(offset))
 		return s.refuse(offset, `Strings and keys stand in double quotes: "%s" in place of %s.`, bare, bare)
 	}
 	reason := err
@@ -297,6 +308,51 @@ func (s *source) explain(offset int, err error) error {
 		reason = inner
 	}
 	return s.refuse(offset, "The JSON cannot be understood: %v.", reason)
+}
+
+// unclosed says whether the string at offset does not end on its line.
+func (s *source) unclosed(offset int) bool {
+	end := stringEnd(s.text, offset)
+	return end < 0 || bytes.IndexByte(s.text[offset:end], '\n') >= 0
+}
+
+// rightForm gives what to write in place of which part of text, where the fault
+// at offset has one right form.
+func (s *source) rightForm(offset int, err error) (start, end int, text string, ok bool) {
+	if offset >= len(s.text)-1 {
+		closing := s.missing()
+		return len(s.text) - 1, len(s.text) - 1, closing, strings.Trim(closing, "}]") == ""
+	}
+	word := s.wordAt(offset)
+	lower := strings.ToLower(word)
+	switch c := s.text[offset]; {
+	case strings.Contains(err.Error(), "after object name"):
+		return offset, offset + 1, ":", c == '='
+	case strings.Contains(err.Error(), "after top-level value"), strings.Contains(err.Error(), "parsing comment"):
+		return 0, 0, "", false
+	case c == '\'':
+		length := bytes.IndexAny(s.text[offset+1:], "'\n\"")
+		if length < 0 || s.text[offset+1+length] != '\'' {
+			return 0, 0, "", false
+		}
+		inner := s.text[offset+1 : offset+1+length]
+		return offset, offset + length + 2, `"` + string(inner) + `"`, !bytes.ContainsRune(inner, '\\')
+	case lower == "true" || lower == "false":
+		return offset, offset + len(word), lower, true
+	case lower == "none" || lower == "undefined" || lower == "nil":
+		return offset, offset + len(word), "null", true
+	case c == '"' && !s.unclosed(offset):
+		end := stringEnd(s.text, offset)
+		return offset, end, fixEscapes(s.text[offset:end]), true
+	case c == ';':
+		return offset, offset + 1, ",", true
+	case c == ',':
+		return offset, offset + 1, "", true
+	case isLetter(c):
+		bare := s.bareAt(offset)
+		return offset, offset + len(bare), quote(bare), utf8.ValidString(bare) && s.tokenEnd(offset) > 0
+	}
+	return 0, 0, "", false
 }
 
 // missing names what would close the file: what its last bytes have open.
@@ -351,7 +407,7 @@ func (s *source) bareAt(offset int) string {
 	if end := bytes.IndexAny(rest, "\n,:}]\""); end >= 0 {
 		rest = rest[:end]
 	}
-	return clip(string(bytes.TrimSpace(rest)))
+	return string(bytes.TrimSpace(rest))
 }
 
 // fixEscapes doubles the backslashes of a JSON string that begin no escape.
@@ -369,7 +425,7 @@ func fixEscapes(literal []byte) string {
 			fixed.WriteByte(literal[i])
 		}
 	}
-	return clip(fixed.String())
+	return fixed.String()
 }
 
 func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }

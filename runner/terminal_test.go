@@ -1,0 +1,60 @@
+package runner_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/environment/file"
+	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/runner"
+)
+
+// TestTerminals looks at the terminals and ports of an agent's machine while the
+// run goes on: a command that crashed is told with what it showed, without the
+// secret in it, also by a server that was not there when it did.
+func TestTerminals(t *testing.T) {
+	h := build(t, script(talk("wait", command("sleep 300"), says("done"))), runner.Defaults{})
+	repo := repository(t, map[string]string{".errand/environment.json": `{
+		"terminals": [{"name": "web", "command": "[ -e /tmp/crashed ] && exec cat; touch /tmp/crashed; echo with $TOKEN; exit 9"}],
+		"ports": [{"name": "web", "port": 3000}]
+	}`})
+	request := ask("wait", repo)
+	request.EnvVars = map[string]string{"TOKEN": "correct-horse-battery"}
+	agent, _ := h.start(request)
+	h.until(agent, "a command", func(e errand.Event) bool { return e.Kind == errand.EventToolCalled })
+	h.restart()
+	web := func() *guest.TerminalState {
+		all, err := h.runner.Terminals(t.Context(), caller, agent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := slices.IndexFunc(all, func(s guest.TerminalState) bool {
+			return s.Name == "web" && s.Running && s.Tended != nil && s.Tended.Restarts == 1
+		})
+		if at < 0 {
+			return nil
+		}
+		return &all[at]
+	}
+	var state *guest.TerminalState
+	for deadline := time.Now().Add(30 * time.Second); state == nil; state = web() {
+		if time.Now().After(deadline) {
+			t.Fatal("the terminal was not started again")
+		}
+		time.Sleep(20 * time.Millisecond) // tmux tells of no changes
+	}
+	if state.ExitCode != 9 || state.Tended.Last != "with [REDACTED]" {
+		t.Errorf("got %+v, %+v", state, state.Tended)
+	}
+	ports, err := h.runner.Ports(t.Context(), caller, agent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]file.Port{{Name: "web", Port: 3000}}, ports); diff != "" {
+		t.Error(diff)
+	}
+}
