@@ -194,11 +194,23 @@ func (r *Runner) Run(ctx context.Context) error {
 	background.Go(func() { r.keepLeases(ctx) })
 	background.Go(func() { r.hibernateIdle(ctx) })
 	background.Go(func() { r.Snapshots.Run(ctx) })
+	background.Go(func() { r.readyImage(ctx) })
 	r.claimRuns(ctx)
 	close(r.ending)
 	cancel(errShutdown)
 	background.Wait()
 	return nil
+}
+
+// readyImage makes the image "host" where machines stand on it by default, so
+// that the first agent does not wait for the copying of its files.
+func (r *Runner) readyImage(ctx context.Context) {
+	if r.Images == nil || r.Defaults.Image != image.Host {
+		return
+	}
+	if _, err := r.Images.Get(ctx, image.Host, nil); err != nil && ctx.Err() == nil {
+		r.Log.Warn("cannot make the image of machines ready; the first agent says why", "image", image.Host, "error", err)
+	}
 }
 
 // takeUp makes what an earlier process left this one's.
