@@ -54,6 +54,7 @@ const (
 	EventBuildStatus    EventKind = "build.status"      // BuildStatusData
 	EventBuildCancel    EventKind = "build.cancelAsked" // CancelAsked
 	EventSetupChanged   EventKind = "setup.changed"     // SetupChanged
+	EventSecretsUsed    EventKind = "secret.used"       // SecretsUsed
 )
 
 // Event is a numbered fact that never changes.
@@ -315,6 +316,12 @@ type BuildStatusData struct {
 	Active     bool          `json:"active,omitempty"` // agents start on it from now on
 	Note       string        `json:"note,omitempty"`   // why it was skipped, for people
 	DurationMs int64         `json:"durationMs,omitempty"`
+}
+
+// SecretsUsed tells which secrets the agent's machine was given, without their
+// values.
+type SecretsUsed struct {
+	Secrets []SecretUse `json:"secrets"`
 }
 
 // Fact is an event before the journal has numbered it. Data is one of the

@@ -124,6 +124,7 @@ func (t *Tx) DeleteAgent(id errand.AgentID) error {
 		`DELETE FROM events WHERE subject = $1`,
 		`DELETE FROM runs WHERE agent = $1`,
 		`DELETE FROM requests WHERE agent = $1`,
+		`DELETE FROM secrets WHERE scope = 'agent' AND owner = $1`,
 	} {
 		if _, err := t.exec(q, id); err != nil {
 			return fmt.Errorf("deleting agent %s: %w", id, err)
