@@ -1,22 +1,26 @@
 // Package secret keeps values that must not be seen: it takes them out of text
-// that leaves the process (Redactor) and seals them at rest (Box).
+// that leaves the process (Redactor), finds them in what is to be kept or pushed
+// (Finder), and seals them at rest (Envelope, KeyFile).
 //
-// A Redactor stands before the journal, the log and the API. It knows each
-// value in the forms in which it tends to leak: as it is, as a JSON string's
-// content, URL-escaped and in base64.
+// A value is looked for in the forms in which it tends to leak: as it is, with
+// line breaks, indentation, colours or a diff's marks between its characters, in
+// base64 at any offset, in hex, escaped as in JSON, in URLs and in shells. Text
+// that comes in pieces is held back where it may be the beginning of a value. At
+// rest each value is under a data key of its own, which a key-encryption key
+// wraps.
 //
-// Scopes, kinds and key-encryption keys are not here yet.
+// What was compressed, encrypted or encoded twice over is not seen through, and a
+// value shorter than six characters is not looked for. Names and scopes are
+// package vault's.
 package secret
 
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"log/slog"
-	"net/url"
+	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -24,111 +28,70 @@ import (
 // Redacted stands where a secret stood.
 const Redacted = "[REDACTED]"
 
-// shortest is the length below which a value is not taken out: hiding "1" or
-// "dev" everywhere would destroy the text and hide nothing.
-const shortest = 6
-
 // Redactor replaces secrets in text. Its zero value knows none. It may be used
 // from many goroutines.
 type Redactor struct {
-	mu       sync.Mutex
-	values   map[string]int // how often each was added
-	replacer atomic.Pointer[strings.Replacer]
+	mu      sync.Mutex
+	values  map[string]int // how often each was added
+	matcher atomic.Pointer[matcher]
 }
 
 // Add makes r know values, until as many Removes. Values shorter than six
-// bytes are not taken out of text.
+// characters, white space not counted, are not taken out of text.
 func (r *Redactor) Add(values ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.values == nil {
 		r.values = map[string]int{}
 	}
+	fresh := false
 	for _, v := range values {
-		if len(v) >= shortest {
-			r.values[v]++
-		}
+		r.values[v]++
+		fresh = fresh || r.values[v] == 1
 	}
-	r.rebuildLocked()
+	if fresh {
+		r.rebuildLocked()
+	}
 }
 
 // Remove takes back one Add of each value.
 func (r *Redactor) Remove(values ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	gone := false
 	for _, v := range values {
 		if r.values[v]--; r.values[v] <= 0 {
 			delete(r.values, v)
+			gone = true
 		}
 	}
-	r.rebuildLocked()
+	if gone {
+		r.rebuildLocked()
+	}
 }
 
 func (r *Redactor) rebuildLocked() {
-	if len(r.values) == 0 {
-		r.replacer.Store(nil)
-		return
-	}
-	var found []string
-	for v := range r.values {
-		found = append(found, forms(v)...)
-	}
-	// The Replacer takes the first of its arguments that matches, so a value
-	// that contains another must come before it.
-	slices.SortFunc(found, func(a, b string) int {
-		if d := len(b) - len(a); d != 0 {
-			return d
-		}
-		return strings.Compare(a, b)
-	})
-	found = slices.Compact(found)
-	pairs := make([]string, 0, 2*len(found))
-	for _, f := range found {
-		pairs = append(pairs, f, Redacted)
-	}
-	r.replacer.Store(strings.NewReplacer(pairs...))
-}
-
-// forms gives the shapes in which v may stand in text.
-func forms(v string) []string {
-	all := []string{v, url.QueryEscape(v), url.PathEscape(v)}
-	if b, err := json.Marshal(v); err == nil {
-		all = append(all, string(b[1:len(b)-1]))
-	}
-	var plain bytes.Buffer
-	e := json.NewEncoder(&plain)
-	e.SetEscapeHTML(false)
-	if e.Encode(v) == nil {
-		all = append(all, strings.Trim(strings.TrimSpace(plain.String()), `"`))
-	}
-	// Within a longer text base64 depends on the offset modulo 3: keep of each
-	// the characters that the value alone decides.
-	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-		for skip := range 3 {
-			s := enc.EncodeToString(append(make([]byte, skip), v...))
-			from := (skip*8 + 5) / 6
-			to := (skip + len(v)) * 8 / 6
-			if to-from >= shortest {
-				all = append(all, s[from:to])
-			}
-		}
-	}
-	return all
+	r.matcher.Store(newMatcher(slices.Collect(maps.Keys(r.values))))
 }
 
 // String gives s without the secrets.
 func (r *Redactor) String(s string) string {
-	if p := r.replacer.Load(); p != nil {
-		return p.Replace(s)
+	m := r.matcher.Load()
+	if m == nil || len(s) < shortest {
+		return s
 	}
-	return s
+	spans := m.find([]byte(s))
+	if len(spans) == 0 {
+		return s
+	}
+	return string(cutOut([]byte(s), 0, len(s), merge(spans)))
 }
 
 // JSON gives b, a JSON text, without the secrets in its strings. It stays the
 // same JSON otherwise: numbers and names of members are left as they are, for a
 // secret may be "100000" or "status".
 func (r *Redactor) JSON(b json.RawMessage) json.RawMessage {
-	if r.replacer.Load() == nil {
+	if r.matcher.Load() == nil {
 		return b
 	}
 	clean := make(json.RawMessage, 0, len(b))

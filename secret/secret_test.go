@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -20,7 +19,7 @@ import (
 // which they leak, and wants none of it back.
 func TestEveryFormIsTakenOut(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		value := rapid.StringMatching(`[ -~\n]{8,40}`).Draw(t, "value")
+		value := rapid.StringMatching(`[!-~][ -~\n]{0,20}[!-~]{6}[ -~\n]{0,20}[!-~]`).Draw(t, "value")
 		before := rapid.StringMatching(`[a-z ]{0,10}`).Draw(t, "before")
 		var r secret.Redactor
 		r.Add(value)
@@ -91,43 +90,5 @@ func TestLog(t *testing.T) {
 	log.Info("the swordfish", "b", "x swordfish", "n", 7, slog.Group("h", "c", "swordfish"), "e", os.ErrNotExist)
 	if got := b.String(); strings.Contains(got, "swordfish") || !strings.Contains(got, "g.n=7") || !strings.Contains(got, "file does not exist") {
 		t.Errorf("logged %s", got)
-	}
-}
-
-func TestBox(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "key")
-	b, err := secret.OpenBox(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
-		t.Errorf("the key file's mode is %v, %v", st.Mode(), err)
-	}
-	sealed, err := b.Seal([]byte("value"), "env of bc-1")
-	if err != nil || strings.Contains(sealed, "value") {
-		t.Fatalf("Seal = %q, %v", sealed, err)
-	}
-	again, err := secret.OpenBox(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := again.Open(sealed, "env of bc-1"); err != nil || string(got) != "value" {
-		t.Errorf("Open = %q, %v", got, err)
-	}
-	if _, err := again.Open(sealed, "env of bc-2"); err == nil {
-		t.Error("a sealed value could be moved to another place")
-	}
-}
-
-func TestBrokenKeyFileIsKept(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := secret.OpenBox(path); err == nil {
-		t.Error("a broken key file was taken")
-	}
-	if b, _ := os.ReadFile(path); string(b) != "{" {
-		t.Error("a broken key file was replaced")
 	}
 }

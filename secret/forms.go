@@ -1,0 +1,72 @@
+package secret
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"net/url"
+	"strings"
+)
+
+// forms gives the patterns by which v is found: as it is, in base64 at any
+// offset, in hex, as a form's field, and in what a view makes of it. Escapes (of
+// JSON, URLs, shells) are the views' doing. It gives none for a value that is too
+// short.
+func forms(v string) []pattern {
+	v = strings.TrimSpace(v)
+	plain := squeezed(v, false)
+	if len(plain.text) < shortest {
+		return nil
+	}
+	all := []pattern{plain, squeezed(hex.EncodeToString([]byte(v)), true), squeezed(strings.ToUpper(hex.EncodeToString([]byte(v))), true)}
+	for _, text := range loosened(v) {
+		all = append(all, squeezed(text, false))
+	}
+	if strings.ContainsAny(v, " \t\r\n") {
+		all = append(all, squeezed(url.QueryEscape(v), false), squeezed(strings.ReplaceAll(v, " ", "+"), false))
+	}
+	// Within a longer text base64 depends on the offset modulo 3: keep of each
+	// the characters that the value alone decides.
+	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		for skip := range 3 {
+			s := enc.EncodeToString(append(make([]byte, skip), v...))
+			from, to := (skip*8+5)/6, (skip+len(v))*8/6
+			all = append(all, pattern{text: s[from:to]})
+		}
+	}
+	var long []pattern
+	for _, p := range all {
+		if len(p.text) >= shortest {
+			long = append(long, p)
+		}
+	}
+	return long
+}
+
+// squeezed gives the pattern of a text.
+func squeezed(s string, loose bool) pattern {
+	p := pattern{loose: loose}
+	var b strings.Builder
+	for i := range len(s) {
+		if ink[s[i]] == 1 {
+			b.WriteByte(s[i])
+		} else if n := len(p.spaces); b.Len() > 0 && (n == 0 || p.spaces[n-1] != b.Len()) {
+			p.spaces = append(p.spaces, b.Len())
+		}
+	}
+	p.text = b.String()
+	return p
+}
+
+// loosened gives what the loose views make of a value that itself looks escaped,
+// or has lines that look prefixed.
+func loosened(v string) []string {
+	var once, twice view
+	if !once.loosen([]byte(v), nil) {
+		return nil
+	}
+	all := []string{string(once.text[:once.n])}
+	if twice.loosen(once.text[:once.n], &once) {
+		all = append(all, string(twice.text[:twice.n]))
+	}
+	return all
+}
