@@ -126,7 +126,7 @@ for root, else ~/.local/share/errand).`,
 	root.AddGroup(work, host)
 	add(root, work.ID, a.runCommand(), a.listCommand(), a.showCommand(), a.logsCommand(), a.sendCommand(), a.cancelCommand(),
 		a.diffCommand(), a.execCommand(), a.attachCommand(), a.archiveCommand(), a.unarchiveCommand(), a.removeCommand(), a.modelsCommand(), a.envCommand(), a.snapshotCommand())
-	add(root, host.ID, a.serveCommand(), a.keyCommand(), a.doctorCommand(), a.scriptedCommand())
+	add(root, host.ID, a.serveCommand(), a.keyCommand(), a.secretCommand(), a.doctorCommand(), a.scriptedCommand())
 	add(root, "", a.versionCommand())
 	a.addHostCommands(root, host.ID)
 	return root

@@ -20,6 +20,7 @@ type ServeOptions struct {
 	Model     string        // of agents that name none; "" is the first that can be used
 	Models    string        // a file with more models; "" is none
 	DiskQuota int64         // bytes for machines, snapshots and images; 0 is no bound
+	KEK       string        // URL of the key-encryption key; "" is ERRAND_KEK, or the data directory's own
 	Log       *slog.Logger
 }
 
@@ -74,6 +75,7 @@ start makes a key, prints it once and leaves it in the data directory's file
 	f.StringVarP(&o.Model, "model", "m", "", "the model of agents that name none")
 	f.StringVar(&o.Models, "models", "", "a file with more models, as in llm/catalog.json")
 	f.StringVar(&quota, "disk-quota", "", "what machines, snapshots and images may take together: 200G (default: no bound)")
+	f.StringVar(&o.KEK, "kek", "", "the URL of the key that seals secrets (ERRAND_KEK; default: secret.key in the data directory)")
 	f.StringVar(&level, "log", "info", "what to log: debug, info, warn or error")
 	return cmd
 }

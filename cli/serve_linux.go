@@ -55,7 +55,7 @@ func (a *app) serve(ctx context.Context, o ServeOptions) (err error) {
 		return err
 	}
 	handler, err := server.New(server.Options{
-		Runner: parts.runner, Keys: keys, Log: parts.log,
+		Runner: parts.runner, Vault: parts.vault, Keys: keys, Log: parts.log,
 		URL: cmp.Or(o.PublicURL, ready.URL), Version: a.version,
 	})
 	if err != nil {

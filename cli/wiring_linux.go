@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,9 @@ import (
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/runner"
 	"github.com/errand-dev/errand/secret"
+	"github.com/errand-dev/errand/secret/kms"
 	"github.com/errand-dev/errand/store"
+	"github.com/errand-dev/errand/vault"
 )
 
 // Wiring is what cmd/errand puts into the commands that are a server: which
@@ -34,6 +37,9 @@ type Wiring struct {
 	Drivers map[string]func(DriverOptions) (machine.Driver, error)
 	// Providers are those of models, set up from the process' environment.
 	Providers func(getenv func(string) string) map[string]runner.Provider
+	// Keys open key-encryption keys, by the scheme of their URLs, set up from the
+	// process' environment. "file" is taken.
+	Keys func(getenv func(string) string) map[string]kms.Opener
 }
 
 // DriverOptions are what any driver needs of its host.
@@ -53,6 +59,7 @@ type assembly struct {
 	store    *store.Store
 	redactor *secret.Redactor
 	runner   *runner.Runner
+	vault    *vault.Vault
 	log      *slog.Logger
 	closers  []func() error
 }
@@ -91,10 +98,7 @@ func (a *assembly) open(ctx context.Context, w Wiring, o ServeOptions, getenv fu
 		return err
 	}
 	a.closers = append(a.closers, a.store.Close)
-	box, err := secret.OpenBox(in("secret.key"))
-	if err != nil {
-		return err
-	}
+	a.vault = a.openVault(w, o, in("secret.key"), getenv)
 	mirrors, err := a.mirrors(in("git"), getenv)
 	if err != nil {
 		return err
@@ -112,7 +116,7 @@ func (a *assembly) open(ctx context.Context, w Wiring, o ServeOptions, getenv fu
 		return err
 	}
 	a.runner, err = runner.Open(runner.Options{
-		Dir: o.Data, Store: a.store, Journal: journal.New(a.store, a.redactor), Redactor: a.redactor, Box: box,
+		Dir: o.Data, Store: a.store, Journal: journal.New(a.store, a.redactor), Redactor: a.redactor, Vault: a.vault,
 		Driver: driver.Driver, Images: driver.images, Mirrors: mirrors, Gate: egress.New(egress.Options{Log: a.log, Private: private}),
 		Models: models, Log: a.log,
 		Defaults: runner.Defaults{Engine: o.Engine, Image: o.Image, Runs: o.Runs, Idle: o.Idle, DiskQuota: o.DiskQuota},
@@ -122,6 +126,19 @@ func (a *assembly) open(ctx context.Context, w Wiring, o ServeOptions, getenv fu
 	}
 	a.closers = append(a.closers, a.runner.Close)
 	return nil
+}
+
+// openVault opens the secrets under the key that o names. A key that cannot be
+// used keeps nothing from starting: what needs it says so.
+func (a *assembly) openVault(w Wiring, o ServeOptions, path string, getenv func(string) string) *vault.Vault {
+	openers := w.Keys(getenv)
+	openers["file"] = func(_ context.Context, u *url.URL) (*secret.KEK, error) {
+		if u.Host != "" || u.Path == "" {
+			return nil, errand.Errorf(errand.Invalid, "validation_error", "%s names no key file. It looks like file:///etc/errand/secret.key.", u)
+		}
+		return secret.OpenKeyFile(u.Path, vault.Unused(a.store, u.String(), false)).KEK(u.String()), nil
+	}
+	return vault.Open(a.store, path, cmp.Or(o.KEK, getenv("ERRAND_KEK")), kms.Find(openers))
 }
 
 // driver is a machine.Driver with the images it stands on.

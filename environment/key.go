@@ -22,9 +22,10 @@ type KeyInput struct {
 	Image       string // resolved: "host" with its version, or a digest reference
 	URL         string // the repository; "" for none
 	Environment *Environment
-	// Variables are the agent's own, NAME=value, which install sees: what it
-	// does with them must not reach an agent that has others.
-	Variables []string
+	// Variables stand for the agent's own, which install sees: what it does with
+	// them must not reach an agent that has others. A key is kept, so they never
+	// hold a value, nor what a value could be guessed from.
+	Variables []KeyPart
 	// Tree has the content id of each file, by path from the root.
 	Tree map[string]string
 	// TreeID gives the content id of a directory, "." being the root.
@@ -59,8 +60,8 @@ func Key(in KeyInput) (machine.SnapshotKey, []KeyPart, error) {
 	for name, value := range e.Env {
 		parts["variable "+name] = digest(value)
 	}
-	if len(in.Variables) > 0 {
-		parts[VariablesPart] = digest(strings.Join(slices.Sorted(slices.Values(in.Variables)), "\x00"))
+	for _, v := range in.Variables {
+		parts[v.Name] = v.Value
 	}
 	for file, id := range in.Tree {
 		if isManifest(file) {

@@ -41,6 +41,8 @@ type Preparation struct {
 	// Env are the agent's own variables, NAME=value, for install, start and
 	// terminals. They are not kept on the disk or in the driver's records.
 	Env []string
+	// Keyed stand for Env in the key of the snapshot, as KeyInput.Variables.
+	Keyed []KeyPart
 
 	// Open connects with a machine that runs: it attaches the network and gives
 	// the line, which stays the conductor's.
@@ -247,7 +249,7 @@ func (w *work) makeKey(ctx context.Context, resolved string) error {
 	if w.env.Install == "" {
 		return nil
 	}
-	in := KeyInput{Image: resolved, Environment: &w.env, Variables: w.Env}
+	in := KeyInput{Image: resolved, Environment: &w.env, Variables: w.Keyed}
 	if w.Mirror != nil {
 		in.URL = w.Mirror.URL()
 		tree, err := w.Mirror.Tree(ctx, w.Checkout.Commit)

@@ -22,6 +22,10 @@ type Grant struct {
 	// AllowForce lets the agent rewrite Branch on the remote. Even then a push
 	// only goes through when nobody else has moved the branch meanwhile.
 	AllowForce bool
+	// Guard gives, at each push, what looks through all that it adds; a nil
+	// *Guard lets it pass unseen, an error refuses it with its text. A nil Guard
+	// is none.
+	Guard func() (*Guard, error)
 }
 
 // broker speaks git's smart HTTP with one agent's machine about one repository.

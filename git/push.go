@@ -195,8 +195,8 @@ func (b *broker) pass(request context.Context, p proposal, pack io.Reader) (verd
 		return verdict{}, err
 	}
 	incoming := "refs/errand/incoming"
-	if why, err := b.take(request, dir, p, incoming, pack); err != nil || why != "" {
-		return verdict{unpack: cmp.Or(why, "ok"), refused: map[string]string{c.ref: why}}, err
+	if v, err := b.takeGuarded(request, dir, p, incoming, pack); err != nil || v.refused[c.ref] != "" {
+		return v, err
 	}
 	// From here on the push has an end that is known, also when the machine
 	// goes away meanwhile.
@@ -209,14 +209,56 @@ func (b *broker) pass(request context.Context, p proposal, pack io.Reader) (verd
 	if err != nil {
 		return verdict{}, err
 	}
-	keep := "delete " + incoming + "\n"
+	keep := ""
 	if why == "" {
-		keep += "update " + c.ref + " " + c.new + "\n"
+		keep = "update " + c.ref + " " + c.new + "\n"
 	}
 	if _, _, err := b.mirrors.run(context.WithoutCancel(request), command{dir: dir, args: []string{"update-ref", "--stdin"}, stdin: strings.NewReader(keep)}); err != nil {
 		return verdict{}, err
 	}
 	return verdict{unpack: "ok", refused: map[string]string{c.ref: why}, words: words}, nil
+}
+
+// takeGuarded takes the pack into the repository, if what it brings may leave.
+// Nothing refers to it afterwards: the ref is made when the remote has it.
+func (b *broker) takeGuarded(ctx context.Context, dir string, p proposal, incoming string, pack io.Reader) (v verdict, err error) {
+	c := p.changes[0]
+	var guard *Guard
+	if b.grant.Guard != nil {
+		if guard, err = b.grant.Guard(); err != nil {
+			return verdict{unpack: "ok", refused: map[string]string{c.ref: err.Error()}}, nil
+		}
+	}
+	q := &quarantine{}
+	if guard != nil {
+		if q, err = isolate(dir); err != nil {
+			return verdict{}, err
+		}
+		defer func() { err = errors.Join(err, q.drop()) }()
+	}
+	why, err := b.take(ctx, dir, p, incoming, pack, q.env)
+	if err != nil || why != "" {
+		return verdict{unpack: cmp.Or(why, "ok"), refused: map[string]string{c.ref: why}}, err
+	}
+	if _, err := b.mirrors.git(ctx, dir, "update-ref", "-d", incoming); err != nil {
+		return verdict{}, err
+	}
+	if guard == nil {
+		return verdict{}, nil
+	}
+	leaks, err := b.inspect(ctx, dir, c.new, q, guard)
+	if err != nil {
+		return verdict{}, err
+	}
+	if len(leaks) > 0 {
+		edges, err := b.edges(ctx, dir, c.new, q)
+		if err != nil {
+			return verdict{}, err
+		}
+		reason, words := b.describe(leaks, strings.Join(edges[:min(1, len(edges))], ""), guard)
+		return verdict{unpack: "ok", refused: map[string]string{c.ref: reason}, words: words}, nil
+	}
+	return verdict{}, q.release(dir)
 }
 
 func (m *Mirrors) agentLock(agent errand.AgentID, url string) *sync.Mutex {
@@ -288,7 +330,7 @@ func (m *Mirrors) agentRepositoryDir(agent errand.AgentID, url string) (string, 
 // take hands the pack to git, which checks every object and that nothing is
 // missing before it lets them out of quarantine. The ref it writes is ours, not
 // the machine's. why is what git found wrong, "" if nothing.
-func (b *broker) take(ctx context.Context, dir string, p proposal, ref string, pack io.Reader) (why string, err error) {
+func (b *broker) take(ctx context.Context, dir string, p proposal, ref string, pack io.Reader, env []string) (why string, err error) {
 	_, _ = b.mirrors.git(ctx, dir, "update-ref", "-d", ref) // left by a kill
 	var head bytes.Buffer
 	id := p.changes[0].new
@@ -298,9 +340,14 @@ func (b *broker) take(ctx context.Context, dir string, p proposal, ref string, p
 	}
 	_ = writePacket(&head, strings.Repeat("0", len(id))+" "+id+" "+ref+caps+"\n")
 	head.WriteString(flush)
+	unpack := "100" // git's own
+	if env != nil {
+		unpack = "1" // a quarantine holds packs only
+	}
 	report, said, err := b.mirrors.run(ctx, command{
-		args:  []string{"-c", "receive.fsckObjects=true", "-c", "receive.autogc=false", "-c", "receive.maxInputSize=" + strconv.FormatInt(b.mirrors.options.MaxPush, 10), "receive-pack", "--stateless-rpc", dir},
+		args:  []string{"-c", "receive.fsckObjects=true", "-c", "receive.autogc=false", "-c", "receive.unpackLimit=" + unpack, "-c", "receive.maxInputSize=" + strconv.FormatInt(b.mirrors.options.MaxPush, 10), "receive-pack", "--stateless-rpc", dir},
 		stdin: io.MultiReader(&head, pack),
+		env:   env,
 	})
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)

@@ -28,6 +28,7 @@ import (
 	"github.com/errand-dev/errand/runner"
 	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/store"
+	"github.com/errand-dev/errand/vault"
 )
 
 // house is a runner with all that it stands on, on real machines.
@@ -88,10 +89,6 @@ func build(t *testing.T, script *scripted.Script, d runner.Defaults) *house {
 	}
 	t.Cleanup(func() { h.store.Close() })
 	h.journal = journal.New(h.store, redactor)
-	box, err := secret.OpenBox(filepath.Join(dir, "key"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	images, err := image.Open(image.Options{Dir: filepath.Join(dir, "images"), Log: log})
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +112,7 @@ func build(t *testing.T, script *scripted.Script, d runner.Defaults) *house {
 	}
 	t.Cleanup(func() { mirrors.Close() })
 	h.options = runner.Options{
-		Dir: dir, Store: h.store, Journal: h.journal, Redactor: redactor, Box: box, Driver: h.driver, Images: images,
+		Dir: dir, Store: h.store, Journal: h.journal, Redactor: redactor, Vault: vault.Open(h.store, filepath.Join(dir, "key"), "", nil), Driver: h.driver, Images: images,
 		Mirrors: mirrors, Gate: egress.New(egress.Options{Log: log}), Log: log, Defaults: d,
 		Models: &runner.Models{Catalog: llm.NewCatalog(), Providers: map[string]runner.Provider{
 			"anthropic": {New: func(e llm.Entry) llm.Model {

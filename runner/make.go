@@ -25,12 +25,16 @@ func (r *Runner) Make(ctx context.Context, caller errand.Caller, req StartReques
 			return agent, err
 		}
 	}
-	agent, env, err := r.newAgent(caller, req)
+	agent, err := r.newAgent(caller, req)
+	if err != nil {
+		return errand.Agent{}, err
+	}
+	vars, err := r.Vault.SealVariables(ctx, agent.ID, req.EnvVars)
 	if err != nil {
 		return errand.Agent{}, err
 	}
 	agent.Status = errand.AgentIdle
-	_, err = r.Journal.Decide(ctx, func(t *journal.Tx) error { return insert(t, &agent, env) })
+	_, err = r.Journal.Decide(ctx, func(t *journal.Tx) error { return insert(t, &agent, vars) })
 	return agent, err
 }
 

@@ -37,6 +37,7 @@ type place struct {
 
 	mu sync.Mutex
 	standing
+	trusted
 	users int
 	used  time.Time
 }

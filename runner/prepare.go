@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 
 	"github.com/errand-dev/errand"
@@ -19,6 +18,7 @@ import (
 	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/store"
+	"github.com/errand-dev/errand/vault"
 )
 
 // author is whom an agent's commits are by; the caller is their co-author.
@@ -31,7 +31,7 @@ type setup struct {
 	environment environment.Environment
 	warnings    []file.Finding
 	policy      egress.Policy
-	env         []string // sealed variables, opened
+	opened      vault.Opened // the agent's secrets, once unlocked
 }
 
 // setup reads what is known of the agent's environment, without network.
@@ -53,9 +53,7 @@ func (r *Runner) setup(ctx context.Context, agent errand.Agent) (setup, error) {
 		}
 	}
 	s.policy = narrow(s.policy, s.environment)
-	env, err := r.unseal(ctx, agent.ID)
-	s.env = env
-	return s, err
+	return s, nil
 }
 
 // environmentOf gives the agent's own environment, or else the one that stands
@@ -79,28 +77,6 @@ func narrow(p egress.Policy, e environment.Environment) egress.Policy {
 	return p
 }
 
-func (r *Runner) unseal(ctx context.Context, agent errand.AgentID) ([]string, error) {
-	sealed, err := r.Store.AgentEnv(ctx, agent)
-	if err != nil || sealed == "" {
-		return nil, err
-	}
-	raw, err := r.Box.Open(sealed, "env of "+string(agent))
-	if err != nil {
-		return nil, err
-	}
-	var vars map[string]string
-	if err := json.Unmarshal(raw, &vars); err != nil {
-		return nil, fmt.Errorf("reading the agent's variables: %w", err)
-	}
-	var env []string
-	for name, value := range vars {
-		env = append(env, name+"="+value)
-		r.Redactor.Add(value)
-	}
-	slices.Sort(env)
-	return env, nil
-}
-
 // prepare brings the place's machine up. The caller holds p.preparing.
 func (r *Runner) prepare(ctx context.Context, p *place, run errand.RunID) error {
 	agent, err := r.Store.Agent(ctx, p.agent)
@@ -117,6 +93,12 @@ func (r *Runner) prepare(ctx context.Context, p *place, run errand.RunID) error 
 	if err := r.warn(ctx, s, run); err != nil {
 		return err
 	}
+	if err := r.unlock(ctx, p, &s); err != nil {
+		return err
+	}
+	if err := r.recordUses(ctx, agent.ID, run, s.opened.Uses); err != nil {
+		return err
+	}
 	if err := r.wantMachine(ctx, p); err != nil {
 		return err
 	}
@@ -128,7 +110,7 @@ func (r *Runner) prepare(ctx context.Context, p *place, run errand.RunID) error 
 		Driver: r.Driver, Machine: machineID(agent.ID),
 		Spec:        machine.Spec{Engine: orDefault(agent.Settings.Engine, r.Defaults.Engine), Limits: agent.Settings.Limits},
 		Environment: &s.environment, Image: agent.Settings.Image, DefaultImage: r.Defaults.Image,
-		Mirror: s.mirror, Checkout: checkout(s), Env: s.env,
+		Mirror: s.mirror, Checkout: checkout(s), Env: s.opened.Env, Keyed: r.keyed(s.opened),
 		Open: func(ctx context.Context, m machine.Machine) (*guest.Line, error) {
 			return r.open(ctx, p, m, run, s.policy)
 		},
@@ -211,7 +193,7 @@ func (r *Runner) wantMachine(ctx context.Context, p *place) error {
 func (r *Runner) prepared(ctx context.Context, p *place, s setup, ready *environment.Ready) error {
 	p.mu.Lock()
 	p.machine, p.line, p.ready = ready.Machine, ready.Line, true
-	p.environment, p.env, p.notes = *ready.Environment, s.env, ready.Notes
+	p.environment, p.env, p.notes = *ready.Environment, s.opened.Env, ready.Notes
 	boot := p.boot
 	p.mu.Unlock()
 	return r.Store.Write(ctx, func(t *store.Tx) error {
@@ -304,7 +286,7 @@ func (r *Runner) broker(ctx context.Context, id errand.AgentID) (func(net.Conn),
 	if len(agent.Repositories) == 0 {
 		return func(c net.Conn) { c.Close() }, nil
 	}
-	h, err := r.Mirrors.Broker(git.Grant{Agent: id, URL: agent.Repositories[0].URL, Branch: agent.Branch, AllowForce: !agent.Settings.WorkOnCurrentBranch},
+	h, err := r.Mirrors.Broker(git.Grant{Agent: id, URL: agent.Repositories[0].URL, Branch: agent.Branch, AllowForce: !agent.Settings.WorkOnCurrentBranch, Guard: r.placeOf(id).guard},
 		func(d errand.PushData) { r.pushed(id, d) })
 	if err != nil {
 		return nil, fmt.Errorf("opening the git broker: %w", err)

@@ -91,6 +91,11 @@ func (r *Runner) find(ctx context.Context, row store.Machine) error {
 	if err != nil {
 		return err
 	}
+	if err := r.unlock(ctx, p, &setup); err != nil {
+		// Its machine goes on meanwhile; it pushes nothing and takes no new work
+		// before they can be opened.
+		r.Log.Warn("cannot open an agent's secrets", "agent", row.Agent, "error", err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	if _, err := r.open(ctx, p, m, "", setup.policy); err != nil {
@@ -139,6 +144,7 @@ func (r *Runner) discard(ctx context.Context, agent errand.AgentID) {
 		}
 		defer p.preparing.Release(1)
 		p.close()
+		r.hide(p, trusted{})
 	}
 	err := r.Mirrors.Forget(ctx, agent)
 	if err == nil {
@@ -195,6 +201,7 @@ func (r *Runner) hibernate(ctx context.Context, p *place) error {
 		return nil
 	}
 	p.close()
+	r.hide(p, trusted{})
 	if err := h.Hibernate(ctx); err != nil {
 		return err
 	}

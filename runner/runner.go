@@ -40,6 +40,7 @@ import (
 	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/snapshot"
 	"github.com/errand-dev/errand/store"
+	"github.com/errand-dev/errand/vault"
 )
 
 // Options are what a Runner works with. All of it is the caller's and must
@@ -49,7 +50,7 @@ type Options struct {
 	Store    *store.Store
 	Journal  *journal.Journal
 	Redactor *secret.Redactor
-	Box      *secret.Box
+	Vault    *vault.Vault
 	Driver   machine.Driver
 	Images   *image.Store // those that Driver stands on
 	Mirrors  *git.Mirrors
@@ -93,6 +94,8 @@ type Runner struct {
 	Options
 	owner string   // this process, in leases
 	lock  *os.File // holds Dir
+	// digestKey makes digests of variables useless to who has not got it.
+	digestKey []byte
 
 	wakeup chan struct{} // a run was queued, or a slot became free
 	ending chan struct{} // closed when Run is to return
@@ -130,8 +133,12 @@ func Open(o Options) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
+	digestKey, err := openDigestKey(digestKeyFile(o.Dir))
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
 	r := &Runner{
-		Options: o, owner: uuid.NewString(), lock: lock,
+		Options: o, owner: uuid.NewString(), lock: lock, digestKey: digestKey,
 		wakeup: make(chan struct{}, 1),
 		ending: make(chan struct{}),
 		builds: &environment.Builds{},

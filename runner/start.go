@@ -2,7 +2,6 @@ package runner
 
 import (
 	"context"
-	"encoding/json"
 	"strings"
 	"unicode/utf8"
 
@@ -36,7 +35,11 @@ func (r *Runner) Start(ctx context.Context, caller errand.Caller, req StartReque
 	if _, _, err := r.Models.Model(ctx, req.Settings.Model.ID); err != nil {
 		return errand.Agent{}, errand.Run{}, err
 	}
-	agent, env, err := r.newAgent(caller, req)
+	agent, err := r.newAgent(caller, req)
+	if err != nil {
+		return errand.Agent{}, errand.Run{}, err
+	}
+	vars, err := r.Vault.SealVariables(ctx, agent.ID, req.EnvVars)
 	if err != nil {
 		return errand.Agent{}, errand.Run{}, err
 	}
@@ -53,7 +56,7 @@ func (r *Runner) Start(ctx context.Context, caller errand.Caller, req StartReque
 			run, err = t.Run(ctx, earlier.Agent, earlier.Run)
 			return err
 		}
-		if err := insert(t, &agent, env); err != nil {
+		if err := insert(t, &agent, vars); err != nil {
 			return err
 		}
 		run, err = queue(t, &agent, caller, req.Prompt, req.Mode, req.IdempotencyKey)
@@ -66,11 +69,17 @@ func (r *Runner) Start(ctx context.Context, caller errand.Caller, req StartReque
 	return agent, run, nil
 }
 
-// insert keeps a new agent and tells it.
-func insert(t *journal.Tx, agent *errand.Agent, env string) error {
+// insert keeps a new agent, with its own variables sealed (nil for none), and
+// tells it.
+func insert(t *journal.Tx, agent *errand.Agent, vars *store.SecretRow) error {
 	agent.CreatedAt, agent.UpdatedAt = t.Now(), t.Now()
-	if err := t.InsertAgent(*agent, env); err != nil {
+	if err := t.InsertAgent(*agent, ""); err != nil {
 		return err
+	}
+	if vars != nil {
+		if err := t.PutSecret(*vars); err != nil {
+			return err
+		}
 	}
 	switch _, err := t.Machine(t.Context(), agent.ID); {
 	case err != nil && errand.KindOf(err) != errand.NotFound:
@@ -91,15 +100,14 @@ func repeated(ctx context.Context, t *store.Tx, caller errand.Caller, key string
 // leastMemory is what a machine's kernel, guest and a shell need, in bytes.
 const leastMemory = 128 << 20
 
-// newAgent checks a request and gives the agent it asks for, with its sealed
-// variables.
-func (r *Runner) newAgent(caller errand.Caller, req StartRequest) (errand.Agent, string, error) {
+// newAgent checks a request and gives the agent it asks for.
+func (r *Runner) newAgent(caller errand.Caller, req StartRequest) (errand.Agent, error) {
 	var none errand.Agent
 	if m := req.Settings.Limits.Memory; m != 0 && m < leastMemory {
-		return none, "", errand.Errorf(errand.Invalid, "validation_error", "A machine needs %d MiB of memory at least; %d bytes were asked for.", leastMemory>>20, m)
+		return none, errand.Errorf(errand.Invalid, "validation_error", "A machine needs %d MiB of memory at least; %d bytes were asked for.", leastMemory>>20, m)
 	}
 	if len(req.Repositories) > 1 {
-		return none, "", errand.Errorf(errand.Invalid, "validation_error", "An agent works on one repository for now; %d were given. Start one agent for each.", len(req.Repositories))
+		return none, errand.Errorf(errand.Invalid, "validation_error", "An agent works on one repository for now; %d were given. Start one agent for each.", len(req.Repositories))
 	}
 	agent := errand.Agent{
 		ID: req.ID, Name: req.Name, Status: errand.AgentActive, Caller: caller, Settings: req.Settings,
@@ -113,7 +121,7 @@ func (r *Runner) newAgent(caller errand.Caller, req StartRequest) (errand.Agent,
 	for _, repo := range req.Repositories {
 		clean, err := git.CleanOpen(repo.URL)
 		if err != nil {
-			return none, "", err
+			return none, err
 		}
 		agent.Repositories = append(agent.Repositories, errand.Repository{URL: clean, Ref: repo.Ref})
 	}
@@ -123,26 +131,14 @@ func (r *Runner) newAgent(caller errand.Caller, req StartRequest) (errand.Agent,
 			agent.Branch = agent.Repositories[0].Ref // "" is settled when the default branch is known
 		case req.Branch != "":
 			if err := git.CheckBranch(req.Branch); err != nil {
-				return none, "", err
+				return none, err
 			}
 			agent.Branch = req.Branch
 		default:
 			agent.Branch = git.BranchName(r.Defaults.BranchPrefix, agent.Name)
 		}
 	}
-	env, err := r.seal(agent.ID, req.EnvVars)
-	return agent, env, err
-}
-
-func (r *Runner) seal(id errand.AgentID, vars map[string]string) (string, error) {
-	if len(vars) == 0 {
-		return "", nil
-	}
-	b, err := json.Marshal(vars)
-	if err != nil {
-		return "", err
-	}
-	return r.Box.Seal(b, "env of "+string(id))
+	return agent, nil
 }
 
 // title makes an agent's name of the first line of its prompt.

@@ -32,6 +32,7 @@ import (
 	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/server"
 	"github.com/errand-dev/errand/store"
+	"github.com/errand-dev/errand/vault"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -57,6 +58,7 @@ type installation struct {
 	journal *journal.Journal
 	store   *store.Store
 	runner  *runner.Runner
+	vault   *vault.Vault
 }
 
 // install starts one. Its runner takes up no runs until work is called.
@@ -72,8 +74,6 @@ func install(t *testing.T, change func(*server.Options)) *installation {
 	s, err := store.Open(ctx, filepath.Join(dir, "errand.db"))
 	must(err)
 	t.Cleanup(func() { s.Close() })
-	box, err := secret.OpenBox(filepath.Join(dir, "secret.key"))
-	must(err)
 	mirrors, err := git.New(git.Options{Dir: filepath.Join(dir, "git")})
 	must(err)
 	t.Cleanup(func() { mirrors.Close() })
@@ -81,9 +81,9 @@ func install(t *testing.T, change func(*server.Options)) *installation {
 	must(err)
 	t.Cleanup(func() { images.Close() })
 	redactor := &secret.Redactor{}
-	in := &installation{t: t, store: s, journal: journal.New(s, redactor)}
+	in := &installation{t: t, store: s, journal: journal.New(s, redactor), vault: vault.Open(s, filepath.Join(dir, "secret.key"), "", nil)}
 	in.runner, err = runner.Open(runner.Options{
-		Dir: dir, Store: s, Journal: in.journal, Redactor: redactor, Box: box, Driver: noMachines{}, Images: images, Mirrors: mirrors,
+		Dir: dir, Store: s, Journal: in.journal, Redactor: redactor, Vault: in.vault, Driver: noMachines{}, Images: images, Mirrors: mirrors,
 		Gate:   egress.New(egress.Options{Private: []netip.Prefix{netip.MustParsePrefix("127.0.0.9/32")}}),
 		Models: &runner.Models{Catalog: llm.NewCatalog().With(llm.Entry{ID: "scripted", Provider: "test", DisplayName: "Scripted"}), Default: "scripted", Providers: map[string]runner.Provider{"test": {New: func(llm.Entry) llm.Model { return nil }}}},
 		Log:    slog.New(slog.DiscardHandler),
@@ -93,7 +93,7 @@ func install(t *testing.T, change func(*server.Options)) *installation {
 	keys := auth.Open(s)
 	in.token, _, err = keys.Create(ctx, auth.New{Name: "test", Person: "Ada Lovelace", Email: "ada@example.com"})
 	must(err)
-	o := server.Options{Runner: in.runner, Keys: keys, Log: slog.New(slog.DiscardHandler), URL: "http://errand.example", Version: "test"}
+	o := server.Options{Runner: in.runner, Vault: in.vault, Keys: keys, Log: slog.New(slog.DiscardHandler), URL: "http://errand.example", Version: "test"}
 	if change != nil {
 		change(&o)
 	}

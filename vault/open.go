@@ -30,6 +30,7 @@ type For struct {
 	Caller       errand.Caller  // whose user secrets hold
 	Repositories []string       // URLs that it works on
 	Environment  errand.EnvironmentID
+	Build        bool // build secrets too; otherwise they stay closed
 }
 
 // Opened is what a machine or a build is given. It holds values: keep it no
@@ -142,6 +143,9 @@ func (v *Vault) chosen(ctx context.Context, f For) ([]store.SecretRow, error) {
 			return nil, err
 		}
 		for _, row := range rows {
+			if row.Kind == errand.SecretBuild && !f.Build {
+				continue
+			}
 			if holdsFor(row.Secret, repositories) {
 				best[slot{row.Kind == errand.SecretBuild, strings.ToLower(row.Name)}] = row
 			}

@@ -109,7 +109,7 @@ func (v *Vault) renewOld(ctx context.Context) (int, error) {
 			if err := t.ClearAgentEnv(id); err != nil {
 				return err
 			}
-			return t.PutSecret(row)
+			return t.PutSecret(*row)
 		})
 		if err != nil && errand.KindOf(err) != errand.NotFound {
 			return done, err

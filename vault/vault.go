@@ -12,6 +12,7 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -45,6 +46,23 @@ type Vault struct {
 // New gives the vault over s. All three stay the caller's.
 func New(s *store.Store, e *secret.Envelope, old *secret.KeyFile) *Vault {
 	return &Vault{store: s, envelope: e, old: old}
+}
+
+// OwnKey is the name in records of the key file of the data directory, which may
+// move.
+const OwnKey = "file"
+
+// Open gives the vault over s whose own key file is at path. current is the
+// name of the key-encryption key that seals, "" for the own one; find opens
+// others by their names, and may be nil where there are none.
+func Open(s *store.Store, path, current string, find func(context.Context, string) (*secret.KEK, error)) *Vault {
+	own := secret.OpenKeyFile(path, Unused(s, OwnKey, true))
+	return New(s, secret.NewEnvelope(cmp.Or(current, OwnKey), func(ctx context.Context, name string) (*secret.KEK, error) {
+		if name == OwnKey || find == nil {
+			return own.KEK(OwnKey), nil
+		}
+		return find(ctx, name)
+	}), own)
 }
 
 // Unused gives a function that says whether nothing in s is sealed under the key
@@ -224,13 +242,13 @@ func (v *Vault) Delete(ctx context.Context, o Owner, name string) (gone errand.S
 
 // Query chooses secrets for a list.
 type Query struct {
-	Caller      errand.Caller // whose user secrets are shown
-	Scope       errand.Scope  // "" is all
-	Environment string        // only this environment's; "" is all
-	Name        string        // without regard to case; "" is all
-	Repository  string        // only those that hold for it; "" is all
-	Limit       int           // at most so many; 0 is 50
-	Cursor      string        // from the page before; "" for the first
+	Caller     errand.Caller // whose user secrets are shown
+	Scope      errand.Scope  // "" is all
+	Owner      string        // with Scope: only this one's; "" is all
+	Name       string        // without regard to case; "" is all
+	Repository string        // only those that hold for it; "" is all
+	Limit      int           // at most so many; 0 is 50
+	Cursor     string        // from the page before; "" for the first
 }
 
 // List gives secrets by scope, owner and name, and the cursor of the next page
@@ -278,11 +296,8 @@ func (v *Vault) visible(ctx context.Context, q Query) ([]store.SecretRow, error)
 		}
 		wanted = []errand.Scope{q.Scope}
 	}
-	if q.Environment != "" {
-		if q.Scope != "" && q.Scope != errand.ScopeEnvironment {
-			return nil, errand.Errorf(errand.Invalid, "validation_error", "environmentId goes with the scope environment only.")
-		}
-		return v.store.Secrets(ctx, errand.ScopeEnvironment, q.Environment)
+	if q.Owner != "" {
+		return v.store.Secrets(ctx, q.Scope, q.Owner)
 	}
 	var all []store.SecretRow
 	for _, scope := range wanted {
@@ -300,8 +315,9 @@ func (v *Vault) visible(ctx context.Context, q Query) ([]store.SecretRow, error)
 }
 
 // Uses gives a secret's uses, newest first, also of one that is gone, and the
-// cursor of the next page ("" on the last one).
-func (v *Vault) Uses(ctx context.Context, id errand.SecretID, limit int, cursor string) ([]errand.SecretUse, string, error) {
+// cursor of the next page ("" on the last one). Those of another person's secret
+// are NotFound.
+func (v *Vault) Uses(ctx context.Context, c errand.Caller, id errand.SecretID, limit int, cursor string) ([]errand.SecretUse, string, error) {
 	var offset int
 	if cursor != "" {
 		if _, err := fmt.Sscanf(cursor, "%d", &offset); err != nil || offset < 0 {
@@ -315,10 +331,13 @@ func (v *Vault) Uses(ctx context.Context, id errand.SecretID, limit int, cursor 
 	if err != nil {
 		return nil, "", err
 	}
-	if len(uses) == 0 && offset == 0 {
-		if _, err := v.store.SecretByID(ctx, id); err != nil {
-			return nil, "", err
-		}
+	row, err := v.store.SecretByID(ctx, id)
+	switch {
+	case errand.KindOf(err) == errand.NotFound && len(uses) > 0 && uses[0].Scope != errand.ScopeUser:
+	case err != nil:
+		return nil, "", err
+	case row.Scope == errand.ScopeAgent, row.Scope == errand.ScopeUser && row.Owner != UserOf(c).ID:
+		return nil, "", errand.Errorf(errand.NotFound, "secret_not_found", "There is no secret %.80s. `errand secret ls` shows which there are.", id)
 	}
 	if len(uses) > limit {
 		return uses[:limit], fmt.Sprint(offset + limit), nil
@@ -327,23 +346,29 @@ func (v *Vault) Uses(ctx context.Context, id errand.SecretID, limit int, cursor 
 }
 
 // SealVariables gives the row that keeps what a request gave to its agent, for
-// the transaction that makes the agent.
-func (v *Vault) SealVariables(ctx context.Context, agent errand.AgentID, vars map[string]string) (store.SecretRow, error) {
+// the transaction that makes the agent; nil for none.
+func (v *Vault) SealVariables(ctx context.Context, agent errand.AgentID, vars map[string]string) (*store.SecretRow, error) {
+	if len(vars) == 0 {
+		return nil, nil
+	}
 	b, err := json.Marshal(vars)
 	if err != nil {
-		return store.SecretRow{}, err
+		return nil, err
 	}
 	return v.sealFor(ctx, agent, b)
 }
 
-func (v *Vault) sealFor(ctx context.Context, agent errand.AgentID, vars []byte) (store.SecretRow, error) {
+func (v *Vault) sealFor(ctx context.Context, agent errand.AgentID, vars []byte) (*store.SecretRow, error) {
 	id := newID()
 	sealed, err := v.envelope.Seal(ctx, vars, about(id))
+	if err != nil {
+		return nil, err
+	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
-	return store.SecretRow{
+	return &store.SecretRow{
 		Secret: errand.Secret{ID: id, Scope: errand.ScopeAgent, Owner: string(agent), Name: variables, Kind: errand.SecretVariable, Revision: 1, CreatedAt: now, UpdatedAt: now},
 		Sealed: store.Sealed(sealed), WrappedAt: now,
-	}, err
+	}, nil
 }
 
 // variables is the name of the one secret that an agent itself owns: JSON of all

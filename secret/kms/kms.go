@@ -28,13 +28,9 @@ import (
 // network, but need not.
 type Opener func(ctx context.Context, u *url.URL) (*secret.KEK, error)
 
-// Find gives a function that finds a key by its name, which is its URL. own are
-// keys that are no URL's.
-func Find(openers map[string]Opener, own map[string]*secret.KEK) func(context.Context, string) (*secret.KEK, error) {
+// Find gives a function that finds a key by its name, which is its URL.
+func Find(openers map[string]Opener) func(context.Context, string) (*secret.KEK, error) {
 	return func(ctx context.Context, name string) (*secret.KEK, error) {
-		if k, ok := own[name]; ok {
-			return k, nil
-		}
 		u, err := url.Parse(name)
 		if err != nil || u.Scheme == "" {
 			return nil, errand.Errorf(errand.Invalid, "validation_error", "%q names no key. A key is a URL such as awskms:///alias/errand?region=eu-central-1; docs/secrets.md has them all.", name)

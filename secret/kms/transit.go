@@ -26,8 +26,9 @@ func Transit(getenv func(string) string) Opener {
 			return nil, errand.Errorf(errand.Unavailable, "kms_unavailable", "The key %s is in a Vault, and the server was not told where that is. Set VAULT_ADDR and VAULT_TOKEN and start it again.", u)
 		}
 		// Its calls take no context: they end by themselves.
-		config := api.Config{Address: address, Timeout: 8 * time.Second, MaxRetries: 1, MinRetryWait: 200 * time.Millisecond, MaxRetryWait: time.Second}
-		client, err := hashivault.Dial(ctx, &hashivault.Config{Token: getenv("VAULT_TOKEN"), APIConfig: config})
+		client, err := hashivault.Dial(ctx, &hashivault.Config{Token: getenv("VAULT_TOKEN"), APIConfig: api.Config{
+			Address: address, Timeout: 8 * time.Second, MaxRetries: 1, MinRetryWait: 200 * time.Millisecond, MaxRetryWait: time.Second,
+		}})
 		if err != nil {
 			return nil, err
 		}
