@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"net/url"
 	"os"
@@ -38,7 +39,7 @@ type Wiring struct {
 	// Providers are those of models, set up from the process' environment.
 	Providers func(getenv func(string) string) map[string]runner.Provider
 	// Keys open key-encryption keys, by the scheme of their URLs, set up from the
-	// process' environment. "file" is taken.
+	// process' environment. "file" is taken; nil is none.
 	Keys func(getenv func(string) string) map[string]kms.Opener
 }
 
@@ -131,7 +132,10 @@ func (a *assembly) open(ctx context.Context, w Wiring, o ServeOptions, getenv fu
 // openVault opens the secrets under the key that o names. A key that cannot be
 // used keeps nothing from starting: what needs it says so.
 func (a *assembly) openVault(w Wiring, o ServeOptions, path string, getenv func(string) string) *vault.Vault {
-	openers := w.Keys(getenv)
+	openers := map[string]kms.Opener{}
+	if w.Keys != nil {
+		maps.Copy(openers, w.Keys(getenv))
+	}
 	openers["file"] = func(_ context.Context, u *url.URL) (*secret.KEK, error) {
 		if u.Host != "" || u.Path == "" {
 			return nil, errand.Errorf(errand.Invalid, "validation_error", "%s names no key file. It looks like file:///etc/errand/secret.key.", u)

@@ -89,13 +89,13 @@ func (f *KeyFile) version(ctx context.Context) (string, error) {
 // Rotate puts a new key into the file, under which everything is wrapped from
 // now on, and gives its version. The earlier ones stay for reading.
 func (f *KeyFile) Rotate(ctx context.Context) (string, error) {
-	handle, err := f.readOrMake(ctx)
-	if err != nil {
+	if _, err := f.readOrMake(ctx); err != nil {
 		return "", err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if handle, err = f.read(); err != nil {
+	handle, err := f.read()
+	if err != nil {
 		return "", err
 	}
 	m := keyset.NewManagerFromHandle(handle)

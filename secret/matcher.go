@@ -37,12 +37,13 @@ type matcher struct {
 	shorts   [shortest]map[uint64]struct{}
 	bits     []uint64
 	shift    uint
-	longest  int // of the patterns
+	longest  int       // of the patterns
+	views    sync.Pool // of *view: memory that is used again
 }
 
 // newMatcher gives what finds values; nil where none is long enough.
 func newMatcher(values []string) *matcher {
-	m := &matcher{starts: map[uint64][]int32{}}
+	m := &matcher{starts: map[uint64][]int32{}, views: sync.Pool{New: func() any { return new(view) }}}
 	known := map[string]bool{}
 	for i, v := range values {
 		for _, p := range forms(v) {
@@ -115,7 +116,7 @@ func (m *matcher) find(text []byte) []span {
 
 func (m *matcher) findOnce(text []byte) []span {
 	var found []span
-	m.views(text, func(v *view) {
+	m.look(text, func(v *view) {
 		b := v.padded()
 		for i := 0; i+shortest <= v.n; i++ {
 			w := binary.LittleEndian.Uint64(b[i:]) & window
@@ -171,7 +172,7 @@ func (m *matcher) suffix(text []byte, least int) int {
 	from := len(text) - unfinished(text)
 	tail := text[max(0, len(text)-mostHeld):]
 	skipped := len(text) - len(tail)
-	m.views(tail, func(v *view) {
+	m.look(tail, func(v *view) {
 		b := v.padded()
 		for i := max(0, v.n-m.longest+1); i <= v.n-least; i++ {
 			if m.begins(b[i:], v.n-i) {
@@ -212,6 +213,3 @@ func unfinished(text []byte) int {
 	}
 	return 0
 }
-
-// buffers are views' memory, used again.
-var buffers = sync.Pool{New: func() any { return new(view) }}

@@ -255,18 +255,18 @@ func ansi(b []byte) (int, bool) {
 	return 0, len(b) < 32
 }
 
-// views calls f with each view of text that differs from those before. A view is
+// look calls f with each view of text that differs from those before. A view is
 // valid until f returns.
-func (m *matcher) views(text []byte, f func(*view)) {
-	first := buffers.Get().(*view)
-	defer buffers.Put(first)
+func (m *matcher) look(text []byte, f func(*view)) {
+	first := m.views.Get().(*view)
+	defer m.views.Put(first)
 	first.strict(text)
 	f(first)
 	if !mayLoosen(text) {
 		return
 	}
-	second := buffers.Get().(*view)
-	defer buffers.Put(second)
+	second := m.views.Get().(*view)
+	defer m.views.Put(second)
 	if !second.loosen(text, nil) {
 		return
 	}

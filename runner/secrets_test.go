@@ -1,0 +1,101 @@
+package runner_test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/llm/scripted"
+	"github.com/errand-dev/errand/runner"
+	"github.com/errand-dev/errand/vault"
+)
+
+// gitIn runs git in a repository of the test.
+func gitIn(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("git", append([]string{"-C", dir}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("git %v: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// put sets a secret for all of this server.
+func (h *house) put(o vault.Owner, name, value string, kind errand.SecretKind) errand.Secret {
+	h.t.Helper()
+	s, _, err := h.options.Vault.Put(h.t.Context(), o, name, vault.Value{Value: value, Kind: kind})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return s
+}
+
+// TestSecretFromVaultToPush gives a machine secrets of the vault: it has them,
+// nothing that leaves it does, and a push that holds one goes nowhere until the
+// commits are made anew.
+func TestSecretFromVaultToPush(t *testing.T) {
+	const value, plain = "npm_s3cr3t-0123456789abcdef", "https://registry.example/mirror"
+	push := `printf 'token=%s\n' "$NPM_TOKEN" > .npmrc && git add -A && git commit -qm "Add the registry" && git rm -q --cached .npmrc && git commit -qm "Forget it" && git push origin HEAD`
+	mend := `git reset -q --soft $(git rev-parse HEAD~2) && rm -f .npmrc && git rm -q --cached --ignore-unmatch .npmrc; echo done > done.txt; git add -A && git commit -qm "Do it well" && git push -q origin HEAD && echo pushed`
+	h := build(t, script(talk("use it",
+		command(`echo "it is $NPM_TOKEN at $REGISTRY"; printf '%s' "$NPM_TOKEN" | fold -w 7; echo; printf 'x%s' "$NPM_TOKEN" | base64 -w 9; printf '%s' "$NPM_TOKEN" | od -An -tx1; echo; test ${#SHADOWED} = 8 && echo shadowed`),
+		func() *scripted.Turn {
+			turn := command(push)
+			turn.Expect = scripted.Pat(`(?s)it is \[REDACTED\] at https://registry.example/mirror\n\[REDACTED\]\n[^\n]*\[REDACTED\].*\[REDACTED\].*shadowed`)
+			return turn
+		}(),
+		func() *scripted.Turn {
+			turn := command(mend)
+			turn.Expect = scripted.Pat(`(?s)\.npmrc, line 1 in commit [0-9a-f]{12}: the secret NPM_TOKEN.*git reset --soft [0-9a-f]{40}.*remote rejected`)
+			return turn
+		}(),
+		&scripted.Turn{Expect: scripted.Pat("pushed"), Text: "used"})), runner.Defaults{})
+	token := h.put(vault.Team, "NPM_TOKEN", value, errand.SecretRuntime)
+	h.put(vault.Team, "REGISTRY", plain, errand.SecretVariable)
+	h.put(vault.Team, "SHADOWED", "weaker", errand.SecretVariable)
+	h.put(vault.UserOf(caller), "shadowed", "in between", errand.SecretVariable)
+	repo := repository(t, map[string]string{"a.txt": "a\n"})
+	request := ask("use it", repo)
+	request.EnvVars = map[string]string{"SHADOWED": "stronger"}
+	agent, run := h.start(request)
+	d := h.ends(agent, run, errand.RunFinished)
+	if d.Result != "used" {
+		t.Errorf("the run says %q\n%s", d.Result, h.story(agent))
+	}
+
+	var used []errand.SecretUse
+	refused := ""
+	for _, e := range h.events(agent) {
+		if strings.Contains(string(e.Data), value) || strings.Contains(string(e.Data), "npm_s3c\\n") {
+			t.Errorf("event %d (%s) holds the secret: %s", e.Seq, e.Kind, e.Data)
+		}
+		switch e.Kind {
+		case errand.EventSecretsUsed:
+			used = append(used, read[errand.SecretsUsed](t, e).Secrets...)
+		case errand.EventPush:
+			if p := read[errand.PushData](t, e); p.Refused != "" {
+				refused = p.Refused
+			}
+		}
+	}
+	if !strings.Contains(refused, ".npmrc") || !strings.Contains(refused, "the secret NPM_TOKEN") {
+		t.Errorf("the journal tells of the refused push %q", refused)
+	}
+	if len(used) != 2 || used[0].Name != "NPM_TOKEN" || used[1].Name != "REGISTRY" {
+		t.Errorf("the journal tells of the uses %+v", used)
+	}
+	uses, _, err := h.options.Vault.Uses(t.Context(), caller, token.ID, 0, "")
+	if err != nil || len(uses) != 1 || uses[0].Agent != agent || uses[0].Run != run {
+		t.Errorf("on record are %+v, %v", uses, err)
+	}
+	if found := grep(t, h.dir, value); len(found) > 0 {
+		t.Errorf("the secret stands on disk in %v", found)
+	}
+	if log := gitIn(t, repo, "log", "--all", "-p"); strings.Contains(log, value) {
+		t.Error("the remote holds the secret")
+	}
+	if got := gitIn(t, repo, "log", "--all", "--format=%s", "-1", "--", "done.txt"); got != "Do it well" {
+		t.Errorf("the mended commit is not on the remote: %q", got)
+	}
+}
