@@ -65,6 +65,7 @@ func TestTendCrash(t *testing.T) {
 	if !s.Running || s.ExitCode != 7 || s.Tended.Last != "attempt 2" || !s.Tended.Next.IsZero() || s.PID != s.Tended.PID {
 		t.Errorf("when it runs: %+v, %+v", s, s.Tended)
 	}
+	until(t, ctx, l, "dev", "attempt 3")
 	if err := l.Type(ctx, id(), "dev", "heard", true); err != nil {
 		t.Fatal(err)
 	}

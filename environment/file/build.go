@@ -56,7 +56,7 @@ func (r *reader) buildMember(at spot, m hujson.ObjectMember, key string) {
 	b, name := r.env.Build, nameOf(m)
 	switch {
 	case key == "":
-		r.omit(r.warn(m.Name.StartOffset, `%q is not a key of "build"; it has no effect.`, clip(name)), at)
+		r.omit(r.warn(m.Name.StartOffset, `%q is not a key of "build"; it has no effect.%s`, clip(name), meant(name, "dockerfile", "dockerfileContents", "context")), at)
 		return
 	case key != name:
 		r.rename(r.warn(m.Name.StartOffset, "%q was understood as %q.", clip(name), key), m, key)

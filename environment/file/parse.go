@@ -3,6 +3,7 @@ package file
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -190,10 +191,8 @@ func (r *reader) member(at spot, m hujson.ObjectMember, key string, read func(sp
 
 // unknown keeps a key that is none of the format.
 func (r *reader) unknown(at spot, m hujson.ObjectMember, canonical map[string]string) {
-	name, hint := nameOf(m), ""
-	if near := nearest(fold(name), canonical); near != "" {
-		hint = " Did you mean " + strconv.Quote(near) + "?"
-	}
+	name := nameOf(m)
+	hint := meant(name, slices.Collect(maps.Values(canonical))...)
 	r.omit(r.warn(m.Name.StartOffset, "%q is not a key of the format; it is kept and has no effect.%s", clip(name), hint), at)
 	r.keep(name, m.Value)
 }

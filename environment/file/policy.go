@@ -95,7 +95,7 @@ func (r *reader) allowedServer(v hujson.Value) (server MCPServer, err error) {
 		case "toolAllowlist":
 			err = r.allowed(name, m.Value, &server.Tools)
 		default:
-			r.omit(r.warn(m.Name.StartOffset, "%q is not a key of an allowed server; it has no effect.", clip(name)), at)
+			r.omit(r.warn(m.Name.StartOffset, "%q is not a key of an allowed server; it has no effect.%s", clip(name), meant(name, "name", "serverUrl", "command", "toolAllowlist")), at)
 		}
 		if err != nil {
 			return server, err

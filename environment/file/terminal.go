@@ -145,7 +145,7 @@ func (r *reader) terminal(v hujson.Value, window int) error {
 		m, place := v.Value.(*hujson.Object).Members[i], spot{v, i}
 		name := nameOf(m)
 		if key == "" {
-			r.omit(r.warn(m.Name.StartOffset, "%q is not a key of a terminal; it has no effect.", clip(name)), place)
+			r.omit(r.warn(m.Name.StartOffset, "%q is not a key of a terminal; it has no effect.%s", clip(name), meant(name, "name", "command", "description")), place)
 			continue
 		}
 		if name != key {

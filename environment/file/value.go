@@ -275,6 +275,19 @@ func fold(key string) string {
 	return strings.ToLower(strings.NewReplacer("_", "", "-", "", " ", "").Replace(key))
 }
 
+// meant gives, as a further sentence, the key that a wrong one may stand for, or
+// "".
+func meant(name string, keys ...string) string {
+	canonical := map[string]string{}
+	for _, key := range keys {
+		canonical[fold(key)] = key
+	}
+	if near := nearest(fold(name), canonical); near != "" {
+		return " Did you mean " + strconv.Quote(near) + "?"
+	}
+	return ""
+}
+
 // nearest gives the known key that differs from a folded one by one letter
 // more, less or other, or "".
 func nearest(folded string, canonical map[string]string) string {
