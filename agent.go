@@ -56,7 +56,8 @@ type Limits struct {
 type Settings struct {
 	Model  Model  `json:"model"`
 	Engine string `json:"engine,omitempty"` // "gvisor", "runc"; "" is the server's default
-	// Image overrides the environment file's image: "host" or an OCI reference.
+	// Image overrides the environment file's image: "host", an OCI reference or a
+	// snapshot (SnapshotImage).
 	Image  string `json:"image,omitempty"`
 	Limits Limits `json:"limits,omitzero"`
 	// EnvironmentJSON takes the place of whatever environment would be found; ""

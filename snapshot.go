@@ -23,6 +23,11 @@ type Snapshot struct {
 	Uses   []SnapshotUse   `json:"uses,omitempty"`   // not in lists
 }
 
+// SnapshotImage begins the name of an image that is a kept disk:
+// "snapshot:NAME", and resolved "snapshot:KEY". It stands wherever an image is
+// named; what is installed on it is decided by the disk as by an image.
+const SnapshotImage = "snapshot:"
+
 // SnapshotLayer is one of the layers that a snapshot is made of.
 type SnapshotLayer struct {
 	ID   string `json:"id"`

@@ -57,6 +57,7 @@ type CreateAgent struct {
 	Mode                string            `json:"mode,omitempty" enum:"agent,plan"`
 	Engine              string            `json:"engine,omitempty" enum:"gvisor,runc" doc:"What isolates the machine: gvisor or runc."`
 	Image               string            `json:"image,omitempty" doc:"The machine's image: host or an OCI reference."`
+	Snapshot            string            `json:"snapshot,omitempty" maxLength:"80" doc:"The name or key of a snapshot that the machine starts on, in place of an image."`
 	Limits              *errand.Limits    `json:"limits,omitempty"`
 	Branch              string            `json:"branch,omitempty" maxLength:"200" doc:"Name of the agent's own branch."`
 }
@@ -104,6 +105,9 @@ func (c CreateAgent) Check() error {
 	if err := checkRepos(c.Repos); err != nil {
 		return err
 	}
+	if c.Snapshot != "" && c.Image != "" {
+		return invalid("image and snapshot cannot both be set: a snapshot stands on an image of its own.")
+	}
 	if err := checkEnvVars(c.EnvVars); err != nil {
 		return err
 	}
@@ -123,6 +127,9 @@ func (c CreateAgent) Settings() errand.Settings {
 		WorkOnCurrentBranch: c.WorkOnCurrentBranch,
 		AutoCreatePR:        c.AutoCreatePR,
 		SkipReviewerRequest: c.SkipReviewerRequest,
+	}
+	if c.Snapshot != "" {
+		s.Image = errand.SnapshotImage + c.Snapshot
 	}
 	if c.Limits != nil {
 		s.Limits = *c.Limits

@@ -93,6 +93,7 @@ errand run --repo https://example.com/app.git --ref main --model claude-sonnet-5
 	f.StringVarP(&model, "model", "m", "", "the model; errand models lists them")
 	f.StringArrayVar(&params, "param", nil, "a parameter of the model, NAME=VALUE; may be repeated")
 	f.StringVar(&req.Image, "image", "", `the machine's image: "host" or an OCI reference`)
+	f.StringVar(&req.Snapshot, "snapshot", "", "a snapshot that the machine starts on, by name or key; see errand snapshot ls")
 	f.StringVar(&req.Engine, "engine", "", "what isolates the machine: gvisor or runc")
 	f.StringVar(&req.Name, "name", "", "the agent's name (default: from the prompt)")
 	f.StringVar(&req.Branch, "branch", "", "the name of the agent's branch (default: errand/…)")

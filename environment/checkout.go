@@ -24,7 +24,7 @@ func (w *work) checkout(ctx context.Context) error {
 	}
 	return w.phase(ctx, errand.PhaseCheckout, "", func(ctx context.Context) (outcome, error) {
 		if !w.ready() {
-			w.state.Stage = stageReady
+			w.state.Stage, w.state.Machine = stageReady, w.Machine
 			if err := w.state.write(ctx, w.line); err != nil {
 				return outcome{}, err
 			}

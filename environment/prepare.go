@@ -53,8 +53,9 @@ type Preparation struct {
 	// Record writes facts into the run's journal, all or none. It is called
 	// from one goroutine at a time. An error ends Prepare.
 	Record func(context.Context, ...errand.Fact) error
-	// Resolve gives an image's exact name: a reference with its digest, or
-	// "host" with its version.
+	// Resolve gives an image's exact name: a reference with its digest, "host"
+	// with its version, or for a snapshot (errand.SnapshotImage) that with its key, and
+	// NotFound where there is none of that name.
 	Resolve func(ctx context.Context, image string) (string, error)
 
 	// Force runs install in a clean machine, also where a snapshot has it. The
@@ -157,10 +158,8 @@ func newWork(p Preparation) *work {
 	}
 	w.InstallLimit = cmp.Or(p.InstallLimit, 30*time.Minute)
 	w.StartLimit = cmp.Or(p.StartLimit, time.Minute)
-	w.image = cmp.Or(p.Image, w.env.Image, p.DefaultImage, "host")
-	if w.env.Snapshot != "" {
-		w.baseNotes = append(w.baseNotes, fmt.Sprintf("The snapshot %q is not known here; the machine stands on the image %s.", clip(w.env.Snapshot), w.image))
-	}
+	w.image = w.named()
+	w.Resolve = w.orDefault(p.Resolve)
 	w.Spec.Env = slices.Clone(p.Spec.Env)
 	for name, value := range w.env.Env {
 		w.Spec.Env = append(w.Spec.Env, name+"="+value)
@@ -310,8 +309,8 @@ func short(key machine.SnapshotKey) string { return string(key)[:min(len(key), l
 // bringUp creates or wakes the machine, opens it and reads its state.
 func (w *work) bringUp(ctx context.Context, from machine.SnapshotKey) error {
 	spec := w.Spec
-	spec.From = from
 	spec.Image = cmp.Or(spec.Image, w.image)
+	spec = on(spec, from)
 	spec.Progress = func(text string) { w.log.Debug("making a machine", "machine", w.Machine, "doing", text) }
 	m, err := w.Driver.Create(ctx, w.Machine, spec)
 	if err != nil {
@@ -325,6 +324,7 @@ func (w *work) bringUp(ctx context.Context, from machine.SnapshotKey) error {
 	if w.state, err = readState(ctx, line); err != nil {
 		return err
 	}
+	w.state = w.state.own(w.Machine, w.key)
 	if boot := line.Hello().Boot; w.progress.boot != boot {
 		// What ran in the life that the journal tells of is gone.
 		w.progress.forget(errand.PhaseCheckout, errand.PhaseStart, errand.PhaseTerminals)

@@ -28,6 +28,9 @@ type state struct {
 	Stage stage               `json:"stage"`
 	Key   machine.SnapshotKey `json:"key,omitempty"`  // of the disk that install left
 	Boot  string              `json:"boot,omitempty"` // the life in which start and terminals have run
+	// Machine is whose disk it is once it is ready: a kept disk may have been
+	// another's.
+	Machine machine.ID `json:"machine,omitempty"`
 	// Notes are what start and terminals left to say in that life.
 	Notes []string `json:"notes,omitempty"`
 }

@@ -195,6 +195,7 @@ type Report struct {
 	Image  string        `json:"image"`          // resolved: "host" or a reference with its digest
 	User   string        `json:"user,omitempty"` // whom the image is for, as it says; "" is root
 	Limits errand.Limits `json:"limits"`
+	From   SnapshotKey   `json:"from,omitempty"` // the snapshot that it stands on; "" for an image alone
 	// Unenforced lists, in sentences, the limits and the isolation that this
 	// host cannot hold. Empty means that all hold.
 	Unenforced []string `json:"unenforced,omitempty"`

@@ -25,7 +25,7 @@ func (r *Runner) Make(ctx context.Context, caller errand.Caller, req StartReques
 			return agent, err
 		}
 	}
-	agent, err := r.newAgent(caller, req)
+	agent, err := r.newAgent(ctx, caller, req)
 	if err != nil {
 		return errand.Agent{}, err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/errand-dev/errand"
@@ -99,6 +100,9 @@ func (r *Runner) prepare(ctx context.Context, p *place, run errand.RunID) error 
 	if err := r.recordUses(ctx, agent.ID, run, s.opened.Uses); err != nil {
 		return err
 	}
+	if err := r.room(ctx, p.agent); err != nil {
+		return err
+	}
 	if err := r.wantMachine(ctx, p); err != nil {
 		return err
 	}
@@ -140,6 +144,10 @@ func orDefault(s, d string) string {
 
 // resolveImage gives an image's exact name, pulling it if it is not here yet.
 func (r *Runner) resolveImage(ctx context.Context, name string) (string, error) {
+	if ref, kept := strings.CutPrefix(name, errand.SnapshotImage); kept {
+		key, err := r.Snapshots.Key(ctx, ref)
+		return errand.SnapshotImage + string(key), err
+	}
 	got, err := r.Images.Get(ctx, name, nil)
 	return got.Reference, err
 }
@@ -168,6 +176,16 @@ func (r *Runner) progress(ctx context.Context, agent errand.AgentID, run errand.
 		return environment.Progress{}, err
 	}
 	return environment.ProgressOf(events, run), nil
+}
+
+// room sees to it that there is room for a machine that the agent has not yet.
+// One that is there is not refused.
+func (r *Runner) room(ctx context.Context, agent errand.AgentID) error {
+	_, err := r.Store.Machine(ctx, agent)
+	if errand.KindOf(err) != errand.NotFound {
+		return err
+	}
+	return r.Snapshots.Room(ctx)
 }
 
 // wantMachine writes down that a machine is being made before it is, so that it
@@ -202,6 +220,13 @@ func (r *Runner) prepared(ctx context.Context, p *place, s setup, ready *environ
 			return err
 		}
 		row.Prepared, row.UsedAt = boot, t.Now()
+		if reporter, ok := ready.Machine.(machine.Reporter); ok {
+			if from := reporter.Report().From; from != "" {
+				if err := t.TouchSnapshot(string(from)); err != nil {
+					return err
+				}
+			}
+		}
 		return t.PutMachine(row)
 	})
 }

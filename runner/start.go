@@ -35,7 +35,7 @@ func (r *Runner) Start(ctx context.Context, caller errand.Caller, req StartReque
 	if _, _, err := r.Models.Model(ctx, req.Settings.Model.ID); err != nil {
 		return errand.Agent{}, errand.Run{}, err
 	}
-	agent, err := r.newAgent(caller, req)
+	agent, err := r.newAgent(ctx, caller, req)
 	if err != nil {
 		return errand.Agent{}, errand.Run{}, err
 	}
@@ -101,10 +101,15 @@ func repeated(ctx context.Context, t *store.Tx, caller errand.Caller, key string
 const leastMemory = 128 << 20
 
 // newAgent checks a request and gives the agent it asks for.
-func (r *Runner) newAgent(caller errand.Caller, req StartRequest) (errand.Agent, error) {
+func (r *Runner) newAgent(ctx context.Context, caller errand.Caller, req StartRequest) (errand.Agent, error) {
 	var none errand.Agent
 	if m := req.Settings.Limits.Memory; m != 0 && m < leastMemory {
 		return none, errand.Errorf(errand.Invalid, "validation_error", "A machine needs %d MiB of memory at least; %d bytes were asked for.", leastMemory>>20, m)
+	}
+	if ref, kept := strings.CutPrefix(req.Settings.Image, errand.SnapshotImage); kept {
+		if _, err := r.Snapshots.Key(ctx, ref); err != nil {
+			return none, err
+		}
 	}
 	if len(req.Repositories) > 1 {
 		return none, errand.Errorf(errand.Invalid, "validation_error", "An agent works on one repository for now; %d were given. Start one agent for each.", len(req.Repositories))

@@ -145,22 +145,26 @@ func (a around) find(ref string) (machine.Snapshot, error) {
 	return machine.Snapshot{}, errand.Errorf(errand.Conflict, "snapshot_ambiguous", "%d snapshots begin with %.90q. Write more of the key.", len(found), ref)
 }
 
-// Key gives the key of the snapshot that people call name; NotFound if there is
-// none, or if its disk is gone.
-func (s *Snapshots) Key(ctx context.Context, name string) (machine.SnapshotKey, error) {
-	row, err := s.Store.SnapshotNamed(ctx, name)
-	if err != nil {
+// Key gives the key of the snapshot with a name, or with just this key;
+// NotFound if there is none, or if its disk is gone.
+func (s *Snapshots) Key(ctx context.Context, ref string) (machine.SnapshotKey, error) {
+	key := machine.SnapshotKey(ref)
+	row, err := s.Store.SnapshotNamed(ctx, ref)
+	if err == nil {
+		key = machine.SnapshotKey(row.Key)
+	} else if errand.KindOf(err) != errand.NotFound {
 		return "", err
 	}
-	snapshots, ok := s.Driver.(machine.Snapshots)
 	has := false
-	if ok {
-		has, err = snapshots.HasSnapshot(ctx, machine.SnapshotKey(row.Key))
+	if snapshots, ok := s.Driver.(machine.Snapshots); ok {
+		if has, err = snapshots.HasSnapshot(ctx, key); err != nil {
+			return "", err
+		}
 	}
-	if err == nil && !has {
-		err = errand.Errorf(errand.NotFound, "snapshot_not_found", "The disk of the snapshot %q is gone. Keep another under this name.", name)
+	if !has {
+		return "", errand.Errorf(errand.NotFound, "snapshot_not_found", "There is no snapshot %.90q, or its disk is gone. `errand snapshot ls` shows which there are.", ref)
 	}
-	return machine.SnapshotKey(row.Key), err
+	return key, nil
 }
 
 // Touch notes that a machine starts on a snapshot now.

@@ -32,7 +32,7 @@ type Environment struct {
 	Start string `json:"start,omitempty"`
 	// Image is "host" or an OCI reference; "" is the server's default.
 	Image string `json:"image,omitempty"`
-	// Snapshot is the name that the file gives; no such name is known here.
+	// Snapshot is the name of a kept disk on which the machine stands.
 	Snapshot  string     `json:"snapshot,omitempty"`
 	Build     *BuildSpec `json:"build,omitempty"`
 	Terminals []Terminal `json:"terminals,omitempty"`

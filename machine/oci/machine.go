@@ -111,7 +111,7 @@ func (m *Machine) Report() machine.Report {
 	if err != nil {
 		return machine.Report{}
 	}
-	report := machine.Report{Engine: r.Engine, Image: r.Image, User: r.User, Limits: r.Limits}
+	report := machine.Report{Engine: r.Engine, Image: r.Image, User: r.User, Limits: r.Limits, From: r.From}
 	if l, err := m.driver.loadLive(m.id); err == nil {
 		report.Unenforced = l.Unenforced
 	}
