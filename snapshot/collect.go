@@ -214,9 +214,12 @@ func (s *Snapshots) Collections(ctx context.Context, limit int, before int64) ([
 	return all[:limit], all[limit-1].ID, nil
 }
 
-// roomFor is how long room that was found is taken to be there: what begins
+// Room that was found ample is taken to be there for a moment: what begins
 // within it need not look again.
-const roomFor = 10 * time.Second
+const (
+	roomFor = 10 * time.Second
+	ample   = 1 << 30 // bytes
+)
 
 // Room sees to it that a new machine or build has room, by collecting where it
 // has not. Where all that is stored is in use, the error is Unavailable and
@@ -227,19 +230,15 @@ func (s *Snapshots) Room(ctx context.Context) error {
 	if time.Since(s.roomy) < roomFor {
 		return nil
 	}
-	err := s.makeRoom(ctx)
-	if err == nil {
-		s.roomy = time.Now()
-	}
-	return err
-}
-
-func (s *Snapshots) makeRoom(ctx context.Context) error {
 	a, ok, err := s.look(ctx)
 	if err != nil || !ok {
 		return err
 	}
-	if a.excess(a.counted().total(), s.Quota) == 0 {
+	used := a.counted().total()
+	if a.excess(used, s.Quota) == 0 {
+		if a.Free -= ample; a.excess(used+ample, s.Quota) == 0 {
+			s.roomy = time.Now()
+		}
 		return nil
 	}
 	c, err := s.collect(ctx, "A machine or a build was to begin.", false)
