@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -78,6 +79,31 @@ func TestTendCrash(t *testing.T) {
 	for syscall.Kill(s.PID, 0) == nil {
 		if ctx.Err() != nil {
 			t.Fatalf("process %d outlives its terminal", s.PID)
+		}
+	}
+}
+
+// TestTendSweeps holds that a command which is started again finds nothing of
+// its earlier run in its way.
+func TestTendSweeps(t *testing.T) {
+	needTmux(t)
+	m, l := plain(t)
+	ctx := within(t, 30*time.Second)
+	command := `echo x >>starts; [ $(wc -l <starts) = 1 ] || exec cat; sleep 1000 & echo $! >child; exit 7`
+	if err := l.OpenTerminal(ctx, guest.Terminal{Name: "dev", Dir: m.dir, Command: command, Tend: true}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, ctx, l, "dev", status("waiting", 0))
+	child, err := strconv.Atoi(strings.TrimSpace(read(t, filepath.Join(m.dir, "child"))))
+	if err != nil || syscall.Kill(child, 0) != nil {
+		t.Fatalf("the child %d is not there (%v)", child, err)
+	}
+	if s := await(t, ctx, l, "dev", status("running", 1)); !s.Running {
+		t.Errorf("it is %+v", s)
+	}
+	for syscall.Kill(child, 0) == nil {
+		if ctx.Err() != nil {
+			t.Fatalf("process %d is still there", child)
 		}
 	}
 }

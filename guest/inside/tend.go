@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -22,6 +24,8 @@ const (
 	firstWait = time.Second // before the first start after a crash; it doubles
 	longWait  = time.Minute // the longest, and how long a run must last to begin anew with firstWait
 	stopGrace = 5 * time.Second
+	// sweepGrace is how long what a crashed command left has to end in order.
+	sweepGrace = 2 * time.Second
 	// interruptGrace is how long before its end a command may have been told to
 	// stop by Ctrl-C for that to be its reason.
 	interruptGrace = 5 * time.Second
@@ -106,8 +110,62 @@ func (t *tender) run() int {
 		if t.ended {
 			return code
 		}
+		t.sweep()
 		t.state.Restarts++
 	}
+}
+
+// sweep ends what an earlier run has left in our process group, which may hold
+// the port that the next one needs.
+func (t *tender) sweep() {
+	// The end of what is not our child is told to nobody, so it is looked for.
+	for deadline := time.Now().Add(sweepGrace); ; time.Sleep(10 * time.Millisecond) {
+		left := groupOf(unix.Getpgrp())
+		if len(left) == 0 {
+			return
+		}
+		end := unix.SIGTERM
+		if time.Now().After(deadline) {
+			end = unix.SIGKILL
+		}
+		for _, pid := range left {
+			unix.Kill(pid, end)
+		}
+		if end == unix.SIGKILL {
+			return
+		}
+	}
+}
+
+// groupOf gives the processes of a group that run, without us.
+func groupOf(group int) []int {
+	files, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return nil // the pattern is sound
+	}
+	var all []int
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		// PID (NAME) STATE PARENT GROUP …; a name may hold anything.
+		_, rest, _ := cutLast(string(data), ")")
+		f := strings.Fields(rest)
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err == nil && pid != os.Getpid() && len(f) > 2 && f[0] != "Z" && f[2] == strconv.Itoa(group) {
+			all = append(all, pid)
+		}
+	}
+	return all
+}
+
+func cutLast(text, sep string) (before, after string, found bool) {
+	at := strings.LastIndex(text, sep)
+	if at < 0 {
+		return text, "", false
+	}
+	return text[:at], text[at+len(sep):], true
 }
 
 // once runs the command until it ends and gives its exit code.
