@@ -133,7 +133,10 @@ type Setup struct {
 	// "" before one is opened.
 	Machine AgentID `json:"machine,omitempty"`
 	Proof   *Proof  `json:"proof,omitempty"` // the latest
-	Tries   int     `json:"tries,omitempty"` // how often a model was sent to work on the draft
+	// Tries counts how often a model was sent to work on the draft, and LastTry is
+	// the one after which people are asked.
+	Tries   int `json:"tries,omitempty"`
+	LastTry int `json:"lastTry,omitempty"`
 	// Accept is what is to be written, and what came of it.
 	Accept *Acceptance `json:"accept,omitempty"`
 	// Error says why the last thing that was tried did not succeed.
@@ -183,6 +186,9 @@ type Acceptance struct {
 	// Name and Owner are of the stored environment.
 	Name  string `json:"name,omitempty"`
 	Owner Owner  `json:"owner,omitempty"`
+
+	// Writer is the agent from whose machine the branch is pushed, while it is.
+	Writer AgentID `json:"writer,omitempty"`
 
 	Branch      string        `json:"branch,omitempty"`      // that was pushed
 	Commit      string        `json:"commit,omitempty"`      // on Branch

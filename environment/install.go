@@ -17,6 +17,10 @@ import (
 // PATH of the image.
 const shell = `if command -v bash >/dev/null 2>&1; then exec bash -c "$1"; fi; exec sh -c "$1"`
 
+// Shell gives the arguments by which install, start and other commands of people
+// are run in a machine.
+func Shell(command string) []string { return []string{"/bin/sh", "-c", shell, "sh", command} }
+
 // install runs the install command unless the disk has it already.
 func (w *work) install(ctx context.Context) error {
 	if w.ready() {
@@ -65,7 +69,7 @@ func (w *work) runInstall(ctx context.Context) (outcome, error) {
 func (w *work) follow(ctx context.Context, id string, from int64) (outcome, error) {
 	t := &transcript{phase: errand.PhaseInstall, record: w.Record, from: from}
 	exit, err := w.transcribe(ctx, t, guest.Command{
-		ID: id, Args: []string{"/bin/sh", "-c", shell, "sh", w.env.Install},
+		ID: id, Args: Shell(w.env.Install),
 		Dir: Root, User: w.env.User, Env: w.Env, Limit: w.InstallLimit,
 	})
 	if err != nil {

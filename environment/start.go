@@ -93,7 +93,7 @@ func (w *work) startUnseen(ctx context.Context, why error) (outcome, error) {
 	if known == nil {
 		known = &guest.Process{ID: newID("start")}
 		if err := w.line.Start(ctx, guest.Command{
-			ID: known.ID, Args: []string{"/bin/sh", "-c", shell, "sh", w.env.Start}, Dir: Root, User: w.env.User, Env: w.Env,
+			ID: known.ID, Args: Shell(w.env.Start), Dir: Root, User: w.env.User, Env: w.Env,
 		}); err != nil {
 			return outcome{}, fmt.Errorf("running start: %w", err)
 		}

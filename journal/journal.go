@@ -172,9 +172,18 @@ func (j *Journal) Follow(ctx context.Context, of errand.Subject, after errand.Se
 	}
 }
 
-// Deleted wakes the followers of an agent that is gone.
-func (j *Journal) Deleted(agent errand.AgentID) {
-	j.wake([]errand.Event{{Agent: agent}})
+// Deleted wakes the followers of a journal whose subject is gone.
+func (j *Journal) Deleted(of errand.Subject) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if c, ok := j.waiting[of.Journal()]; ok {
+		close(c)
+		delete(j.waiting, of.Journal())
+	}
+	if j.any != nil {
+		close(j.any)
+		j.any = nil
+	}
 }
 
 // All gives every event of a journal that is there now, oldest first.
