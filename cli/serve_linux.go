@@ -55,7 +55,7 @@ func (a *app) serve(ctx context.Context, o ServeOptions) (err error) {
 		return err
 	}
 	handler, err := server.New(server.Options{
-		Runner: parts.runner, Vault: parts.vault, Keys: keys, Log: parts.log,
+		Runner: parts.runner, Vault: parts.vault, Keys: keys, Setups: parts.setups, Log: parts.log,
 		URL: cmp.Or(o.PublicURL, ready.URL), Version: a.version,
 	})
 	if err != nil {
@@ -71,6 +71,7 @@ func (a *app) serve(ctx context.Context, o ServeOptions) (err error) {
 	}
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return parts.runner.Run(ctx) })
+	work.Go(func() error { return parts.setups.Run(ctx) })
 	work.Go(func() error { return serveHTTP(ctx, listener, handler, parts.log) })
 	return work.Wait()
 }

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/egress"
@@ -27,6 +28,7 @@ import (
 	"github.com/errand-dev/errand/runner"
 	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/secret/kms"
+	"github.com/errand-dev/errand/setup"
 	"github.com/errand-dev/errand/store"
 	"github.com/errand-dev/errand/vault"
 )
@@ -61,6 +63,7 @@ type assembly struct {
 	redactor *secret.Redactor
 	runner   *runner.Runner
 	vault    *vault.Vault
+	setups   *setup.Setups
 	log      *slog.Logger
 	closers  []func() error
 }
@@ -116,8 +119,9 @@ func (a *assembly) open(ctx context.Context, w Wiring, o ServeOptions, getenv fu
 	if err != nil {
 		return err
 	}
+	log := journal.New(a.store, a.redactor)
 	a.runner, err = runner.Open(runner.Options{
-		Dir: o.Data, Store: a.store, Journal: journal.New(a.store, a.redactor), Redactor: a.redactor, Vault: a.vault,
+		Dir: o.Data, Store: a.store, Journal: log, Redactor: a.redactor, Vault: a.vault,
 		Driver: driver.Driver, Images: driver.images, Mirrors: mirrors, Gate: egress.New(egress.Options{Log: a.log, Private: private}),
 		Models: models, Log: a.log,
 		Defaults: runner.Defaults{Engine: o.Engine, Image: o.Image, Runs: o.Runs, Idle: o.Idle, DiskQuota: o.DiskQuota},
@@ -126,6 +130,9 @@ func (a *assembly) open(ctx context.Context, w Wiring, o ServeOptions, getenv fu
 		return err
 	}
 	a.closers = append(a.closers, a.runner.Close)
+	a.setups = setup.New(setup.Options{
+		Store: a.store, Journal: log, Redactor: a.redactor, Runner: a.runner, Mirrors: mirrors, Log: a.log, Programs: programs(o.Image),
+	})
 	return nil
 }
 
@@ -143,6 +150,20 @@ func (a *assembly) openVault(w Wiring, o ServeOptions, path string, getenv func(
 		return secret.OpenKeyFile(u.Path, vault.Unused(a.store, u.String(), false)).KEK(u.String()), nil
 	}
 	return vault.Open(a.store, path, cmp.Or(o.KEK, getenv("ERRAND_KEK")), kms.Find(openers))
+}
+
+// programs gives what is known of the programs of the default image: those of
+// this host, which are asked once, or nothing.
+func programs(image string) func(context.Context) map[string]string {
+	if image != "" && image != "host" {
+		return nil
+	}
+	var once sync.Once
+	var found map[string]string
+	return func(ctx context.Context) map[string]string {
+		once.Do(func() { found = setup.HostPrograms(context.WithoutCancel(ctx)) })
+		return found
+	}
 }
 
 // driver is a machine.Driver with the images it stands on.

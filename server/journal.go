@@ -57,7 +57,9 @@ func (s *Server) followJournal(w http.ResponseWriter, r *http.Request) error {
 		if follow {
 			return s.runner.Follow(ctx, caller, agent.ID, after)
 		}
-		return s.now(ctx, caller, agent.ID, after)
+		return now(ctx, after, func(ctx context.Context, after errand.Seq) ([]errand.Event, error) {
+			return s.runner.Events(ctx, caller, agent.ID, after, 500)
+		})
 	}, func(errand.Event) bool { return false })
 }
 
@@ -76,11 +78,11 @@ func journalQuery(r *http.Request) (after errand.Seq, follow bool, err error) {
 	return after, follow, nil
 }
 
-// now gives the events that are there now.
-func (s *Server) now(ctx context.Context, caller errand.Caller, agent errand.AgentID, after errand.Seq) iter.Seq2[errand.Event, error] {
+// now gives the events that are there now, as page reads them.
+func now(ctx context.Context, after errand.Seq, page func(context.Context, errand.Seq) ([]errand.Event, error)) iter.Seq2[errand.Event, error] {
 	return func(yield func(errand.Event, error) bool) {
 		for {
-			events, err := s.runner.Events(ctx, caller, agent, after, 500)
+			events, err := page(ctx, after)
 			if err != nil {
 				yield(errand.Event{}, err)
 				return

@@ -26,15 +26,17 @@ import (
 	"github.com/errand-dev/errand/auth"
 	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/runner"
+	"github.com/errand-dev/errand/setup"
 	"github.com/errand-dev/errand/store"
 	"github.com/errand-dev/errand/vault"
 )
 
-// Options are for New. Runner, Keys, Log and URL are needed.
+// Options are for New. Runner, Keys, Setups, Log and URL are needed.
 type Options struct {
 	Runner *runner.Runner
 	Vault  *vault.Vault
 	Keys   *auth.Keys
+	Setups *setup.Setups
 	Log    *slog.Logger
 	// URL is how people reach the server, "http://127.0.0.1:7070".
 	URL     string
@@ -50,6 +52,7 @@ type Server struct {
 	runner    *runner.Runner
 	vault     *vault.Vault
 	keys      *auth.Keys
+	setups    *setup.Setups
 	log       *slog.Logger
 	url       string // without a slash at its end
 	host      string // of url
@@ -68,7 +71,7 @@ func New(o Options) (*Server, error) {
 		return nil, errand.Errorf(errand.Invalid, "validation_error", "%q is not a URL under which people reach the server. It looks like https://errand.example.com.", o.URL)
 	}
 	s := &Server{
-		runner: o.Runner, vault: o.Vault, keys: o.Keys, log: o.Log,
+		runner: o.Runner, vault: o.Vault, keys: o.Keys, setups: o.Setups, log: o.Log,
 		url: u.String(), host: u.Host, version: o.Version, started: time.Now().UTC().Truncate(time.Second),
 		heartbeat: o.Heartbeat, rate: newRate(o.Rate),
 	}
@@ -114,6 +117,7 @@ func (s *Server) routes(mux *http.ServeMux) ([]byte, error) {
 	s.environmentRoutes(r)
 	s.buildRoutes(r)
 	s.secretRoutes(r)
+	s.setupRoutes(r)
 	delete(r.api.OpenAPI().Components.Schemas.Map(), "ErrorModel") // huma's own form, which is never sent
 	document, err := json.MarshalIndent(r.api.OpenAPI(), "", "  ")
 	if err != nil {

@@ -31,6 +31,7 @@ import (
 	"github.com/errand-dev/errand/runner"
 	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/server"
+	"github.com/errand-dev/errand/setup"
 	"github.com/errand-dev/errand/store"
 	"github.com/errand-dev/errand/vault"
 )
@@ -59,6 +60,7 @@ type installation struct {
 	store   *store.Store
 	runner  *runner.Runner
 	vault   *vault.Vault
+	setups  *setup.Setups
 }
 
 // install starts one. Its runner takes up no runs until work is called.
@@ -93,7 +95,8 @@ func install(t *testing.T, change func(*server.Options)) *installation {
 	keys := auth.Open(s)
 	in.token, _, err = keys.Create(ctx, auth.New{Name: "test", Person: "Ada Lovelace", Email: "ada@example.com"})
 	must(err)
-	o := server.Options{Runner: in.runner, Vault: in.vault, Keys: keys, Log: slog.New(slog.DiscardHandler), URL: "http://errand.example", Version: "test"}
+	in.setups = setup.New(setup.Options{Store: s, Journal: in.journal, Redactor: redactor, Runner: in.runner, Mirrors: mirrors, Log: slog.New(slog.DiscardHandler)})
+	o := server.Options{Runner: in.runner, Vault: in.vault, Keys: keys, Setups: in.setups, Log: slog.New(slog.DiscardHandler), URL: "http://errand.example", Version: "test"}
 	if change != nil {
 		change(&o)
 	}

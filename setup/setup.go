@@ -27,7 +27,6 @@ import (
 	"time"
 
 	"github.com/errand-dev/errand"
-	"github.com/errand-dev/errand/build"
 	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/runner"
@@ -42,7 +41,6 @@ type Options struct {
 	Journal  *journal.Journal
 	Redactor *secret.Redactor
 	Runner   *runner.Runner
-	Builds   *build.Builds // for environments that are stored
 	Mirrors  *git.Mirrors
 	Log      *slog.Logger
 	// Programs gives those of the default image, with their versions. Nil, also

@@ -131,7 +131,7 @@ func (s *Setups) store(ctx context.Context, setup *errand.Setup) (string, error)
 	if a.Owner == "" {
 		a.Owner = errand.OwnerPersonal
 	}
-	e, err := s.Builds.Create(ctx, setup.Caller, build.NewEnvironment{
+	e, err := s.Runner.Builds.Create(ctx, setup.Caller, build.NewEnvironment{
 		Name: a.Name, Owner: a.Owner, Repositories: []errand.Repository{{URL: setup.Repository.URL}}, JSON: setup.Draft,
 		Version: build.Change{Source: errand.SourceSetupFlow, Title: "Set up", Description: evidence(*setup)},
 	})
