@@ -75,9 +75,9 @@ func snapshotRows(all []errand.Snapshot, now time.Time) [][]string {
 // shortKey is as much of a key as tells it from others.
 func shortKey(key string) string { return key[:min(len(key), 15)] }
 
-// size is an amount of bytes for people: 812 B, 3.4 MB, 21 GB.
+// size is an amount of bytes for people: 812 B, 3.4 MB, 21 GB, in steps of 1024.
 func size(n int64) string {
-	const step = 1000
+	const step = 1024 // as flags are read
 	if n < step {
 		return fmt.Sprintf("%d B", n)
 	}
@@ -86,9 +86,9 @@ func size(n int64) string {
 		f, unit = f/step, unit+1
 	}
 	if f < 10 {
-		return fmt.Sprintf("%.1f %cB", f, "kMGTP"[unit])
+		return fmt.Sprintf("%.1f %cB", f, "KMGTP"[unit])
 	}
-	return fmt.Sprintf("%.0f %cB", f, "kMGTP"[unit])
+	return fmt.Sprintf("%.0f %cB", f, "KMGTP"[unit])
 }
 
 func (a *app) snapshotShowCommand() *cobra.Command {

@@ -122,7 +122,7 @@ func TestCollectingAllTheTime(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			var collecting, making sync.WaitGroup
 			collecting.Go(func() { collect(ctx, t, d) })
-			for worker := range 3 {
+			for worker := range 2 {
 				making.Go(func() { comeAndGo(t, d, engine, ref, worker) })
 			}
 			making.Wait()
@@ -173,7 +173,7 @@ func lasting(tree string) string {
 // comeAndGo makes machines, keeps their disks and makes machines on those.
 func comeAndGo(t *testing.T, d *Driver, engine, ref string, worker int) {
 	limits := errand.Limits{Disk: 64 << 20}
-	for round := range 3 {
+	for round := range 2 {
 		id := machine.ID(fmt.Sprintf("m-%d-%d", worker, round))
 		other := "on-" + id
 		m, err := d.Create(t.Context(), id, machine.Spec{Engine: engine, Image: ref, Limits: limits})
