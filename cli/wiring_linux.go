@@ -97,7 +97,11 @@ func (a *assembly) open(ctx context.Context, w Wiring, o ServeOptions, getenv fu
 		handler = o.Log.Handler()
 	}
 	a.log = slog.New(a.redactor.Log(handler))
-	var err error
+	held, err := store.Hold(o.Data) // before anything in there is opened, which also clears up
+	if err != nil {
+		return err
+	}
+	a.closers = append(a.closers, held.Close)
 	if a.store, err = store.Open(ctx, in("errand.db")); err != nil {
 		return err
 	}
@@ -129,7 +133,6 @@ func (a *assembly) open(ctx context.Context, w Wiring, o ServeOptions, getenv fu
 	if err != nil {
 		return err
 	}
-	a.closers = append(a.closers, a.runner.Close)
 	a.setups = setup.New(setup.Options{
 		Store: a.store, Journal: log, Redactor: a.redactor, Runner: a.runner, Mirrors: mirrors, Log: a.log, Programs: programs(o.Image),
 	})

@@ -140,9 +140,6 @@ func (h *house) run() {
 		if err := <-ended; err != nil {
 			h.t.Error(err)
 		}
-		if err := h.runner.Close(); err != nil {
-			h.t.Error(err)
-		}
 	})
 }
 

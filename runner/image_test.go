@@ -13,7 +13,7 @@ import (
 func TestImageIsMadeAtTheStart(t *testing.T) {
 	h := build(t, script(talk(".", says("done"))), runner.Defaults{})
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) { // nothing tells of it
-		layers, err := filepath.Glob(filepath.Join(h.options.Dir, "images", "layers", "host-*"))
+		layers, err := filepath.Glob(filepath.Join(h.dir, "images", "layers", "host-*"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -21,10 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -46,7 +43,7 @@ import (
 // Options are what a Runner works with. All of it is the caller's and must
 // outlive the Runner.
 type Options struct {
-	Dir      string // the data directory; held exclusively while the Runner is open
+	Dir      string // the data directory
 	Store    *store.Store
 	Journal  *journal.Journal
 	Redactor *secret.Redactor
@@ -92,8 +89,7 @@ const lease = 30 * time.Second
 // Runner takes up runs. Its methods may be called from many goroutines.
 type Runner struct {
 	Options
-	owner string   // this process, in leases
-	lock  *os.File // holds Dir
+	owner string // this process, in leases
 	// digestKey makes digests of variables useless to who has not got it.
 	digestKey []byte
 
@@ -124,21 +120,16 @@ var (
 	errShutdown  = errors.New("the server is shutting down")
 )
 
-// Open takes hold of the data directory and gives the Runner. It does not start
-// working: Run does. It fails when another process holds the directory; within
-// one, it is the caller who opens a directory once.
+// Open gives the Runner. It does not start working: Run does. Of one data
+// directory there may be one Runner in all processes; store.Hold sees to it.
 func Open(o Options) (*Runner, error) {
 	o.Defaults = o.Defaults.withDefaults()
-	lock, err := hold(filepath.Join(o.Dir, "lock"))
+	digestKey, err := openDigestKey(digestKeyFile(o.Dir))
 	if err != nil {
 		return nil, err
 	}
-	digestKey, err := openDigestKey(digestKeyFile(o.Dir))
-	if err != nil {
-		return nil, errors.Join(err, lock.Close())
-	}
 	r := &Runner{
-		Options: o, owner: uuid.NewString(), lock: lock, digestKey: digestKey,
+		Options: o, owner: uuid.NewString(), digestKey: digestKey,
 		wakeup: make(chan struct{}, 1),
 		ending: make(chan struct{}),
 		builds: &environment.Builds{},
@@ -153,34 +144,6 @@ func Open(o Options) (*Runner, error) {
 	})
 	return r, nil
 }
-
-// holdPatience is how long hold waits for a lock that somebody has: a server
-// that was killed takes a moment to end.
-const holdPatience = 3 * time.Second
-
-// hold locks the file at path for this process, until it is closed. The lock is
-// a record lock, which is the process' alone. One of flock would be shared with
-// each program that is just being started, and outlive a killed server in it.
-func hold(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("opening the lock file: %w", err)
-	}
-	for deadline := time.Now().Add(holdPatience); ; time.Sleep(20 * time.Millisecond) {
-		if err = syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK}); err == nil {
-			return f, nil
-		}
-		if time.Now().After(deadline) {
-			break
-		}
-	}
-	f.Close()
-	return nil, errand.Errorf(errand.Conflict, "data_directory_in_use",
-		"Another Errand server works in %s. Stop it first, or give this one its own directory with --data. (%w)", filepath.Dir(path), err)
-}
-
-// Close lets the data directory go. Call it after Run has returned.
-func (r *Runner) Close() error { return r.lock.Close() }
 
 // Run finds the machines and runs of an earlier process, then takes up runs
 // until ctx ends. It returns when everything it started has stopped; runs that

@@ -91,7 +91,6 @@ func install(t *testing.T, change func(*server.Options)) *installation {
 		Log:    slog.New(slog.DiscardHandler),
 	})
 	must(err)
-	t.Cleanup(func() { in.runner.Close() })
 	keys := auth.Open(s)
 	in.token, _, err = keys.Create(ctx, auth.New{Name: "test", Person: "Ada Lovelace", Email: "ada@example.com"})
 	must(err)

@@ -1,22 +1,21 @@
-package runner
+package store
 
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 )
 
 // A program that a server starts must not hold the data directory when the
 // server is gone.
 func TestHoldIsNotShared(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "lock")
-	lock, err := hold(path)
+	dir := t.TempDir()
+	lock, err := Hold(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	child := exec.Command("cat")
-	child.ExtraFiles = []*os.File{lock} // as between fork and exec
+	child.ExtraFiles = []*os.File{lock.(*os.File)} // as between fork and exec
 	in, err := child.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +26,7 @@ func TestHoldIsNotShared(t *testing.T) {
 	defer child.Wait()
 	defer in.Close()
 	lock.Close()
-	again, err := hold(path)
+	again, err := Hold(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
