@@ -335,7 +335,11 @@ func (f *File) LineOf(step string) int {
 		return 0
 	}
 	for i, s := range f.Stages {
-		if name := cmp.Or(s.Name, "stage-"+strconv.Itoa(i)); len(words) == 1 || !strings.EqualFold(words[0], name) {
+		name := cmp.Or(s.Name, "stage-"+strconv.Itoa(i))
+		if len(words) == 1 {
+			name = words[0] // no stage is named: it is the last
+		}
+		if len(words) == 1 && i < len(f.Stages)-1 || !strings.EqualFold(words[0], name) {
 			continue
 		}
 		// Counted from the end: whether FROM is counted depends on the base.

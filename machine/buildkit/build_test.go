@@ -3,6 +3,7 @@
 package buildkit
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,4 +86,12 @@ func (w *world) boot(engine, ref, command string) string {
 	return out.String()
 }
 
-func TestMain(m *testing.M) { os.Exit(m.Run()) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(killedVar); dir != "" {
+		if err := buildUntilKilled(dir); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}

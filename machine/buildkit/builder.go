@@ -98,6 +98,7 @@ func New(opts Options) (*Builder, error) {
 			return nil, fmt.Errorf("opening the image builder: %w", err)
 		}
 	}
+	b.sweepCgroups()
 	return b, nil
 }
 
@@ -179,6 +180,7 @@ func (b *Builder) end() {
 	if b.daemon != nil {
 		b.daemon.stop()
 		b.daemon = nil
+		b.sweepCgroups()
 	}
 }
 

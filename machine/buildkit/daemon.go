@@ -4,6 +4,8 @@ package buildkit
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -80,6 +82,7 @@ func (b *Builder) clear(ctx context.Context) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+	b.sweepCgroups()
 	for _, left := range []string{b.path("state", "*", "executor", "*"), b.path("work", "*")} {
 		paths, err := filepath.Glob(left)
 		if err != nil {
@@ -92,6 +95,25 @@ func (b *Builder) clear(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// cgroup is the group under which runc puts those of commands.
+func (b *Builder) cgroup() string {
+	sum := sha256.Sum256([]byte(b.opts.Dir))
+	return "errand-build-" + hex.EncodeToString(sum[:4])
+}
+
+// sweepCgroups removes the groups of commands that have ended. One that is in
+// use stays.
+func (b *Builder) sweepCgroups() {
+	for _, depth := range []string{"/buildkit/*", "/buildkit", ""} {
+		for _, mount := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
+			groups, _ := filepath.Glob(mount + b.cgroup() + depth) // the pattern is good
+			for _, group := range groups {
+				_ = unix.Rmdir(group) // files of a group are none of ours to remove
+			}
+		}
+	}
 }
 
 // spawn starts the daemon's process in namespaces of its own, on a thread that

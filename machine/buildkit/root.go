@@ -228,6 +228,7 @@ func (b *Builder) config(plain []string) string {
   enabled = true
   binary = %q
   networkMode = "host"
+  defaultCgroupParent = %q
   gc = true
   maxUsedSpace = %d
   minFreeSpace = %d
@@ -235,7 +236,7 @@ func (b *Builder) config(plain []string) string {
   enabled = false
 [cdi]
   disabled = true
-`, stateDir, "unix://"+socketFile, engineWrapper, b.opts.Cache, b.opts.Reserve)
+`, stateDir, "unix://"+socketFile, engineWrapper, b.cgroup(), b.opts.Cache, b.opts.Reserve)
 	for _, host := range plain {
 		fmt.Fprintf(&t, "[registry.%q]\n  http = true\n", host)
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/dockerfile"
 	"github.com/errand-dev/errand/egress"
 	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/image"
@@ -96,6 +97,19 @@ func (w *world) builder(engine string) *Builder {
 	}
 	w.t.Cleanup(func() { b.Close() })
 	return b
+}
+
+// keyOf names a build by its text.
+func keyOf(text string) string {
+	return dockerfile.Key(dockerfile.KeyInput{File: []byte(text)})
+}
+
+// gateFor gives an Attach that lets a range through.
+func gateFor(private string) func(context.Context, *machine.Link) (io.Closer, error) {
+	gate := egress.New(egress.Options{Private: []netip.Prefix{netip.MustParsePrefix(private)}})
+	return func(ctx context.Context, link *machine.Link) (io.Closer, error) {
+		return gate.Attach(ctx, link, egress.Policy{}, func(errand.Connection) {})
+	}
 }
 
 // attach ends a build's network in the world's gate.
