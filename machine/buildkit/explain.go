@@ -6,9 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	pb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -35,7 +38,56 @@ func (o *build) explain(ctx context.Context, err error, steps *steps) error {
 	if errors.As(err, &exit) && exit.ExitCode != pb.UnknownExitStatus {
 		return o.commandError(err, line, int(exit.ExitCode), steps)
 	}
+	if strings.Contains(err.Error(), pulling) {
+		return o.pullError(err, line)
+	}
 	return errand.Errorf(errand.Invalid, "dockerfile_failed", "%s: %s%s", o.file.At(line), reason(err), o.quote(line))
+}
+
+// pulling is what the daemon says before why it could not get an image.
+const pulling = "failed to resolve source metadata for "
+
+// answered is how the daemon tells what a registry answered.
+var answered = regexp.MustCompile(`unexpected status from \w+ request to \S+: (\d{3})`)
+
+// pullError tells of an image that could not be pulled: which, from where, and
+// what the registry answered.
+func (o *build) pullError(err error, line int) error {
+	said := err.Error()
+	_, said, _ = strings.Cut(said, pulling)
+	image, why, _ := strings.Cut(said, ": ")
+	registry := image
+	if ref, err := name.ParseReference(image); err == nil {
+		registry = ref.Context().RegistryStr()
+	}
+	status := statusIn(why)
+	kind, advice := errand.Unavailable, "Try again later."
+	switch status {
+	case 0:
+		return errand.Errorf(errand.Unavailable, "image_failed", "%s: the image %s could not be pulled from %s: %s. Check the name, and that the registry can be reached.%s",
+			o.file.At(line), image, registry, why, o.quote(line))
+	case http.StatusNotFound:
+		kind, advice = errand.NotFound, "Check the image's name and tag."
+	case http.StatusUnauthorized, http.StatusForbidden:
+		kind, advice = errand.Forbidden, "It does not exist or needs a login: run \"docker login "+registry+"\" as the user that runs the server, or check the name."
+	}
+	return errand.Errorf(kind, "image_failed", "%s: the image %s could not be pulled: its registry %s answered %d %s. %s%s",
+		o.file.At(line), image, registry, status, http.StatusText(status), advice, o.quote(line))
+}
+
+// statusIn finds what a registry answered in what the daemon says; 0 is that it
+// did not answer.
+func statusIn(said string) int {
+	switch m := answered.FindStringSubmatch(said); {
+	case m != nil:
+		code, _ := strconv.Atoi(m[1]) // three digits
+		return code
+	case strings.HasSuffix(said, ": not found"):
+		return http.StatusNotFound
+	case strings.Contains(said, "insufficient_scope"), strings.Contains(said, "authorization failed"), strings.Contains(said, "pull access denied"):
+		return http.StatusUnauthorized
+	}
+	return 0
 }
 
 // commandError tells of a RUN that failed.

@@ -198,18 +198,35 @@ func mkdirs(dirs ...string) error {
 //
 // gVisor's program needs flags of its own. Its network is that of the daemon's
 // namespace, which ends in our process. It knows no --keep, removes what has
-// ended by itself, and is then asked to remove it.
+// ended by itself, and is then asked to remove it. On a /tmp that is empty it
+// puts a memory file system, and what a command leaves there would be in no
+// layer: so something is there for as long as the command runs.
 var wrappers = map[string]string{
 	GVisor: `#!/bin/sh
+bundle= last=
 for arg do
 	shift
+	[ "$last" = --bundle ] && bundle=$arg
+	last=$arg
 	case $arg in
 	--keep) ;;
 	delete) set -- "$@" delete --force ;;
 	*) set -- "$@" "$arg" ;;
 	esac
 done
-exec ` + engineProgram + ` --root=/run/engine --platform=systrap --network=host --overlay2=none --ignore-cgroups --host-settings=ignore "$@"
+engine() {
+	` + engineProgram + ` --root=/run/engine --platform=systrap --network=host --overlay2=none --ignore-cgroups --host-settings=ignore "$@"
+}
+tmp=$bundle/rootfs/tmp
+[ -z "$bundle" ] || [ -L "$tmp" ] || [ -e "$tmp" ] || mkdir -m 1777 "$tmp"
+if [ -z "$bundle" ] || [ -L "$tmp" ] || [ ! -d "$tmp" ] || [ -n "$(ls -A "$tmp")" ] || ! mkdir "$tmp/.X11-unix"; then
+	engine "$@"
+	exit
+fi
+engine "$@"
+code=$?
+[ -L "$tmp" ] || rmdir "$tmp/.X11-unix"
+exit $code
 `,
 	Runc: `#!/bin/sh
 exec ` + engineProgram + ` --root=/run/engine "$@"

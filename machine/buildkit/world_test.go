@@ -79,7 +79,7 @@ func newWorld(t testing.TB) *world {
 	t.Cleanup(func() { w.images.Close() })
 	w.gate = egress.New(egress.Options{Private: []netip.Prefix{w.Prefix()}})
 	w.host = w.Registry(nil)
-	imagetest.Push(t, w.host, "busybox", imagetest.Busybox(t))
+	imagetest.Push(t, w.host, "busybox", imagetest.Busybox(t, "curl"))
 	return w
 }
 
