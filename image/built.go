@@ -2,12 +2,9 @@ package image
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"regexp"
-	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -78,10 +75,5 @@ func builtTag(key string) (name.Tag, error) {
 func isBuilt(ref name.Reference) bool { return ref.Context().Name() == builtAt }
 
 func builtMissing(ref name.Reference, err error) error {
-	why := "it is not here"
-	if !errors.Is(err, fs.ErrNotExist) && err != nil {
-		why = err.Error()
-	}
-	return errand.Errorf(errand.NotFound, "image_not_found", "The image %s was built on this host and cannot be used: %s. Build it again.",
-		strings.TrimPrefix(ref.Name(), builtAt), why)
+	return errand.Errorf(errand.NotFound, "image_not_found", "The image %s was built on this host and is not here any more (%w). Build it again.", ref, err)
 }
