@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"path/filepath"
+
+	"github.com/sirupsen/logrus"
 
 	"github.com/errand-dev/errand/cli"
 	"github.com/errand-dev/errand/llm"
@@ -56,6 +60,7 @@ func newOCI(o cli.DriverOptions) (machine.Driver, error) {
 	if err != nil {
 		return nil, err
 	}
+	logrus.SetOutput(debugLines{o.Log}) // what BuildKit's client has to say
 	images, err := buildkit.New(buildkit.Options{
 		Dir: filepath.Join(dir, "dockerfiles"), Images: o.Images,
 		Daemon: o.Program("buildkitd"), Runsc: o.Program("runsc"), Runc: o.Program("runc"),
@@ -65,6 +70,14 @@ func newOCI(o cli.DriverOptions) (machine.Driver, error) {
 		return nil, errors.Join(err, machines.Close())
 	}
 	return hostDriver{machines, images}, nil
+}
+
+// debugLines logs what a library would print.
+type debugLines struct{ log *slog.Logger }
+
+func (d debugLines) Write(p []byte) (int, error) {
+	d.log.Debug("library", "said", string(bytes.TrimSpace(p)))
+	return len(p), nil
 }
 
 // Close ends what runs to build images, and waits for what goes on behind.

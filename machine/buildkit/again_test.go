@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -325,4 +326,28 @@ func (b *Builder) daemonNow() *daemon {
 	}
 	defer b.turns.Release(1)
 	return b.daemon
+}
+
+func TestOffMain(t *testing.T) {
+	const threads = 64
+	release, ids := make(chan struct{}), make(chan int, threads)
+	var all sync.WaitGroup
+	all.Add(threads)
+	for range threads {
+		offMain(func() {
+			defer all.Done()
+			ids <- unix.Gettid()
+			<-release
+		})
+	}
+	seen := map[int]bool{}
+	for range threads {
+		id := <-ids
+		if id == os.Getpid() || seen[id] {
+			t.Errorf("thread %d of process %d has a function, another has too: %t", id, os.Getpid(), seen[id])
+		}
+		seen[id] = true
+	}
+	close(release)
+	all.Wait()
 }

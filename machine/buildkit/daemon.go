@@ -121,8 +121,7 @@ func (b *Builder) sweepCgroups() {
 // the process: the kernel ends a child with the thread that made it.
 func (b *Builder) spawn(d *daemon) error {
 	started := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread is spoilt for others
+	offMain(func() {
 		if err := b.enterRoot(d.plain); err != nil {
 			started <- err
 			return
@@ -145,8 +144,29 @@ func (b *Builder) spawn(d *daemon) error {
 			_ = cmd.Wait() // how it ended is in what it said
 			close(d.ended)
 		}
-	}()
+	})
 	return <-started
+}
+
+// offMain runs f on a thread that ends with it and is not the process' first:
+// that one stands for the process in /proc/self, where the mounts that others
+// unmount are looked up.
+func offMain(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return // locked: the thread is spoilt for others
+		}
+		taken := make(chan struct{})
+		go func() {
+			runtime.LockOSThread() // another one, since the first is held here
+			close(taken)
+			f()
+		}()
+		<-taken
+		runtime.UnlockOSThread()
+	}()
 }
 
 // furnish gives the daemon its network and waits until it answers.

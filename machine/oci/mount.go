@@ -183,7 +183,7 @@ func cloneTree(source string, userns *os.File, readOnly bool) (int, error) {
 // mountsUnder lists the mount points at and below dir, deepest last mounted
 // first, so that they can be unmounted in this order.
 func mountsUnder(dir string) ([]string, error) {
-	f, err := os.Open("/proc/self/mountinfo")
+	f, err := os.Open("/proc/thread-self/mountinfo") // the first thread may be elsewhere
 	if err != nil {
 		return nil, err
 	}
