@@ -60,7 +60,9 @@ func newOCI(o cli.DriverOptions) (machine.Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	logrus.SetOutput(debugLines{o.Log}) // what BuildKit's client has to say
+	if o.Log != nil {
+		logrus.SetOutput(debugLines{o.Log}) // what BuildKit's client has to say
+	}
 	images, err := buildkit.New(buildkit.Options{
 		Dir: filepath.Join(dir, "dockerfiles"), Images: o.Images,
 		Daemon: o.Program("buildkitd"), Runsc: o.Program("runsc"), Runc: o.Program("runc"),
