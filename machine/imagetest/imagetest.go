@@ -13,6 +13,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"net"
 	"net/http"
@@ -228,6 +229,46 @@ func withLibraries(t testing.TB, path string, seen map[string]bool) []File {
 			t.Fatal(fmt.Errorf("taking a program of the host: %w", err))
 		}
 		files = append(files, File{Name: strings.TrimPrefix(path, "/"), Data: data, Mode: 0o755})
+	}
+	return files
+}
+
+// Tree gives what is below a directory of the host, at its own path. What skip
+// says of a path is left out; nil leaves nothing out.
+func Tree(t testing.TB, dir string, skip func(path string) bool) []File {
+	t.Helper()
+	var files []File
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if skip != nil && skip(path) {
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		name := strings.TrimPrefix(path, "/")
+		switch {
+		case d.IsDir():
+			files = append(files, File{Name: name + "/", Mode: 0o755})
+		case d.Type()&fs.ModeSymlink != 0:
+			target, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			files = append(files, File{Name: name, Link: target})
+		case d.Type().IsRegular():
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			files = append(files, File{Name: name, Data: data, Mode: 0o755})
+		}
+		return nil
+	})
+	if err != nil {
+		guesttest.Lacking(t, "this test needs %s: %v", dir, err)
 	}
 	return files
 }
