@@ -1,7 +1,7 @@
 package errand
 
 import (
-	"cmp"
+	"strings"
 	"time"
 )
 
@@ -24,9 +24,22 @@ type Caller struct {
 	Email string `json:"email,omitempty"` // with Name
 }
 
-// Person is whom a caller's personal things belong to: all keys of one person
-// have the same. Keys without a person are each a person of their own.
-func (c Caller) Person() string { return cmp.Or(c.Email, c.Name, c.Key) }
+// Person is whom a caller's personal things belong to. All keys with one email
+// address are one person's; a key without one is a person of its own.
+func (c Caller) Person() string {
+	if c.Email != "" {
+		return strings.ToLower(c.Email)
+	}
+	return "key:" + c.Key
+}
+
+// CallerOf gives a caller who is a person.
+func CallerOf(person string) Caller {
+	if key, ok := strings.CutPrefix(person, "key:"); ok {
+		return Caller{Key: key}
+	}
+	return Caller{Email: person}
+}
 
 // Repository is a git repository that an agent works on.
 type Repository struct {

@@ -20,6 +20,9 @@ type VersionID string
 // and a UUID in lower case.
 type BuildID string
 
+// NoVersion stands for no environment where one is settled: nothing was found.
+const NoVersion VersionID = "none"
+
 // NewEnvironmentID returns a fresh environment id.
 func NewEnvironmentID() EnvironmentID { return EnvironmentID("env-" + uuid.NewString()) }
 

@@ -124,6 +124,7 @@ type RunStatusData struct {
 	Error      *Error    `json:"error,omitempty"`
 	DurationMs int64     `json:"durationMs,omitempty"`
 	Usage      *Usage    `json:"usage,omitempty"`
+	Build      BuildID   `json:"build,omitempty"` // with RunRunning: whose disk the run works on
 }
 
 // CancelAsked tells that somebody wants the run, or the build, to end.

@@ -39,8 +39,7 @@ type AgentSummary struct {
 	Model       *ModelRef        `json:"model,omitempty"`
 }
 
-// Agent is an agent in full. Base, Pushed, Engine, Image and Limits are
-// Errand's own.
+// Agent is an agent in full. Base and what follows it are Errand's own.
 type Agent struct {
 	AgentSummary
 	Repos               []Repo         `json:"repos,omitempty"`
@@ -53,6 +52,9 @@ type Agent struct {
 	Engine              string         `json:"engine,omitempty" doc:"What isolates the machine."`
 	Image               string         `json:"image,omitempty" doc:"The image that was asked for."`
 	Limits              *errand.Limits `json:"limits,omitempty"`
+	EnvironmentID       string         `json:"environmentId,omitempty" doc:"The stored environment that its machine was made from."`
+	VersionID           string         `json:"versionId,omitempty" doc:"The environment's version."`
+	BuildID             string         `json:"buildId,omitempty" doc:"The build on whose disk it works."`
 }
 
 // Agents is one page of agents, newest first.
@@ -88,6 +90,11 @@ func FromAgent(a errand.Agent, base string) Agent {
 		Pushed:              a.Pushed,
 		Engine:              a.Settings.Engine,
 		Image:               a.Settings.Image,
+		EnvironmentID:       string(a.Environment),
+		BuildID:             string(a.Build),
+	}
+	if a.Environment != "" {
+		wire.VersionID = string(a.Version)
 	}
 	for _, r := range a.Repositories {
 		wire.Repos = append(wire.Repos, Repo{URL: r.URL, StartingRef: r.Ref})

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/errand-dev/errand"
@@ -90,7 +91,7 @@ func FromBuild(b errand.Build, active errand.BuildID) Build {
 		ID: string(b.ID), EnvironmentID: string(b.Environment), Status: BuildInProgress, Trigger: b.Trigger, Draft: b.Draft,
 		CreatedAt: b.CreatedAt, UpdatedAt: b.UpdatedAt, CompletedAt: timeOrNil(b.EndedAt), StartedAt: timeOrNil(b.StartedAt),
 		State: b.Status, Active: b.ID == active, VersionID: string(b.Version), Ref: b.Ref, Forced: b.Force, Key: b.Key, SnapshotID: b.Snapshot,
-		AgentID: string(b.Agent), RunID: string(b.Run), By: b.Caller.Person(),
+		AgentID: string(b.Agent), RunID: string(b.Run), By: by(b.Caller),
 	}
 	switch b.Status {
 	case errand.BuildSucceeded:
@@ -117,3 +118,6 @@ func timeOrNil(t time.Time) *time.Time {
 	}
 	return &t
 }
+
+// by names who asked for something; "" is nobody, as the schedule.
+func by(c errand.Caller) string { return cmp.Or(c.Name, c.Email, c.Key) }

@@ -115,7 +115,7 @@ func FromEnvironment(e errand.Environment) Environment {
 func FromVersion(v errand.EnvironmentVersion, current errand.VersionID) EnvironmentVersion {
 	return EnvironmentVersion{
 		ID: string(v.ID), CreatedAt: v.CreatedAt, Kind: v.Kind, Title: v.Title, Description: v.Description, Source: v.Source,
-		Current: v.ID == current, EnvironmentJSON: v.JSON, By: v.Caller.Person(),
+		Current: v.ID == current, EnvironmentJSON: v.JSON, By: by(v.Caller),
 	}
 }
 

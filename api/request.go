@@ -39,8 +39,8 @@ type Dimension struct {
 	Height int `json:"height" minimum:"1"`
 }
 
-// CreateAgent asks for an agent and its first run. Engine, Image, Limits and
-// Branch are Errand's own.
+// CreateAgent asks for an agent and its first run. Engine, Image, Limits, Branch,
+// EnvironmentID and BuildID are Errand's own.
 type CreateAgent struct {
 	Prompt              Prompt            `json:"prompt"`
 	Model               *ModelRef         `json:"model,omitempty"`
@@ -60,6 +60,8 @@ type CreateAgent struct {
 	Snapshot            string            `json:"snapshot,omitempty" maxLength:"80" doc:"The name or key of a snapshot that the machine starts on, in place of an image."`
 	Limits              *errand.Limits    `json:"limits,omitempty"`
 	Branch              string            `json:"branch,omitempty" maxLength:"200" doc:"Name of the agent's own branch."`
+	EnvironmentID       string            `json:"environmentId,omitempty" doc:"A stored environment, also beside repos. env.name of type cloud names one too."`
+	BuildID             string            `json:"buildId,omitempty" doc:"The build to start on, even one that failed; the environment's active one when left out."`
 }
 
 // CreatedAgent is the answer to CreateAgent.
@@ -102,6 +104,16 @@ func (c CreateAgent) Check() error {
 	if len(c.Repos) > 0 && c.Env != nil && c.Env.Name != "" {
 		return invalid("repos cannot be combined with a named env. Send one of the two.")
 	}
+	if c.EnvironmentID != "" {
+		if _, err := errand.ParseEnvironmentID(c.EnvironmentID); err != nil {
+			return err
+		}
+	}
+	if c.BuildID != "" {
+		if _, err := errand.ParseBuildID(c.BuildID); err != nil {
+			return err
+		}
+	}
 	if err := checkRepos(c.Repos); err != nil {
 		return err
 	}
@@ -127,6 +139,8 @@ func (c CreateAgent) Settings() errand.Settings {
 		WorkOnCurrentBranch: c.WorkOnCurrentBranch,
 		AutoCreatePR:        c.AutoCreatePR,
 		SkipReviewerRequest: c.SkipReviewerRequest,
+		Environment:         errand.EnvironmentID(strings.ToLower(c.EnvironmentID)),
+		Build:               errand.BuildID(strings.ToLower(c.BuildID)),
 	}
 	if c.Snapshot != "" {
 		s.Image = errand.SnapshotImage + c.Snapshot
@@ -144,6 +158,14 @@ func (c CreateAgent) Settings() errand.Settings {
 		s.Extra["customSubagents"] = c.CustomSubagents
 	}
 	return s
+}
+
+// Environment names the stored environment that env asks for; "" is none.
+func (c CreateAgent) Environment() string {
+	if c.Env == nil || c.Env.Type != "cloud" {
+		return ""
+	}
+	return c.Env.Name
 }
 
 // Repositories gives the request's repositories as words of Errand.

@@ -17,8 +17,8 @@ const (
 	RunExpired   = "EXPIRED"
 )
 
-// Run is one prompt given to an agent. State, Phase, Prompt, Mode, Error, Usage
-// and StartedAt are Errand's own; State is the exact status behind Status.
+// Run is one prompt given to an agent. State, Phase, Prompt, Mode, Error, Usage,
+// StartedAt and BuildID are Errand's own; State is the exact status behind Status.
 type Run struct {
 	ID         string           `json:"id" doc:"Unique run identifier." example:"run-00000000-0000-0000-0000-000000000001"`
 	AgentID    string           `json:"agentId"`
@@ -35,6 +35,7 @@ type Run struct {
 	Error      *Error           `json:"error,omitempty" doc:"Why the run failed."`
 	Usage      *Usage           `json:"usage,omitempty"`
 	StartedAt  *time.Time       `json:"startedAt,omitempty" doc:"When a server first took the run up."`
+	BuildID    string           `json:"buildId,omitempty" doc:"The build on whose disk it worked."`
 }
 
 // Ended says whether the run's status is final.
@@ -78,6 +79,7 @@ func FromRun(r errand.Run, a errand.Agent) Run {
 		u := FromUsage(r.Usage)
 		wire.Usage = &u
 	}
+	wire.BuildID = string(r.Build)
 	if !r.StartedAt.IsZero() {
 		wire.StartedAt = &r.StartedAt
 	}

@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"slices"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/environment"
@@ -24,8 +23,8 @@ func (b *Builds) Activate(ctx context.Context, caller errand.Caller, of errand.E
 			return err
 		case build.Status != errand.BuildSucceeded:
 			return errand.Errorf(errand.Conflict, "build_not_activatable", "Build %s is %s; only one that succeeded can be the active one. To look at it, start an agent on it: errand run --build %s", id, build.Status, id)
-		case hasVariables(build):
-			return errand.Errorf(errand.Conflict, "build_not_activatable", "Build %s was installed with the variables of agent %s, which other agents must not have. Start a build: errand build start", id, build.Agent)
+		case private(e, build):
+			return privateError(build)
 		case e.Active == id:
 			return nil
 		}
@@ -69,8 +68,15 @@ func setActive(t *journal.Tx, e errand.Environment, build errand.Build, active e
 	}})
 }
 
-// hasVariables says whether a build was installed with an agent's own variables:
-// its disk may hold them.
-func hasVariables(build errand.Build) bool {
-	return slices.ContainsFunc(build.Parts, func(p errand.KeyPart) bool { return p.Name == environment.VariablesPart })
+// private says whether a build was installed with what is an agent's own, or
+// with a person's secrets where the environment is not that person's: its disk
+// may hold them.
+func private(e errand.Environment, build errand.Build) bool {
+	agents, persons := environment.Private(build.Parts)
+	return agents || persons && e.Owner != errand.OwnerPersonal
+}
+
+func privateError(build errand.Build) error {
+	return errand.Errorf(errand.Conflict, "build_private", "Build %s was installed with variables or secrets of agent %s, which others must not have. Start a build of the environment: errand build start %s",
+		build.ID, build.Agent, build.Environment)
 }

@@ -31,7 +31,9 @@ import (
 	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/secret"
+	"github.com/errand-dev/errand/snapshot"
 	"github.com/errand-dev/errand/store"
+	"github.com/errand-dev/errand/vault"
 )
 
 // Options are what Builds work with. All of it is the caller's and must outlive
@@ -40,12 +42,15 @@ type Options struct {
 	Store    *store.Store
 	Journal  *journal.Journal
 	Redactor *secret.Redactor
+	Vault    *vault.Vault // nil: there are no secrets
 	Driver   machine.Driver
 	Images   *image.Store // those that Driver stands on
-	Mirrors  *git.Mirrors
-	Gate     *egress.Gate
-	Installs *environment.Builds // shared with the preparations of agents' machines
-	Log      *slog.Logger
+	// Snapshots are the kept disks of Driver's machines.
+	Snapshots *snapshot.Snapshots
+	Mirrors   *git.Mirrors
+	Gate      *egress.Gate
+	Installs  *environment.Builds // shared with the preparations of agents' machines
+	Log       *slog.Logger
 
 	Engine       string        // of machines; "" is the driver's own
 	Image        string        // where an environment names none; "" is "host"
@@ -63,6 +68,7 @@ type Builds struct {
 
 	mu     sync.Mutex
 	active map[errand.BuildID]context.CancelCauseFunc // those that this process makes
+	work   sync.WaitGroup
 }
 
 // New gives the environments and builds of a store. Nothing is made until Run.

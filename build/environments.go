@@ -276,24 +276,24 @@ func cleanRepositories(all []errand.Repository) ([]errand.Repository, error) {
 
 // check says what is wrong with the text of an environment.
 func check(text string) error {
-	_, err := parse(text)
+	_, _, err := parse(text)
 	return err
 }
 
 // stored is the file name under which people are told of a stored environment.
 const stored = "environment.json"
 
-// parse reads the text of a stored environment.
-func parse(text string) (*file.Environment, error) {
+// parse reads the text of a stored environment, and says what is odd about it.
+func parse(text string) (*file.Environment, []file.Finding, error) {
 	if strings.TrimSpace(text) == "" {
-		return &file.Environment{}, nil
+		return &file.Environment{}, nil, nil
 	}
-	e, _, err := file.Parse(stored, []byte(text))
+	e, findings, err := file.Parse(stored, []byte(text))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := (egress.Policy{Mode: egress.Listed, Allow: e.EgressAllowlist}).Check(); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", stored, err)
+		return nil, nil, fmt.Errorf("reading %s: %w", stored, err)
 	}
-	return e, nil
+	return e, findings, nil
 }

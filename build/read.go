@@ -56,8 +56,8 @@ func (b *Builds) List(ctx context.Context, caller errand.Caller, environment err
 	return all[:limit], e.Active, string(all[limit-1].ID), nil
 }
 
-// Log gives the events of a build's log after a number that are there now.
-func (b *Builds) Log(ctx context.Context, build errand.Build, after errand.Seq) iter.Seq2[errand.Event, error] {
+// Events gives the events of a build's log after a number that are there now.
+func (b *Builds) Events(ctx context.Context, build errand.Build, after errand.Seq) iter.Seq2[errand.Event, error] {
 	return func(yield func(errand.Event, error) bool) {
 		const page = 500
 		for {

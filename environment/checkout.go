@@ -24,7 +24,7 @@ func (w *work) checkout(ctx context.Context) error {
 	}
 	return w.phase(ctx, errand.PhaseCheckout, "", func(ctx context.Context) (outcome, error) {
 		if !w.ready() {
-			w.state.Stage, w.state.Machine = stageReady, w.Machine
+			w.state.Stage, w.state.Machine, w.state.DiskNotes = stageReady, w.Machine, w.disk.Notes
 			if err := w.state.write(ctx, w.line); err != nil {
 				return outcome{}, err
 			}

@@ -1,6 +1,7 @@
 package environment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,8 +27,11 @@ func (w *work) install(ctx context.Context) error {
 	if w.ready() {
 		return nil
 	}
-	if w.env.Install == "" {
+	switch {
+	case w.env.Install == "":
 		return w.skip(ctx, "there is no install command", errand.PhaseInstall)
+	case (w.disk.Installed || w.installedHere()) && !w.progress.open(errand.PhaseInstall):
+		return w.skip(ctx, w.whyNot(), errand.PhaseInstall)
 	}
 	return w.phase(ctx, errand.PhaseInstall, w.env.Install, w.runInstall)
 }
@@ -42,8 +46,8 @@ func (w *work) runInstall(ctx context.Context) (outcome, error) {
 	begun := w.progress.open(errand.PhaseInstall) && !w.progress.phases[errand.PhaseInstall].fresh
 	joins := known != nil && (known.Exit == nil || known.Exit.Code == 0 || begun)
 	switch {
-	case w.state.Stage == stageInstalled && !(joins && begun):
-		return outcome{cached: true, note: "the snapshot " + short(w.state.Key) + " has it"}, nil
+	case (w.disk.Installed || w.installedHere()) && !(joins && begun):
+		return outcome{cached: true, note: w.whyNot()}, nil
 	case joins:
 		return w.follow(ctx, known.ID, w.progress.phases[errand.PhaseInstall].end)
 	case known != nil:
@@ -105,11 +109,15 @@ func (w *work) transcribe(ctx context.Context, t *transcript, c guest.Command) (
 	return exit, err
 }
 
-func (w *work) whyRan() string {
-	if why := Explain(w.Earlier, w.parts); why != "" {
-		return why
+// whyRan says for people why install runs.
+func (w *work) whyRan() string { return cmp.Or(w.disk.Note, "no snapshot for this key yet") }
+
+// whyNot says for people why install need not run.
+func (w *work) whyNot() string {
+	if w.disk.Installed && w.disk.Note != "" {
+		return w.disk.Note
 	}
-	return "no snapshot for this key yet"
+	return "the snapshot " + Short(w.state.Key) + " has it"
 }
 
 func (w *work) installError(exit guest.Exit, output string) error {
@@ -138,14 +146,14 @@ func (w *work) snapshot(ctx context.Context) error {
 		return nil
 	case w.env.Install == "":
 		return w.skip(ctx, "nothing was installed", errand.PhaseSnapshot)
-	case w.has && w.progress.open(errand.PhaseSnapshot):
+	case w.disk.Installed && w.progress.open(errand.PhaseSnapshot):
 		// It was kept, but that was not recorded any more.
 		return w.phase(ctx, errand.PhaseSnapshot, "", func(context.Context) (outcome, error) {
-			return outcome{note: short(w.key)}, nil
+			return outcome{note: Short(w.disk.From)}, nil
 		})
-	case w.has:
+	case w.disk.Installed:
 		w.leave()
-		return w.skip(ctx, short(w.key), errand.PhaseSnapshot)
+		return w.skip(ctx, Short(w.disk.From), errand.PhaseSnapshot)
 	}
 	if _, ok := w.machine.(machine.Snapshotter); !ok {
 		w.leave()
@@ -153,15 +161,22 @@ func (w *work) snapshot(ctx context.Context) error {
 	}
 	return w.phase(ctx, errand.PhaseSnapshot, "", func(ctx context.Context) (outcome, error) {
 		m := w.machine.(machine.Snapshotter)
+		name := w.keptAs()
 		w.line = nil
 		w.Closed()
-		if err := m.Snapshot(ctx, w.key); err != nil {
+		if err := m.Snapshot(ctx, name); err != nil {
 			return outcome{}, fmt.Errorf("keeping the disk: %w", err)
 		}
 		w.leave()
-		return outcome{note: short(w.key)}, w.bringUp(ctx, w.key)
+		if w.only {
+			return outcome{note: Short(name)}, nil
+		}
+		return outcome{note: Short(name)}, w.bringUp(ctx, name)
 	})
 }
+
+// keptAs is the name of the disk that install leaves.
+func (w *work) keptAs() machine.SnapshotKey { return cmp.Or(w.Keep, w.key) }
 
 // latest gives the newest command of a purpose that the guest knows, or nil.
 func (w *work) latest(ctx context.Context, purpose string) (*guest.Process, error) {

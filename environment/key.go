@@ -41,6 +41,19 @@ type KeyPart = errand.KeyPart
 // VariablesPart is the part of a key that stands for the agent's own variables.
 const VariablesPart = "the agent's variables"
 
+// PersonalPart begins the name of a part that stands for a secret of one person.
+const PersonalPart = "personal secret "
+
+// Private says whether what parts decide holds something that is one agent's, or
+// one person's.
+func Private(parts []KeyPart) (agents, persons bool) {
+	for _, p := range parts {
+		agents = agents || p.Name == VariablesPart
+		persons = persons || strings.HasPrefix(p.Name, PersonalPart)
+	}
+	return agents, persons
+}
+
 // Key gives the key of the disk that an install leaves, and what went into it:
 // the image, the repository's URL, install's own text, user and variables, the
 // manifests and lockfiles of the tree, and every file and directory that the

@@ -62,9 +62,14 @@ type Preparation struct {
 	// snapshot that is there stays.
 	Force bool
 
-	Progress Progress  // what the journal has of this run
-	Builds   *Builds   // shared by all preparations; nil: installs do not wait for each other
-	Earlier  []KeyPart // of the repository's latest snapshot, to explain a miss; may be nil
+	// Disk finds the kept disk to start on; nil: the snapshot of exactly the key.
+	Disk func(context.Context, Wanted) (Disk, error)
+	// Keep is the name under which the disk that install leaves is kept; "" is
+	// its key.
+	Keep machine.SnapshotKey
+
+	Progress Progress // what the journal has of this run
+	Builds   *Builds  // shared by all preparations; nil: installs do not wait for each other
 	// BuildSecrets are what a Dockerfile may mount, by id. They are in no layer
 	// and decide no key.
 	BuildSecrets map[string][]byte
@@ -120,8 +125,53 @@ func Prepare(ctx context.Context, p Preparation) (*Ready, error) {
 	}
 	return &Ready{
 		Machine: w.machine, Line: w.line, Environment: &w.env, Key: w.state.Key, KeyParts: w.parts,
-		Cached: !w.installed, Notes: slices.Concat(w.baseNotes, w.state.Notes),
+		Cached: !w.installed, Notes: slices.Concat(w.baseNotes, w.state.DiskNotes, w.state.Notes),
 	}, nil
+}
+
+// Made is a disk that is ready for agents to start on.
+type Made struct {
+	Key   machine.SnapshotKey // of what decides the disk; "" without install
+	Parts []KeyPart           // what went into Key
+	Disk  machine.SnapshotKey // the snapshot; "" where there was nothing to install
+	// Cached says that the snapshot was there and install did not run.
+	Cached bool
+}
+
+// Make does the part of Prepare that later machines can share: image, machine,
+// install and snapshot. Where Disk finds that all is there it makes no machine.
+// The machine it made stays, stopped, for the caller to destroy; after an error
+// it may run. What is said of Prepare's errors and of entering it again holds
+// here too. Spec, Checkout and Progress are those of a build; Checkout's branch
+// is not used.
+func Make(ctx context.Context, p Preparation) (*Made, error) {
+	w := newWork(p)
+	w.only = true
+	defer func() { w.leave() }()
+	if failed := w.progress.failed(errand.PhaseInstall); failed != nil && failed.ExitCode != nil {
+		return nil, failed
+	}
+	for _, step := range []func(context.Context) error{w.wake, w.choose} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	made := &Made{Key: w.key, Parts: w.parts, Disk: w.disk.From, Cached: true}
+	if w.key == "" || w.disk.Installed {
+		w.leave()
+		note := cmp.Or(w.disk.Note, "there is no install command")
+		if err := w.skip(ctx, note, errand.PhaseMachine, errand.PhaseInstall); err != nil {
+			return nil, err
+		}
+		return made, w.snapshot(ctx)
+	}
+	for _, step := range []func(context.Context) error{w.create, w.install, w.snapshot} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	made.Disk, made.Cached = w.keptAs(), !w.installed
+	return made, nil
 }
 
 // work is one Prepare under way.
@@ -137,13 +187,14 @@ type work struct {
 	warnings  []string // what the environment file made us guess, for the journal
 	key       machine.SnapshotKey
 	parts     []KeyPart
-	has       bool   // there is a snapshot of key
+	disk      Disk
 	leave     func() // ends what Builds gave
 
 	machine   machine.Machine
 	line      *guest.Line
 	state     state
 	installed bool // by this call
+	only      bool // the disk is all that is wanted
 }
 
 func newWork(p Preparation) *work {
@@ -194,7 +245,7 @@ func (w *work) wake(ctx context.Context) error {
 	}
 	return w.phase(ctx, errand.PhaseMachine, "", func(ctx context.Context) (outcome, error) {
 		err := w.bringUp(ctx, "")
-		return outcome{cached: true, note: "the agent's own machine"}, err
+		return outcome{cached: true, note: "the machine that is there"}, err
 	})
 }
 
@@ -203,35 +254,13 @@ func (w *work) choose(ctx context.Context) error {
 	if w.ready() {
 		return w.skip(ctx, "the machine's own disk", errand.PhaseImage, errand.PhaseInstall, errand.PhaseSnapshot)
 	}
-	err := w.phase(ctx, errand.PhaseImage, "", func(ctx context.Context) (outcome, error) {
-		var built outcome
-		if w.buildsImage() {
-			ref, o, err := w.buildImage(ctx)
-			if built = o; err != nil {
-				return o, err
-			}
-			w.image = ref
-		}
-		resolved, err := w.Resolve(ctx, w.image)
-		if err != nil {
-			return built, imageError(w.image, err)
-		}
-		o := outcome{note: cmp.Or(built.note, resolved), cached: built.cached, facts: built.facts}
-		for _, note := range slices.Concat(w.baseNotes, w.warnings) {
-			o.facts = append(o.facts, warning(note))
-		}
-		err = w.makeKey(ctx, resolved)
-		if w.Spec.Image = resolved; w.image == "host" {
-			w.Spec.Image = w.image
-		}
-		return o, err
-	})
-	if err != nil || w.key == "" {
+	if err := w.phase(ctx, errand.PhaseImage, "", w.resolve); err != nil {
 		return err
 	}
-	if w.has, err = w.hasSnapshot(ctx); err != nil || w.has || w.state.Stage == stageInstalled {
-		return err
+	if w.key == "" || w.disk.Installed || w.installedHere() {
+		return nil
 	}
+	var err error
 	w.leave, err = w.Builds.enter(ctx, w.key, func() error {
 		return w.Record(ctx, errand.Fact{Kind: errand.EventNotice, Data: errand.Notice{
 			Level: "info", Text: "Another agent runs the same install now; this one waits for its snapshot."}})
@@ -239,8 +268,52 @@ func (w *work) choose(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.has, err = w.hasSnapshot(ctx)
+	w.disk, err = w.find(ctx, nil)
 	return err
+}
+
+// resolve settles the image and the key, and looks for a disk.
+func (w *work) resolve(ctx context.Context) (outcome, error) {
+	var o outcome
+	if w.buildsImage() {
+		image, built, err := w.buildImage(ctx)
+		if o = built; err != nil {
+			return w.withoutImage(ctx, o, err)
+		}
+		w.image = image
+	}
+	resolved, err := w.Resolve(ctx, w.image)
+	if err != nil {
+		return w.withoutImage(ctx, o, imageError(w.image, err))
+	}
+	if w.Spec.Image = resolved; w.image == "host" {
+		w.Spec.Image = w.image
+	}
+	o.note = cmp.Or(o.note, resolved)
+	for _, note := range slices.Concat(w.baseNotes, w.warnings) {
+		o.facts = append(o.facts, warning(note))
+	}
+	if err := w.makeKey(ctx, resolved); err != nil {
+		return o, err
+	}
+	w.disk, err = w.find(ctx, nil)
+	return o, err
+}
+
+// withoutImage goes on without the image if there is a kept disk that serves
+// in its place, and fails with err otherwise.
+func (w *work) withoutImage(ctx context.Context, o outcome, err error) (outcome, error) {
+	if ctx.Err() != nil {
+		return o, err
+	}
+	disk, findErr := w.find(ctx, err)
+	if findErr != nil || disk.From == "" || !disk.Installed {
+		return o, err
+	}
+	w.disk = disk
+	o.note = disk.Note
+	o.facts = append(o.facts, warning(err.Error()+" "+disk.Note))
+	return o, nil
 }
 
 // makeKey sets the key and its parts, where there is something to install.
@@ -264,23 +337,17 @@ func (w *work) makeKey(ctx context.Context, resolved string) error {
 	return err
 }
 
-func (w *work) hasSnapshot(ctx context.Context) (bool, error) {
-	snapshots, ok := w.Driver.(machine.Snapshots)
-	if !ok || w.key == "" || w.Force {
-		return false, nil
-	}
-	has, err := snapshots.HasSnapshot(ctx, w.key)
-	if err != nil {
-		return false, w.explain(ctx, fmt.Errorf("looking for the snapshot: %w", err))
-	}
-	return has, nil
+// installedHere says that the machine's own disk has the install of the key.
+func (w *work) installedHere() bool {
+	return w.state.Stage == stageInstalled && w.state.Key == w.key && w.key != ""
 }
 
 // create makes the machine on the chosen disk. One that wake found is kept,
-// unless nothing was installed on it and a snapshot has come about meanwhile.
+// unless nothing was installed on it and a disk that has it has come about
+// meanwhile.
 func (w *work) create(ctx context.Context) error {
 	if w.line != nil {
-		if w.ready() || w.state.Stage == stageInstalled || !w.has {
+		if w.ready() || w.installedHere() || !w.disk.Installed {
 			return nil
 		}
 		w.line = nil
@@ -290,21 +357,21 @@ func (w *work) create(ctx context.Context) error {
 		}
 	}
 	return w.phase(ctx, errand.PhaseMachine, "", func(ctx context.Context) (outcome, error) {
-		if !w.has {
+		if w.disk.From == "" {
 			return outcome{note: "on the image " + w.Spec.Image}, w.bringUp(ctx, "")
 		}
-		err := w.bringUp(ctx, w.key)
-		if e := new(errand.Error); errors.As(err, &e) && e.Code == "snapshot_missing" {
+		err := w.bringUp(ctx, w.disk.From)
+		if e := new(errand.Error); errors.As(err, &e) && e.Code == "snapshot_missing" && w.Spec.Image != "" {
 			// It was removed since it was looked for.
-			w.has = false
+			w.disk = Disk{}
 			return outcome{note: "on the image " + w.Spec.Image}, w.bringUp(ctx, "")
 		}
-		return outcome{note: "on the snapshot " + short(w.key)}, err
+		return outcome{note: "on the snapshot " + Short(w.disk.From)}, err
 	})
 }
 
-// short gives as much of a key as people need to tell it from others.
-func short(key machine.SnapshotKey) string { return string(key)[:min(len(key), len(keyVersion)+1+12)] }
+// Short gives as much of a key as people need to tell it from others.
+func Short(key machine.SnapshotKey) string { return string(key)[:min(len(key), len(keyVersion)+1+12)] }
 
 // bringUp creates or wakes the machine, opens it and reads its state.
 func (w *work) bringUp(ctx context.Context, from machine.SnapshotKey) error {

@@ -33,6 +33,8 @@ type state struct {
 	Machine machine.ID `json:"machine,omitempty"`
 	// Notes are what start and terminals left to say in that life.
 	Notes []string `json:"notes,omitempty"`
+	// DiskNotes are what there is to say of the disk, in all its lives.
+	DiskNotes []string `json:"diskNotes,omitempty"`
 }
 
 const (

@@ -14,11 +14,11 @@ import (
 	"github.com/errand-dev/errand"
 )
 
-// Grant is what one agent may do with one repository.
+// Grant is what one machine may do with one repository.
 type Grant struct {
-	Agent  errand.AgentID
-	URL    string // as Clean gives it, or as a person gave it
-	Branch string // the one branch that may be pushed, without refs/heads/
+	Agent  errand.AgentID // whose pushes they are; "" may only read
+	URL    string         // as Clean gives it, or as a person gave it
+	Branch string         // the one branch that may be pushed, without refs/heads/
 	// AllowForce lets the agent rewrite Branch on the remote. Even then a push
 	// only goes through when nobody else has moved the branch meanwhile.
 	AllowForce bool
@@ -43,12 +43,16 @@ type broker struct {
 // A fetch first updates the mirror, waits for that at most Options.Wait, and is
 // then served from the mirror. A push goes on to the remote with the server's
 // credential if it changes refs/heads/<Branch> and nothing else; otherwise none
-// of it does and git tells the agent what to do instead. record, if not nil, is
+// of it does and git tells the agent what to do instead. Without an Agent every
+// push is refused. record, if not nil, is
 // called once for each ref of a push, when its fate is known.
 func (m *Mirrors) Broker(g Grant, record func(errand.PushData)) (http.Handler, error) {
 	r, err := m.mirror(g.URL)
 	if err != nil {
 		return nil, err
+	}
+	if g.Agent == "" && g.Branch == "" {
+		return &broker{mirrors: m, grant: g, mirror: r}, nil
 	}
 	if _, err := m.agentDir(g.Agent); err != nil {
 		return nil, err
@@ -71,6 +75,8 @@ func (b *broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-cache")
 	path := r.URL.Path
 	switch {
+	case b.grant.Agent == "" && (r.URL.Query().Get("service") == receivePack || strings.HasSuffix(path, "/"+receivePack)):
+		http.Error(w, "Nothing is pushed from here: this machine may only read the repository.", http.StatusForbidden)
 	case r.Method == http.MethodGet && strings.HasSuffix(path, "/info/refs"):
 		b.advertise(w, r)
 	case r.Method == http.MethodPost && strings.HasSuffix(path, "/"+uploadPack):

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -458,6 +460,30 @@ func TestBrokerRefusesBadGrants(t *testing.T) {
 		if _, err := m.Broker(g, nil); errand.KindOf(err) != errand.Invalid {
 			t.Errorf("%+v: %v", g, err)
 		}
+	}
+}
+
+// TestReaderPushesNothing serves a machine that may only read.
+func TestReaderPushesNothing(t *testing.T) {
+	t.Parallel()
+	bare, clone := newRemote(t)
+	m := newMirrors(t, Options{})
+	h, err := m.Broker(Grant{URL: bare}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := httptest.NewServer(h)
+	t.Cleanup(served.Close)
+	url := served.URL + "/r"
+	before := git(t, bare, "for-each-ref")
+	git(t, clone, "fetch", url, "main")
+	cmd := exec.Command("git", "push", url, "HEAD:refs/heads/own")
+	cmd.Dir = clone
+	if out, err := cmd.CombinedOutput(); err == nil {
+		t.Errorf("a machine that may only read pushed: %s", out)
+	}
+	if after := git(t, bare, "for-each-ref"); after != before {
+		t.Errorf("the remote changed:\n%s\nbefore\n%s", after, before)
 	}
 }
 

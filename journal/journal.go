@@ -93,6 +93,16 @@ func (j *Journal) Append(ctx context.Context, of errand.Subject, run errand.RunI
 	return j.Decide(ctx, func(t *Tx) error { return t.Tell(of, run, facts...) })
 }
 
+// AppendConnections tells connections of a machine, which belong to no run.
+func (j *Journal) AppendConnections(ctx context.Context, of errand.Subject, connections []errand.Connection) error {
+	facts := make([]errand.Fact, len(connections))
+	for i, c := range connections {
+		facts[i] = errand.Fact{Kind: errand.EventConnection, Data: c}
+	}
+	_, err := j.Append(ctx, of, "", facts...)
+	return err
+}
+
 func (j *Journal) wake(events []errand.Event) {
 	if len(events) == 0 {
 		return

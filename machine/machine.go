@@ -184,6 +184,17 @@ type ImageStep struct {
 	Err    string        // with Ended: why it failed
 }
 
+// Told gives the event that tells what happened to a machine, as in
+// errand.MachineData.What, in the life that boot names.
+func Told(what string, m Machine, boot string) errand.Fact {
+	d := errand.MachineData{What: what, ID: string(m.Handle().ID), Driver: m.Handle().Driver, Boot: boot}
+	if reporter, ok := m.(Reporter); ok {
+		report := reporter.Report()
+		d.Engine, d.Image, d.Unenforced = report.Engine, report.Image, report.Unenforced
+	}
+	return errand.Fact{Kind: errand.EventMachine, Data: d}
+}
+
 // Reporter is a Machine that can say what it is.
 type Reporter interface {
 	Report() Report

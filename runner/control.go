@@ -19,7 +19,7 @@ func (r *Runner) Cancel(ctx context.Context, caller errand.Caller, agent errand.
 		if run.Status.Ended() {
 			return errand.Errorf(errand.Conflict, "run_not_cancellable", "Run %s has ended already (%s).", id, run.Status)
 		}
-		return askCancel(t, caller, run)
+		return r.askCancel(t, caller, run)
 	})
 	if err != nil {
 		return err
@@ -30,7 +30,7 @@ func (r *Runner) Cancel(ctx context.Context, caller errand.Caller, agent errand.
 
 // askCancel notes the wish to end run. One that nobody has taken up yet ends
 // here.
-func askCancel(t *journal.Tx, caller errand.Caller, run errand.Run) error {
+func (r *Runner) askCancel(t *journal.Tx, caller errand.Caller, run errand.Run) error {
 	if !run.CancelAsked {
 		run.CancelAsked = true
 		if err := t.UpdateRun(run); err != nil {
@@ -43,7 +43,7 @@ func askCancel(t *journal.Tx, caller errand.Caller, run errand.Run) error {
 	if run.Status != errand.RunQueued {
 		return nil
 	}
-	return endRun(t, run, errand.RunCancelled, "", nil)
+	return r.endRun(t, run, errand.RunCancelled, "", nil)
 }
 
 // stop makes the drives of runs end, if this process has them.
@@ -71,7 +71,7 @@ func (r *Runner) Archive(ctx context.Context, caller errand.Caller, id errand.Ag
 			return err
 		}
 		for _, run := range busy {
-			if err := askCancel(t, caller, run); err != nil {
+			if err := r.askCancel(t, caller, run); err != nil {
 				return err
 			}
 			stopped = append(stopped, run.ID)

@@ -270,10 +270,17 @@ func (r *Runner) advance(ctx context.Context, run errand.Run, next errand.RunSta
 		if now.StartedAt.IsZero() {
 			now.StartedAt = t.Now()
 		}
+		agent, err := t.Agent(ctx, run.Agent)
+		if err != nil {
+			return err
+		}
+		if next == errand.RunRunning {
+			now.Build = agent.Build
+		}
 		if err := t.UpdateRun(now); err != nil {
 			return err
 		}
-		return t.Tell(run.Agent, run.ID, errand.Fact{Kind: errand.EventRunStatus, Data: errand.RunStatusData{Status: next}})
+		return t.Tell(run.Agent, run.ID, errand.Fact{Kind: errand.EventRunStatus, Data: errand.RunStatusData{Status: next, Build: now.Build}})
 	})
 	return now, err
 }
@@ -285,18 +292,21 @@ func (r *Runner) finish(ctx context.Context, run errand.Run, status errand.RunSt
 		if err != nil || now.Status.Ended() {
 			return err
 		}
-		return endRun(t, now, status, result, failure)
+		return r.endRun(t, now, status, result, failure)
 	})
 	return err
 }
 
 // endRun writes a run's end, and the agent's rest if nothing else waits.
-func endRun(t *journal.Tx, run errand.Run, status errand.RunStatus, result string, failure *errand.Error) error {
+func (r *Runner) endRun(t *journal.Tx, run errand.Run, status errand.RunStatus, result string, failure *errand.Error) error {
 	run.Status, run.Result, run.Error, run.Phase, run.EndedAt = status, result, failure, "", t.Now()
 	if err := t.UpdateRun(run); err != nil {
 		return err
 	}
 	if err := t.Release(run.ID); err != nil {
+		return err
+	}
+	if err := r.Builds.EndRun(t, run.ID, failure); err != nil {
 		return err
 	}
 	from := run.StartedAt
@@ -329,12 +339,14 @@ func rest(t *journal.Tx, id errand.AgentID) error {
 // tell appends facts of a run and brings the run's row along: its phase, its
 // usage.
 func (r *Runner) tell(ctx context.Context, agent errand.AgentID, run errand.RunID, facts ...errand.Fact) ([]errand.Event, error) {
-	return r.Journal.Decide(ctx, func(t *journal.Tx) error {
-		if err := along(ctx, t.Tx, agent, run, facts); err != nil {
-			return err
-		}
-		return t.Tell(agent, run, facts...)
-	})
+	return r.Journal.Decide(ctx, func(t *journal.Tx) error { return tellRun(t, agent, run, facts) })
+}
+
+func tellRun(t *journal.Tx, agent errand.AgentID, run errand.RunID, facts []errand.Fact) error {
+	if err := along(t.Context(), t.Tx, agent, run, facts); err != nil {
+		return err
+	}
+	return t.Tell(agent, run, facts...)
 }
 
 func along(ctx context.Context, t *store.Tx, agent errand.AgentID, id errand.RunID, facts []errand.Fact) error {

@@ -3,15 +3,13 @@ package runner
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"net"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/build"
 	"github.com/errand-dev/errand/egress"
 	"github.com/errand-dev/errand/environment"
 	"github.com/errand-dev/errand/guest"
@@ -22,9 +20,6 @@ import (
 
 // root is where the agent's repository stands in its machine.
 const root = "/workspace"
-
-// brokerAddress is where git in the machine finds the broker.
-const brokerAddress = "127.0.0.1:7418"
 
 // place is what this process holds of one agent's machine.
 type place struct {
@@ -46,7 +41,7 @@ type place struct {
 type standing struct {
 	machine     machine.Machine
 	line        *guest.Line
-	network     attached
+	network     egress.Joined
 	boot        string // of the guest that line leads to
 	ready       bool   // start and terminals have run in this boot
 	environment environment.Environment
@@ -129,7 +124,7 @@ func (p *place) current() *guest.Line { return p.now().line }
 // nothing inside waits for it, then the line, then what the guest offers.
 func (r *Runner) open(ctx context.Context, p *place, m machine.Machine, run errand.RunID, policy egress.Policy) (*guest.Line, error) {
 	p.close()
-	network, err := r.attach(ctx, m, p.agent, policy)
+	network, err := r.Gate.Join(ctx, m, policy, r.connections(ctx, p.agent))
 	if err != nil {
 		return nil, err
 	}
@@ -138,19 +133,10 @@ func (r *Runner) open(ctx context.Context, p *place, m machine.Machine, run erra
 		network.Close()
 		return nil, err
 	}
-	line, err := guest.Open(ctx, m.Dial, guest.Options{
-		Log:      r.Log.With("agent", p.agent),
-		Services: map[string]func(net.Conn){"git": broker},
-		Gone:     func(err error) bool { return errors.Is(err, machine.ErrStopped) || errors.Is(err, machine.ErrNotFound) },
-	})
+	line, err := build.OpenLine(ctx, m, broker, r.Log.With("agent", p.agent))
 	if err != nil {
 		network.Close()
-		return nil, fmt.Errorf("opening the line to machine %s: %w", m.Handle().ID, err)
-	}
-	if err := line.Listen(ctx, "git", brokerAddress); err != nil {
-		line.Close()
-		network.Close()
-		return nil, fmt.Errorf("offering git in machine %s: %w", m.Handle().ID, err)
+		return nil, err
 	}
 	p.mu.Lock()
 	p.machine, p.line, p.network, p.boot, p.ready = m, line, network, line.Hello().Boot, false
@@ -158,45 +144,16 @@ func (r *Runner) open(ctx context.Context, p *place, m machine.Machine, run erra
 	return line, r.keepMachine(ctx, p, run)
 }
 
-// attached is a machine's network, or none.
-type attached struct {
-	network *egress.Network
-	record  *connections
-}
-
-// Close ends the network and writes down its last connections.
-func (a attached) Close() error {
-	if a.network == nil {
-		return nil
+// connections gives what writes the connections of an agent's machine into its
+// journal.
+func (r *Runner) connections(ctx context.Context, agent errand.AgentID) func([]errand.Connection) {
+	ctx = context.WithoutCancel(ctx)
+	return func(ended []errand.Connection) {
+		// A connection may end when its agent is deleted already.
+		if err := r.Journal.AppendConnections(ctx, agent, ended); err != nil && errand.KindOf(err) != errand.NotFound {
+			r.Log.Error("cannot record connections", "agent", agent, "connections", len(ended), "error", err)
+		}
 	}
-	err := a.network.Close()
-	a.record.write()
-	return err
-}
-
-// attach ends the machine's network in this process.
-func (r *Runner) attach(ctx context.Context, m machine.Machine, agent errand.AgentID, policy egress.Policy) (attached, error) {
-	n, ok := m.(machine.Networked)
-	if !ok {
-		return attached{}, nil
-	}
-	link, err := n.Link(ctx)
-	if err != nil {
-		return attached{}, fmt.Errorf("opening the network of machine %s: %w", m.Handle().ID, err)
-	}
-	a, err := r.attachLink(ctx, link, agent, policy)
-	if err != nil {
-		return attached{}, errors.Join(fmt.Errorf("attaching the network of machine %s: %w", m.Handle().ID, err), link.File.Close())
-	}
-	return a, nil
-}
-
-// attachLink ends a link in this process. Its connections are the agent's. On an
-// error the link stays the caller's.
-func (r *Runner) attachLink(ctx context.Context, link *machine.Link, agent errand.AgentID, policy egress.Policy) (attached, error) {
-	record := &connections{journal: r.Journal, agent: agent, log: r.Log}
-	network, err := r.Gate.Attach(context.WithoutCancel(ctx), link, policy, record.add)
-	return attached{network, record}, err
 }
 
 // keepMachine writes down how the machine is found again, and tells the first
@@ -224,25 +181,16 @@ func (r *Runner) keepMachine(ctx context.Context, p *place, run errand.RunID) er
 		if err := t.PutMachine(row); err != nil {
 			return err
 		}
-		return t.Tell(p.agent, run, machineFact(what, m, boot))
+		return t.Tell(p.agent, run, machine.Told(what, m, boot))
 	})
 	return err
-}
-
-func machineFact(what string, m machine.Machine, boot string) errand.Fact {
-	d := errand.MachineData{What: what, ID: string(m.Handle().ID), Driver: m.Handle().Driver, Boot: boot}
-	if reporter, ok := m.(machine.Reporter); ok {
-		report := reporter.Report()
-		d.Engine, d.Image, d.Unenforced = report.Engine, report.Image, report.Unenforced
-	}
-	return errand.Fact{Kind: errand.EventMachine, Data: d}
 }
 
 // close drops line and network. The machine stays as it is.
 func (p *place) close() {
 	p.mu.Lock()
 	line, network := p.line, p.network
-	p.line, p.network, p.ready = nil, attached{}, false
+	p.line, p.network, p.ready = nil, egress.Joined{}, false
 	p.mu.Unlock()
 	if line != nil {
 		line.Close()
@@ -267,7 +215,7 @@ func (r *Runner) lose(ctx context.Context, agent errand.AgentID, run errand.RunI
 	if s.machine == nil {
 		return
 	}
-	if _, err := r.Journal.Append(context.WithoutCancel(ctx), agent, run, machineFact("lost", s.machine, s.boot)); err != nil {
+	if _, err := r.Journal.Append(context.WithoutCancel(ctx), agent, run, machine.Told("lost", s.machine, s.boot)); err != nil {
 		r.Log.Error("cannot record the loss of a machine", "agent", agent, "error", err)
 	}
 }

@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"strings"
-	"sync"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/build"
 	"github.com/errand-dev/errand/egress"
 	"github.com/errand-dev/errand/environment"
-	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/guest"
 	"github.com/errand-dev/errand/journal"
@@ -27,12 +24,11 @@ var author = git.Person{Name: "Errand", Email: "errand@localhost"}
 
 // setup is what decides an agent's machine.
 type setup struct {
-	agent       errand.Agent
-	mirror      *git.Mirror // nil without a repository
-	environment environment.Environment
-	warnings    []file.Finding
-	policy      egress.Policy
-	opened      vault.Opened // the agent's secrets, once unlocked
+	agent    errand.Agent
+	mirror   *git.Mirror // nil without a repository
+	resolved build.Resolved
+	policy   egress.Policy
+	opened   vault.Opened // the agent's secrets, once unlocked
 }
 
 // setup reads what is known of the agent's environment, without network.
@@ -44,38 +40,13 @@ func (r *Runner) setup(ctx context.Context, agent errand.Agent) (setup, error) {
 			return s, err
 		}
 		s.mirror = mirror
-		found, warnings, err := environmentOf(agent, func(path string) ([]byte, error) { return mirror.ReadFile(ctx, agent.Base, path) })
-		if err != nil {
-			return s, err
-		}
-		s.environment, s.warnings = *found, warnings
-		if err := (egress.Policy{Mode: egress.Listed, Allow: found.EgressAllowlist}).Check(); err != nil {
-			return s, err
-		}
 	}
-	s.policy = narrow(s.policy, s.environment)
+	resolved, err := r.Builds.Resolve(ctx, agent, s.mirror)
+	if err != nil {
+		return s, err
+	}
+	s.resolved, s.policy = resolved, build.Narrow(s.policy, resolved.File)
 	return s, nil
-}
-
-// environmentOf gives the agent's own environment, or else the one that stands
-// in its repository.
-func environmentOf(agent errand.Agent, read func(path string) ([]byte, error)) (*file.Environment, []file.Finding, error) {
-	if text := agent.Settings.EnvironmentJSON; text != "" {
-		return file.Parse("environment.json", []byte(text))
-	}
-	return file.Find(read)
-}
-
-// narrow applies what the environment file says about the way out. The file
-// comes with the repository, which the agent itself may change: it can make a
-// list where the server is open, and never adds to a list of the server.
-func narrow(p egress.Policy, e environment.Environment) egress.Policy {
-	listed := len(e.EgressAllowlist) > 0 && e.EgressMode == "" ||
-		e.EgressMode == file.EgressNetworkSettingsOnly || e.EgressMode == file.EgressDefaultWithSettings
-	if p.Mode != egress.Listed && listed {
-		p.Mode, p.Allow = egress.Listed, e.EgressAllowlist
-	}
-	return p
 }
 
 // prepare brings the place's machine up. The caller holds p.preparing.
@@ -91,6 +62,11 @@ func (r *Runner) prepare(ctx context.Context, p *place, run errand.RunID) error 
 	if err != nil {
 		return err
 	}
+	onDefault := func() (bool, error) { return onDefaultBranch(ctx, agent, s.mirror) }
+	if agent, s.resolved, err = r.Builds.Settle(ctx, agent, run, s.resolved, onDefault); err != nil {
+		return err
+	}
+	s.agent = agent
 	if err := r.warn(ctx, s, run); err != nil {
 		return err
 	}
@@ -110,29 +86,70 @@ func (r *Runner) prepare(ctx context.Context, p *place, run errand.RunID) error 
 	if err != nil {
 		return err
 	}
+	within := &build.Within{Builds: r.Builds, Agent: agent, Run: run, Resolved: s.resolved}
 	ready, err := environment.Prepare(ctx, environment.Preparation{
 		Driver: r.Driver, Machine: machineID(agent.ID),
 		Spec:        machine.Spec{Engine: orDefault(agent.Settings.Engine, r.Defaults.Engine), Limits: agent.Settings.Limits},
-		Environment: &s.environment, Image: agent.Settings.Image, DefaultImage: r.Defaults.Image,
+		Environment: &s.resolved.File, Image: agent.Settings.Image, DefaultImage: r.Defaults.Image,
 		Mirror: s.mirror, Checkout: checkout(s), Env: s.opened.Env, Keyed: r.keyed(s.opened),
 		Open: func(ctx context.Context, m machine.Machine) (*guest.Line, error) {
 			return r.open(ctx, p, m, run, s.policy)
 		},
 		Closed: p.close,
 		AttachBuild: func(ctx context.Context, link *machine.Link) (io.Closer, error) {
-			return r.attachLink(ctx, link, agent.ID, s.policy)
+			return r.Gate.JoinLink(ctx, link, s.policy, r.connections(ctx, agent.ID))
 		},
 		Record: func(ctx context.Context, facts ...errand.Fact) error {
-			_, err := r.tell(ctx, agent.ID, run, facts...)
+			_, err := r.Journal.Decide(ctx, func(t *journal.Tx) error {
+				if err := tellRun(t, agent.ID, run, facts); err != nil {
+					return err
+				}
+				return within.Along(t, facts)
+			})
 			return err
 		},
+		Disk: func(ctx context.Context, w environment.Wanted) (disk environment.Disk, err error) {
+			within.Wanted = w
+			disk, within.Chosen, err = r.Builds.Disk(ctx, agent, s.resolved, w, onDefault)
+			if err == nil && !disk.Installed && !within.Draft {
+				within.Draft, err = forItself(agent, onDefault)
+			}
+			return disk, err
+		},
 		Progress: progress, Builds: r.builds, Force: agent.Settings.Force,
-		InstallLimit: r.Defaults.InstallLimit, Resolve: r.resolveImage, Log: r.Log,
+		InstallLimit: r.Defaults.InstallLimit, Resolve: r.Builds.ResolveImage, Log: r.Log,
 	})
 	if err != nil {
 		return err
 	}
+	if err := within.Ready(ctx, r.Journal, string(ready.Key)); err != nil {
+		return err
+	}
 	return r.prepared(ctx, p, s, ready)
+}
+
+// forItself says whether what an agent installs is for itself rather than for
+// all who use its environment.
+func forItself(agent errand.Agent, onDefault func() (bool, error)) (bool, error) {
+	if agent.Settings.Image != "" {
+		return true, nil
+	}
+	here, err := onDefault()
+	return !here, err
+}
+
+// onDefaultBranch says whether the agent's base is of the repository's default
+// branch. Without a repository all agents of an environment are alike.
+func onDefaultBranch(ctx context.Context, agent errand.Agent, mirror *git.Mirror) (bool, error) {
+	if mirror == nil || agent.Repositories[0].Ref == "" {
+		return true, nil
+	}
+	_, branch, err := mirror.Resolve(ctx, agent.Repositories[0].Ref)
+	if err != nil || branch == "" {
+		return false, err
+	}
+	of, err := mirror.DefaultBranch(ctx)
+	return branch == of, err
 }
 
 func orDefault(s, d string) string {
@@ -142,23 +159,13 @@ func orDefault(s, d string) string {
 	return s
 }
 
-// resolveImage gives an image's exact name, pulling it if it is not here yet.
-func (r *Runner) resolveImage(ctx context.Context, name string) (string, error) {
-	if ref, kept := strings.CutPrefix(name, errand.SnapshotImage); kept {
-		key, err := r.Snapshots.Key(ctx, ref)
-		return errand.SnapshotImage + string(key), err
-	}
-	got, err := r.Images.Get(ctx, name, nil)
-	return got.Reference, err
-}
-
 func checkout(s setup) git.Checkout {
 	if s.mirror == nil {
 		return git.Checkout{}
 	}
 	c := git.Checkout{
 		URL: s.agent.Repositories[0].URL, Dir: root, Commit: s.agent.Base, Branch: s.agent.Branch,
-		Author: author, BrokerURL: "http://" + brokerAddress + "/",
+		Author: author, BrokerURL: "http://" + git.BrokerAddress + "/",
 	}
 	if s.agent.Caller.Name != "" {
 		c.CoAuthor = git.Person{Name: s.agent.Caller.Name, Email: s.agent.Caller.Email}
@@ -278,7 +285,7 @@ func (r *Runner) resolveBase(ctx context.Context, agent errand.Agent, run errand
 
 // warn tells, once for each run, what the environment file made us guess.
 func (r *Runner) warn(ctx context.Context, s setup, run errand.RunID) error {
-	if run == "" || len(s.warnings) == 0 {
+	if run == "" || len(s.resolved.Findings) == 0 {
 		return nil
 	}
 	events, err := r.Journal.All(ctx, s.agent.ID)
@@ -293,7 +300,7 @@ func (r *Runner) warn(ctx context.Context, s setup, run errand.RunID) error {
 		}
 	}
 	var facts []errand.Fact
-	for _, w := range s.warnings {
+	for _, w := range s.resolved.Findings {
 		if text := w.String(); !told[text] {
 			facts = append(facts, errand.Fact{Kind: errand.EventNotice, Data: errand.Notice{Level: "warning", Text: text}})
 		}
@@ -316,46 +323,8 @@ func (r *Runner) broker(ctx context.Context, id errand.AgentID) (func(net.Conn),
 	if err != nil {
 		return nil, fmt.Errorf("opening the git broker: %w", err)
 	}
-	return func(c net.Conn) { serveOne(h, c) }, nil
+	return func(c net.Conn) { git.ServeConn(h, c) }, nil
 }
-
-// serveOne serves HTTP on one connection and returns when it is closed.
-func serveOne(h http.Handler, c net.Conn) {
-	l := &oneListener{conn: c, closed: make(chan struct{})}
-	s := &http.Server{Handler: h, ConnState: func(_ net.Conn, state http.ConnState) {
-		if state == http.StateClosed || state == http.StateHijacked {
-			l.Close()
-		}
-	}}
-	_ = s.Serve(l) // ends with the listener, which is no fault
-}
-
-// oneListener accepts one connection and then waits for its end.
-type oneListener struct {
-	mu     sync.Mutex
-	conn   net.Conn
-	once   sync.Once
-	closed chan struct{}
-}
-
-func (l *oneListener) Accept() (net.Conn, error) {
-	l.mu.Lock()
-	c := l.conn
-	l.conn = nil
-	l.mu.Unlock()
-	if c != nil {
-		return c, nil
-	}
-	<-l.closed
-	return nil, net.ErrClosed
-}
-
-func (l *oneListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
-func (l *oneListener) Addr() net.Addr { return &net.UnixAddr{Name: "line", Net: "unix"} }
 
 // pushed writes down what the broker did with a push.
 func (r *Runner) pushed(id errand.AgentID, d errand.PushData) {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/build"
 	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/store"
@@ -50,6 +51,13 @@ func (r *Runner) recoverMachines(ctx context.Context) error {
 	held, err := r.Driver.List(ctx)
 	if err != nil {
 		return fmt.Errorf("listing machines: %w", err)
+	}
+	builds, err := r.Store.OpenBuilds(ctx)
+	if err != nil {
+		return err
+	}
+	for _, b := range builds {
+		known[build.MachineID(b.ID)] = true // it is made further, or destroyed, by what makes builds
 	}
 	for _, h := range held {
 		if known[h.ID] {
@@ -214,7 +222,7 @@ func (r *Runner) hibernate(ctx context.Context, p *place) error {
 		if err := t.PutMachine(row); err != nil {
 			return err
 		}
-		return t.Tell(p.agent, "", machineFact("stopped", m, ""))
+		return t.Tell(p.agent, "", machine.Told("stopped", m, ""))
 	})
 	return err
 }

@@ -138,7 +138,7 @@ func Open(o Options) (*Runner, error) {
 	}
 	r.Snapshots = snapshot.New(snapshot.Options{Driver: o.Driver, Store: o.Store, Quota: o.Defaults.DiskQuota, Log: o.Log})
 	r.Builds = build.New(build.Options{
-		Store: o.Store, Journal: o.Journal, Redactor: o.Redactor, Driver: o.Driver, Images: o.Images, Mirrors: o.Mirrors, Gate: o.Gate,
+		Store: o.Store, Journal: o.Journal, Redactor: o.Redactor, Vault: o.Vault, Driver: o.Driver, Snapshots: r.Snapshots, Images: o.Images, Mirrors: o.Mirrors, Gate: o.Gate,
 		Installs: r.builds, Log: o.Log, Engine: o.Defaults.Engine, Image: o.Defaults.Image, AtOnce: o.Defaults.Builds,
 		InstallLimit: o.Defaults.InstallLimit, Every: o.Defaults.BuildEvery, Egress: o.Defaults.Egress,
 	})
@@ -165,6 +165,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	background.Go(func() { r.hibernateIdle(ctx) })
 	background.Go(func() { r.Snapshots.Run(ctx) })
 	background.Go(func() { r.readyImage(ctx) })
+	background.Go(func() { r.Builds.Run(ctx) })
 	r.claimRuns(ctx)
 	close(r.ending)
 	cancel(errShutdown)

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/build"
 	"github.com/errand-dev/errand/environment"
 	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/journal"
@@ -32,7 +33,7 @@ type trusted struct {
 // unlock opens the secrets that hold for the agent and sees to it that they are
 // taken out of all that its machine says, before any machine has them.
 func (r *Runner) unlock(ctx context.Context, p *place, s *setup) error {
-	f := vault.For{Agent: s.agent.ID, Caller: s.agent.Caller, Environment: s.agent.Environment, Build: s.environment.Build != nil}
+	f := vault.For{Agent: s.agent.ID, Caller: s.agent.Caller, Environment: s.agent.Environment, Build: s.resolved.File.Build != nil}
 	for _, repo := range s.agent.Repositories {
 		f.Repositories = append(f.Repositories, repo.URL)
 	}
@@ -99,10 +100,7 @@ func (p *place) guard() (*git.Guard, error) {
 // keyed gives what stands for the variables in the key of an install: never
 // their values, and nothing from which one who has the key could try values out.
 func (r *Runner) keyed(o vault.Opened) []environment.KeyPart {
-	var parts []environment.KeyPart
-	for name, version := range o.Versions {
-		parts = append(parts, environment.KeyPart{Name: "secret " + name, Value: version})
-	}
+	parts := build.Keyed(o)
 	if len(o.Given) > 0 {
 		mac := hmac.New(sha256.New, r.digestKey)
 		fmt.Fprint(mac, strings.Join(o.Given, "\x00"))

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/build"
 	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/store"
@@ -21,6 +22,9 @@ type StartRequest struct {
 	Settings     errand.Settings
 	EnvVars      map[string]string // sealed at rest, given to what runs in the machine
 	Branch       string            // "" is made from the name
+	// Environment names a stored environment; "" leaves it to Settings and the
+	// repository.
+	Environment string
 	// IdempotencyKey makes a repeated request give the first one's answer.
 	IdempotencyKey string
 }
@@ -106,6 +110,11 @@ func (r *Runner) newAgent(ctx context.Context, caller errand.Caller, req StartRe
 	if m := req.Settings.Limits.Memory; m != 0 && m < leastMemory {
 		return none, errand.Errorf(errand.Invalid, "validation_error", "A machine needs %d MiB of memory at least; %d bytes were asked for.", leastMemory>>20, m)
 	}
+	chosen, err := r.Builds.Choose(ctx, caller, build.Choice{Name: req.Environment, Settings: req.Settings, Repositories: req.Repositories})
+	if err != nil {
+		return none, err
+	}
+	req.Settings, req.Repositories = chosen.Settings, chosen.Repositories
 	if ref, kept := strings.CutPrefix(req.Settings.Image, errand.SnapshotImage); kept {
 		if _, err := r.Snapshots.Key(ctx, ref); err != nil {
 			return none, err
@@ -215,7 +224,7 @@ func (r *Runner) FollowUp(ctx context.Context, caller errand.Caller, id errand.A
 		if agent.Status == errand.AgentArchived {
 			return errand.Errorf(errand.Conflict, "agent_archived", "Agent %s is archived. Unarchive it first: errand unarchive %s", id, id)
 		}
-		if interrupted, err = makeWay(ctx, t, caller, id, f.WhenBusy); err != nil {
+		if interrupted, err = r.makeWay(ctx, t, caller, id, f.WhenBusy); err != nil {
 			return err
 		}
 		if f.Mode == "" {
@@ -241,7 +250,7 @@ func lastMode(ctx context.Context, t *journal.Tx, agent errand.Agent) string {
 }
 
 // makeWay applies whenBusy and gives the runs that are to be stopped.
-func makeWay(ctx context.Context, t *journal.Tx, caller errand.Caller, id errand.AgentID, whenBusy string) ([]errand.RunID, error) {
+func (r *Runner) makeWay(ctx context.Context, t *journal.Tx, caller errand.Caller, id errand.AgentID, whenBusy string) ([]errand.RunID, error) {
 	busy, err := t.BusyRuns(ctx, id)
 	if err != nil || len(busy) == 0 {
 		return nil, err
@@ -252,7 +261,7 @@ func makeWay(ctx context.Context, t *journal.Tx, caller errand.Caller, id errand
 	case "interrupt":
 		var stopped []errand.RunID
 		for _, run := range busy {
-			if err := askCancel(t, caller, run); err != nil {
+			if err := r.askCancel(t, caller, run); err != nil {
 				return nil, err
 			}
 			stopped = append(stopped, run.ID)

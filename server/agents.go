@@ -35,7 +35,7 @@ type listAgents struct {
 }
 
 func (s *Server) agentRoutes(r *router) {
-	add(r, route{name: "createAgent", method: "POST", path: "/v1/agents", status: http.StatusCreated, maxBody: maxPrompt, failures: []int{400, 403, 409, 413},
+	add(r, route{name: "createAgent", method: "POST", path: "/v1/agents", status: http.StatusCreated, maxBody: maxPrompt, failures: []int{400, 403, 404, 409, 413},
 		summary: "Create an agent and its first run"}, s.createAgent)
 	add(r, route{name: "listAgents", method: "GET", path: "/v1/agents", failures: []int{400, 403},
 		summary: "List agents, newest first"}, s.listAgents)
@@ -67,7 +67,7 @@ func (s *Server) createAgent(ctx context.Context, w who, in *createAgent) (api.C
 	agent, run, err := s.runner.Start(ctx, w.caller, runner.StartRequest{
 		ID: id, Name: in.Body.Name, Prompt: prompt, Mode: in.Body.Mode,
 		Repositories: in.Body.Repositories(), Settings: in.Body.Settings(),
-		EnvVars: in.Body.EnvVars, Branch: in.Body.Branch, IdempotencyKey: in.IdempotencyKey,
+		EnvVars: in.Body.EnvVars, Branch: in.Body.Branch, Environment: in.Body.Environment(), IdempotencyKey: in.IdempotencyKey,
 	})
 	if err != nil {
 		return none, err

@@ -129,6 +129,6 @@ func (s *Server) followBuild(w http.ResponseWriter, r *http.Request) error {
 		if follow {
 			return s.runner.Builds.Follow(ctx, one, after)
 		}
-		return s.runner.Builds.Log(ctx, one, after)
+		return s.runner.Builds.Events(ctx, one, after)
 	}, func(e errand.Event) bool { return build.Ends(one, e) })
 }

@@ -94,14 +94,8 @@ type Owner struct {
 // Team is the owner of what holds for everybody.
 var Team = Owner{Scope: errand.ScopeTeam}
 
-// UserOf gives the person behind a caller: by email, so that all keys of one
-// person share, else by the key's own name.
-func UserOf(c errand.Caller) Owner {
-	if c.Email != "" {
-		return Owner{errand.ScopeUser, strings.ToLower(c.Email)}
-	}
-	return Owner{errand.ScopeUser, "key:" + c.Key}
-}
+// UserOf gives the person behind a caller.
+func UserOf(c errand.Caller) Owner { return Owner{errand.ScopeUser, c.Person()} }
 
 // Environment gives the owner that a stored environment is.
 func Environment(id errand.EnvironmentID) Owner {
