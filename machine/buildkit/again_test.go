@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
 )
@@ -350,4 +351,71 @@ func TestOffMain(t *testing.T) {
 	}
 	close(release)
 	all.Wait()
+}
+
+// TestTurns asks for one image twice at once.
+func TestTurns(t *testing.T) {
+	need(t, Runc)
+	w := newWorld(t)
+	b := w.builder(Runc)
+	text := "FROM " + w.host + "/busybox\nRUN echo once\n"
+	var all sync.WaitGroup
+	refs, ran := make([]string, 2), make([]string, 2)
+	for i := range refs {
+		all.Go(func() {
+			ref, s, err := w.build(b, text)
+			if err != nil {
+				t.Error(err)
+			}
+			refs[i], ran[i] = ref, s.ran()
+		})
+	}
+	all.Wait()
+	slices.Sort(ran)
+	if diff := cmp.Diff([]string{"", "1 2"}, ran); diff != "" || refs[0] != refs[1] {
+		t.Errorf("%v; ran (-want +got):\n%s", refs, diff)
+	}
+
+	// One who waits for a turn may leave.
+	if err := b.turns.Acquire(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := b.BuildImage(ctx, machine.ImageBuild{Key: "other", Name: "Dockerfile", File: []byte(text)}); !errors.Is(err, context.Canceled) {
+		t.Errorf("it waits on: %v", err)
+	}
+	b.turns.Release(1)
+}
+
+func TestMissingPrograms(t *testing.T) {
+	images, err := image.Open(image.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer images.Close()
+	for _, test := range []struct {
+		opts Options
+		code string
+	}{
+		{Options{Runsc: "/bin/true"}, "builder_missing"},
+		{Options{Daemon: "/bin/true"}, "engine_missing"},
+		{Options{Daemon: "/bin/true", Engine: Runc, Runsc: "/bin/true"}, "engine_missing"},
+	} {
+		test.opts.Dir, test.opts.Images = t.TempDir(), images
+		b, err := New(test.opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = b.BuildImage(t.Context(), machine.ImageBuild{Key: "k", Name: "Dockerfile", File: []byte("FROM scratch\n")})
+		if e := errand.AsError(err); e == nil || e.Code != test.code || e.Kind != errand.Unavailable {
+			t.Errorf("error %v, want code %s", err, test.code)
+		}
+		if f := b.Inspect(t.Context())[0]; f.OK || f.Detail != err.Error() {
+			t.Errorf("it finds %+v", f)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
