@@ -105,7 +105,8 @@ type Ready struct {
 // what the journal has is not recorded again. A machine that is ready already
 // is left as it is; one that was started anew gets start and terminals.
 //
-// Errors are errand.Errors where somebody should act: install_failed and
+// Errors are errand.Errors where somebody should act: invalid_dockerfile and
+// dockerfile_failed point to the Dockerfile's line, install_failed and
 // install_timeout carry install's output (and the machine stays, to look
 // into), user_not_found names the users there are, image_failed and
 // machine_failed tell the image's faults from the host's, and machine_lost says
