@@ -71,7 +71,7 @@ func (w *work) carryOut(ctx context.Context, builder machine.Builder, r *recipe)
 	if err := w.checkSecrets(r); err != nil {
 		return "", outcome{}, err
 	}
-	t := &transcript{phase: errand.PhaseImage, record: w.Record}
+	t := &transcript{phase: errand.PhaseImage, record: w.Record, redactor: w.Redactor}
 	running, cancel := context.WithCancel(ctx)
 	var recording sync.WaitGroup
 	recording.Go(func() { t.follow(running, cancel) })

@@ -71,7 +71,7 @@ func (w *work) runInstall(ctx context.Context) (outcome, error) {
 // follow runs or joins the install under id, records its output past from, and
 // notes its success on the disk.
 func (w *work) follow(ctx context.Context, id string, from int64) (outcome, error) {
-	t := &transcript{phase: errand.PhaseInstall, record: w.Record, from: from}
+	t := &transcript{phase: errand.PhaseInstall, record: w.Record, redactor: w.Redactor, from: from}
 	exit, err := w.transcribe(ctx, t, guest.Command{
 		ID: id, Args: Shell(w.env.Install),
 		Dir: Root, User: w.env.User, Env: w.Env, Limit: w.InstallLimit,
@@ -164,6 +164,14 @@ func (w *work) snapshot(ctx context.Context) error {
 		name := w.keptAs()
 		w.line = nil
 		w.Closed()
+		if leaks, err := w.search(ctx); err != nil || len(leaks) > 0 {
+			w.leave()
+			if err = errors.Join(err, w.bringUp(ctx, "")); err == nil {
+				w.state.Key = "" // nothing is kept under it
+				err = w.state.write(ctx, w.line)
+			}
+			return w.unkept(leaks), err
+		}
 		if err := m.Snapshot(ctx, name); err != nil {
 			return outcome{}, fmt.Errorf("keeping the disk: %w", err)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/guest"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/secret"
 )
 
 // Root is where the project stands in every machine.
@@ -43,6 +44,10 @@ type Preparation struct {
 	Env []string
 	// Keyed stand for Env in the key of the snapshot, as KeyInput.Variables.
 	Keyed []KeyPart
+	// Redactor takes the agent's secrets out of what is recorded; nil: none.
+	Redactor *secret.Redactor
+	// Guarded finds what no disk that is kept may contain; nil: nothing.
+	Guarded *secret.Finder
 
 	// Open connects with a machine that runs: it attaches the network and gives
 	// the line, which stays the conductor's.

@@ -98,7 +98,7 @@ func (w *work) startUnseen(ctx context.Context, why error) (outcome, error) {
 			return outcome{}, fmt.Errorf("running start: %w", err)
 		}
 	}
-	t := &transcript{phase: errand.PhaseStart}
+	t := &transcript{phase: errand.PhaseStart, redactor: w.Redactor}
 	waiting, cancel := context.WithTimeout(ctx, w.startLeft())
 	defer cancel()
 	exit, err := w.line.Rejoin(waiting, known.ID, 0, t.take)

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 	"unicode/utf8"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/secret"
 )
 
 const (
@@ -28,6 +30,9 @@ const (
 type transcript struct {
 	phase  errand.Phase
 	record func(ctx context.Context, facts ...errand.Fact) error
+	// redactor takes the secrets out also where they stand in several pieces:
+	// what may be the beginning of one waits. Nil: there are none.
+	redactor *secret.Redactor
 
 	mu      sync.Mutex
 	from    int64          // what the journal has: output before this offset
@@ -37,7 +42,8 @@ type transcript struct {
 	lateLen int
 	cut     int64 // bytes that were let go before late
 	last    []byte
-	err     error // of the first record that failed
+	before  [2][]byte // of each stream: the end of what was let go
+	err     error     // of the first record that failed
 }
 
 // take is the out function of guest's Run. It does not block on the journal.
@@ -49,9 +55,11 @@ func (t *transcript) take(o guest.Output) {
 	}
 	if end := o.Offset + int64(len(o.Data)); end <= t.from {
 		t.next = end
+		t.remember(o)
 		return
 	}
 	if o.Offset < t.from {
+		t.remember(guest.Output{Stderr: o.Stderr, Data: o.Data[:t.from-o.Offset]})
 		o.Data, o.Offset = o.Data[t.from-o.Offset:], t.from
 	}
 	if gap := o.Offset - max(t.next, t.from); gap > 0 {
@@ -121,38 +129,111 @@ func (t *transcript) rest() ([]errand.Fact, error) {
 			Phase: t.phase, Text: fmt.Sprintf("\n… %d bytes are left out …\n", t.cut),
 		}})
 	}
+	if t.cut > 0 {
+		t.before = [2][]byte{}
+	}
 	t.pending, t.late, t.lateLen, t.cut = t.late, nil, 0, 0
 	return append(facts, t.facts(true)...), nil
 }
 
-// facts takes what is pending, neighbours of one stream joined. A character of
-// which only the first bytes are there waits, unless all is to go.
+// remember notes what stands just ahead of a stream's next piece.
+func (t *transcript) remember(o guest.Output) {
+	all := append(t.before[stream(o)], o.Data...)
+	t.before[stream(o)] = bytes.Clone(all[max(0, len(all)-remembered):])
+}
+
+// remembered is enough of what went before to see that a secret goes on.
+const remembered = 128
+
+func stream(o guest.Output) int {
+	if o.Stderr {
+		return 1
+	}
+	return 0
+}
+
+// facts takes what is pending, neighbours of one stream joined. What may be the
+// beginning of a character or of a secret waits, with all that came after it,
+// unless all is to go.
 func (t *transcript) facts(all bool) []errand.Fact {
+	going, kept := t.pending, []guest.Output(nil)
+	if !all {
+		going, kept = t.divide()
+	}
+	texts := t.clean(going)
 	var facts []errand.Fact
-	var kept []guest.Output
-	for i := 0; i < len(t.pending); {
-		piece := t.pending[i]
-		data := bytes.Clone(piece.Data)
-		for i++; i < len(t.pending) && t.pending[i].Stderr == piece.Stderr; i++ {
-			data = append(data, t.pending[i].Data...)
+	for i := 0; i < len(going); {
+		piece := going[i]
+		data, end := bytes.Clone(texts[i]), piece.Offset+int64(len(piece.Data))
+		for i++; i < len(going) && going[i].Stderr == piece.Stderr; i++ {
+			data, end = append(data, texts[i]...), end+int64(len(going[i].Data))
 		}
-		if i == len(t.pending) && !all {
-			if n := len(data) - unfinished(data); n < len(data) {
-				kept = []guest.Output{{Stderr: piece.Stderr, Offset: piece.Offset + int64(n), Data: data[n:]}}
-				data = data[:n]
-			}
-		}
-		if len(data) == 0 {
+		if end == piece.Offset {
 			continue
 		}
 		facts = append(facts, errand.Fact{Kind: errand.EventPhaseOutput, Data: errand.PhaseOutput{
 			Phase: t.phase, Stderr: piece.Stderr,
 			Text: string(bytes.ToValidUTF8(data, []byte("\ufffd"))),
-			End:  piece.Offset + int64(len(data)),
+			End:  end,
 		}})
 	}
 	t.pending = kept
 	return facts
+}
+
+// divide gives what of the pending pieces can go, and what waits.
+func (t *transcript) divide() (going, kept []guest.Output) {
+	var joined [2][]byte
+	for _, o := range t.pending {
+		joined[stream(o)] = append(joined[stream(o)], o.Data...)
+	}
+	var free [2]int // bytes of each stream that can go
+	for i, data := range joined {
+		held := 0
+		if t.redactor != nil {
+			held = t.redactor.Held(slices.Concat(t.before[i], data))
+		}
+		free[i] = len(data) - min(len(data), max(held, unfinished(data)))
+	}
+	for i, o := range t.pending {
+		n := min(len(o.Data), free[stream(o)])
+		if free[stream(o)] -= n; n == len(o.Data) {
+			continue
+		}
+		going = slices.Clone(t.pending[:i])
+		kept = slices.Clone(t.pending[i:])
+		if n > 0 {
+			head := o
+			head.Data = o.Data[:n]
+			going = append(going, head)
+			kept[0].Data, kept[0].Offset = o.Data[n:], o.Offset+int64(n)
+		}
+		return going, kept
+	}
+	return t.pending, nil
+}
+
+// clean gives the texts of pieces without the secrets.
+func (t *transcript) clean(pieces []guest.Output) [][]byte {
+	texts := make([][]byte, len(pieces))
+	for s := range t.before {
+		var own []int
+		var raw [][]byte
+		for i, o := range pieces {
+			if stream(o) == s {
+				own, raw = append(own, i), append(raw, o.Data)
+			}
+		}
+		clean := raw
+		if t.redactor != nil && len(raw) > 0 {
+			clean = t.redactor.Pieces(t.before[s], raw...)
+		}
+		for k, i := range own {
+			texts[i] = clean[k]
+			t.remember(pieces[i])
+		}
+	}
+	return texts
 }
 
 // unfinished gives how many bytes at the end of data begin a character that is
@@ -173,5 +254,9 @@ func unfinished(data []byte) int {
 func (t *transcript) lastWords() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return string(bytes.ToValidUTF8(t.last[max(0, len(t.last)-maxError):], nil))
+	last := t.last
+	if t.redactor != nil {
+		last = []byte(t.redactor.String(string(last))) // before it is cut
+	}
+	return string(bytes.ToValidUTF8(last[max(0, len(last)-maxError):], nil))
 }

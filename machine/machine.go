@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -115,6 +116,16 @@ type Snapshotter interface {
 	// same id starts it again. It does no work in proportion to the disk's
 	// size. A key that exists already is left as it is, without an error.
 	Snapshot(ctx context.Context, key SnapshotKey) error
+}
+
+// Changes is a Machine that shows which files were written since its base.
+type Changes interface {
+	// Changes calls look with each tree of files that were written, and where
+	// in the machine it stands ("/", "/usr"). Files of the base are not in it;
+	// what was removed may be, as devices. A tree is valid until look returns,
+	// and is read only: what it holds is untrusted, but no name in it leads out.
+	// Call it while the machine is hibernated, or files may change meanwhile.
+	Changes(ctx context.Context, look func(at string, written fs.FS) error) error
 }
 
 // Snapshots is a Driver that keeps snapshots.

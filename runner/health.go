@@ -39,5 +39,26 @@ func (r *Runner) Health(ctx context.Context) (Health, error) {
 	if i, ok := r.Driver.(machine.Inspector); ok {
 		h.Findings = i.Inspect(ctx)
 	}
+	if r.Vault != nil {
+		h.Findings = append(h.Findings, r.sealing(ctx))
+	}
 	return h, nil
+}
+
+// sealing says whether the key that seals secrets works.
+func (r *Runner) sealing(ctx context.Context) machine.Finding {
+	f := machine.Finding{Name: "secrets"}
+	state, err := r.Vault.Key(ctx)
+	switch {
+	case err != nil:
+		f.Detail = err.Error()
+	case state.Error != "":
+		f.Detail = state.Error
+	default:
+		f.OK, f.Detail = true, "sealed under the key "+state.Key
+		if state.Version != "" {
+			f.Detail += ", version " + state.Version
+		}
+	}
+	return f
 }

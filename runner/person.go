@@ -146,7 +146,7 @@ func (r *Runner) Diff(ctx context.Context, _ errand.Caller, id errand.AgentID) (
 		return Diff{Base: agent.Base, Head: agent.Base}, nil
 	}
 	patch, files, err := r.Mirrors.Diff(ctx, id, agent.Repositories[0].URL, agent.Base, agent.Pushed)
-	return Diff{Base: agent.Base, Head: agent.Pushed, Files: files, Patch: patch}, err
+	return Diff{Base: agent.Base, Head: agent.Pushed, Files: files, Patch: []byte(r.Redactor.String(string(patch)))}, err
 }
 
 // diffBound is how much of a diff is taken out of a machine, in bytes.
@@ -171,6 +171,7 @@ git -c core.quotepath=false diff --cached --no-color --no-ext-diff --no-textconv
 		return Diff{}, err
 	}
 	patch, err := ask("-p", "--full-index")
+	patch = []byte(r.Redactor.String(string(patch)))
 	return Diff{Base: agent.Base, Files: git.ParseStats(stats), Patch: patch, Uncommitted: true}, err
 }
 

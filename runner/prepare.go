@@ -92,6 +92,7 @@ func (r *Runner) prepare(ctx context.Context, p *place, run errand.RunID) error 
 		Spec:        machine.Spec{Engine: orDefault(agent.Settings.Engine, r.Defaults.Engine), Limits: agent.Settings.Limits},
 		Environment: &s.resolved.File, Image: agent.Settings.Image, DefaultImage: r.Defaults.Image,
 		Mirror: s.mirror, Checkout: checkout(s), Env: s.opened.Env, Keyed: r.keyed(s.opened),
+		BuildSecrets: s.opened.Build, Redactor: r.Redactor, Guarded: p.finder(),
 		Open: func(ctx context.Context, m machine.Machine) (*guest.Line, error) {
 			return r.open(ctx, p, m, run, s.policy)
 		},

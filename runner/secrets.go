@@ -75,6 +75,13 @@ func (r *Runner) recordUses(ctx context.Context, agent errand.AgentID, run erran
 	return err
 }
 
+// finder gives what finds the agent's secrets; nil: there are none.
+func (p *place) finder() *secret.Finder {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.trusted.finder
+}
+
 // guard gives what looks through the pushes of a place's machine.
 func (p *place) guard() (*git.Guard, error) {
 	p.mu.Lock()

@@ -19,7 +19,7 @@ func forms(v string) []pattern {
 	}
 	all := []pattern{plain, squeezed(hex.EncodeToString([]byte(v)), true), squeezed(strings.ToUpper(hex.EncodeToString([]byte(v))), true)}
 	for _, text := range loosened(v) {
-		all = append(all, squeezed(text, false))
+		all = append(all, squeezed(text, true))
 	}
 	if strings.ContainsAny(v, " \t\r\n") {
 		all = append(all, squeezed(url.QueryEscape(v), false), squeezed(strings.ReplaceAll(v, " ", "+"), false))

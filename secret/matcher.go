@@ -83,7 +83,9 @@ func word(s string) uint64 {
 	return binary.LittleEndian.Uint64(b[:])
 }
 
-func (m *matcher) hash(w uint64) uint64 { return (w * 0x9E3779B97F4A7C15) >> m.shift }
+const multiplier = 0x9E3779B97F4A7C15
+
+func (m *matcher) hash(w uint64) uint64 { return w * multiplier >> m.shift }
 
 // window is the part of eight bytes that is a pattern's beginning.
 const window = 1<<(8*shortest) - 1
@@ -95,7 +97,7 @@ type span struct {
 }
 
 // mostAtOnce bounds a text that find looks at in one go, in bytes.
-const mostAtOnce = 1 << 20
+const mostAtOnce = 256 << 10
 
 // find gives where values stand in text, in order. Spans may overlap.
 func (m *matcher) find(text []byte) []span {
@@ -116,12 +118,13 @@ func (m *matcher) find(text []byte) []span {
 
 func (m *matcher) findOnce(text []byte) []span {
 	var found []span
+	bits, shift := m.bits, m.shift
 	m.look(text, func(v *view) {
 		b := v.padded()
 		for i := 0; i+shortest <= v.n; i++ {
-			w := binary.LittleEndian.Uint64(b[i:]) & window
-			h := m.hash(w)
-			if m.bits[h/64]&(1<<(h%64)) == 0 {
+			w := binary.LittleEndian.Uint64(b[i:i+8]) & window
+			h := w * multiplier >> shift
+			if bits[h/64]&(1<<(h%64)) == 0 {
 				continue
 			}
 			for _, p := range m.starts[w] {
@@ -146,7 +149,7 @@ func (m *matcher) match(v *view, i int, p *pattern, text []byte) (span, bool) {
 	}
 	for k := 1; k < n; k++ {
 		gap := text[v.to(i+k-1):max(v.from(i+k), v.to(i+k-1))]
-		if len(gap) > 0 && !bytes.ContainsAny(gap, "\n\r\x1b\\=") && !slices.Contains(p.spaces, k) {
+		if len(gap) > 0 && !bytes.ContainsAny(gap, "\n\r\x1b\\") && !slices.Contains(p.spaces, k) {
 			return span{}, false
 		}
 	}

@@ -30,6 +30,11 @@ func (r *Redactor) Pieces(before []byte, pieces ...[]byte) [][]byte {
 		all = append(all, p...)
 	}
 	spans := merge(m.find(all))
+	for i, s := range spans {
+		if s.from < len(before) && s.to > len(before) {
+			spans[i].from = len(before) // its beginning was let go
+		}
+	}
 	clean := make([][]byte, len(pieces))
 	from := len(before)
 	for i, p := range pieces {
@@ -39,8 +44,8 @@ func (r *Redactor) Pieces(before []byte, pieces ...[]byte) [][]byte {
 	return clean
 }
 
-// cutOut gives text[from:to] without spans. A span that begins before from has
-// its mark there, unless all that was there is let go already.
+// cutOut gives text[from:to] without spans. The mark of one stands where it
+// begins.
 func cutOut(text []byte, from, to int, spans []span) []byte {
 	var clean []byte
 	for _, s := range spans {

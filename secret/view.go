@@ -85,38 +85,41 @@ const prefixes = "+->|#*"
 func (v *view) loosen(text []byte, below *view) (changed bool) {
 	v.wide = true
 	v.reserve(len(text))
-	at := func(i int) int { return i }
-	after := func(i int) int { return i }
-	if below != nil {
-		at, after = below.from, func(i int) int { return below.to(i - 1) }
-	}
 	var decoded []byte
 	for i := 0; i < len(text); {
-		switch c := text[i]; c {
-		case '\\', '%', '\x1b', '&':
-			decoded = decoded[:0]
-			n, ok := escape(text[i:], &decoded)
-			if !ok || n == 0 {
-				break
+		c := text[i]
+		if !special[c] {
+			from, to := int32(i), int32(i+1)
+			if below != nil {
+				from, to = below.pos[i], below.end[i]
 			}
-			v.put(decoded, at(i), after(i+n))
-			i, changed = i+n, true
-			continue
-		case '=':
-			if i+1 < len(text) && (text[i+1] == '\n' || text[i+1] == '\r') { // quoted-printable
-				i, changed = i+1, true
-				continue
-			}
-		case '\n':
-			n := 1 + prefix(text[i+1:])
-			i, changed = i+n, changed || n > 1
+			v.text[v.n], v.pos[v.n], v.end[v.n] = c, from, to
+			v.n += int(ink[c])
+			i++
 			continue
 		}
-		v.put(text[i:i+1], at(i), after(i+1))
-		i++
+		n := 1
+		decoded = append(decoded[:0], c)
+		if c == '\n' {
+			n += prefix(text[i+1:])
+			changed = changed || n > 1
+		} else if length, ok := escape(text[i:], nil); ok && length > 0 {
+			decoded = decoded[:0]
+			n, _ = escape(text[i:], &decoded)
+			changed = true
+		}
+		from, to := i, i+n
+		if below != nil {
+			from, to = below.from(i), below.to(i+n-1)
+		}
+		v.put(decoded, from, to)
+		i += n
 	}
 	return changed
 }
+
+// special are the bytes that loosen looks at more closely.
+var special = [256]bool{'\\': true, '%': true, '\x1b': true, '&': true, '\n': true}
 
 // prefix gives the length of what stands before a line's own text, 0 for white
 // space alone.
@@ -284,9 +287,6 @@ func mayLoosen(text []byte) bool {
 		if bytes.IndexByte(text, c) >= 0 {
 			return true
 		}
-	}
-	if bytes.Contains(text, []byte("=\n")) || bytes.Contains(text, []byte("=\r")) {
-		return true
 	}
 	for {
 		i := bytes.IndexByte(text, '\n')

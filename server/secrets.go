@@ -43,8 +43,12 @@ type OfTeam struct{}
 // OfUser are the parameters of what the caller owns.
 type OfUser struct{}
 
-func (o OfEnvironment) owner(ctx context.Context, s *Server, _ who) (vault.Owner, error) {
+func (o OfEnvironment) owner(ctx context.Context, s *Server, w who) (vault.Owner, error) {
 	id, err := errand.ParseEnvironmentID(o.ID)
+	if err != nil {
+		return vault.Owner{}, err
+	}
+	_, err = s.runner.Builds.Environment(ctx, w.caller, id)
 	return vault.Environment(id), err
 }
 

@@ -69,7 +69,11 @@ func (s *Set) runCommand(ctx context.Context, c Call) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	text, err := s.fit(ctx, c.Op, out.text(exit.Dropped))
+	printed := out.text(exit.Dropped)
+	if s.o.Hide != nil {
+		printed = s.o.Hide(printed) // before it is cut, where half a secret would pass
+	}
+	text, err := s.fit(ctx, c.Op, printed)
 	if err != nil {
 		return Result{}, err
 	}

@@ -44,6 +44,8 @@ type Options struct {
 	Root string      // where the work is; "" is /workspace
 	User string      // who commands run as; "" is root
 	Env  []string    // for commands, over the machine's own
+	// Hide, if set, takes what must not be seen out of what commands print.
+	Hide func(string) string
 	// ReadOnly leaves out the tools that can change anything.
 	ReadOnly bool
 	// Limit and MaxLimit bound a command in the foreground.

@@ -1,0 +1,194 @@
+package secret_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/errand-dev/errand/secret"
+)
+
+const key = "s3cr3t/Value+with=\"quotes\" & a\\slash_0123456789"
+
+// wrap breaks a text after each n characters, as fold and base64 do.
+func wrap(s string, n int, with string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i += n {
+		b.WriteString(s[i:min(len(s), i+n)] + with)
+	}
+	return b.String()
+}
+
+func TestForms(t *testing.T) {
+	inJSON, err := json.Marshal(map[string]string{"token": key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nested, err := json.Marshal(map[string]string{"args": string(inJSON)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	percent := ""
+	for _, c := range []byte(key) {
+		percent += fmt.Sprintf("%%%02x", c)
+	}
+	texts := map[string]string{
+		"plain":                key,
+		"each on its own line": wrap(key, 1, "\n"),
+		"folded":               wrap(key, 7, "\n"),
+		"folded and indented":  wrap(key, 9, "\r\n\t    "),
+		"in a diff":            wrap(key, 9, "\n+"),
+		"quoted":               "> " + wrap(key, 9, "\n> "),
+		"in colours":           key[:10] + "\x1b[01;31m\x1b[K" + key[10:20] + "\x1b[m" + key[20:],
+		"JSON":                 string(inJSON),
+		"JSON in JSON":         string(nested),
+		"wrapped in JSON":      strings.ReplaceAll(fmt.Sprintf("%q", wrap(strings.ReplaceAll(key, `"`, "'"), 9, "\n")), "'", `\"`),
+		"query":                "?a=" + url.QueryEscape(key),
+		"path":                 url.PathEscape(key),
+		"each byte escaped":    percent,
+		"HTML":                 strings.NewReplacer("&", "&amp;", `"`, "&quot;").Replace(key),
+		"hex":                  hex.EncodeToString([]byte(key)),
+		"HEX":                  strings.ToUpper(hex.EncodeToString([]byte(key))),
+		"hex in pairs":         wrap(hex.EncodeToString([]byte(key)), 2, " "),
+		"continued":            wrap(strings.ReplaceAll(key, `\`, `\\`), 9, "\\\n"),
+	}
+	for skip := range 4 {
+		before := strings.Repeat("x", skip)
+		for name, enc := range map[string]*base64.Encoding{"base64": base64.StdEncoding, "base64url": base64.RawURLEncoding} {
+			s := enc.EncodeToString([]byte(before + key + "yz"))
+			texts[fmt.Sprint(name, " after ", skip)] = s
+			texts[fmt.Sprint(name, " wrapped after ", skip)] = wrap(s, 19, "\n")
+		}
+	}
+	var r secret.Redactor
+	r.Add(key)
+	for name, text := range texts {
+		t.Run(name, func(t *testing.T) {
+			got := r.String("before " + text + " after")
+			if !strings.HasPrefix(got, "before ") || !strings.HasSuffix(got, " after") || !strings.Contains(got, secret.Redacted) {
+				t.Fatalf("%q became %q", text, got)
+			}
+			if left := len(got) - len("before  after"+secret.Redacted); left > 28 { // JSON's and base64's own
+				t.Errorf("%q became %q, which has too much left of it", text, got)
+			}
+		})
+	}
+}
+
+// TestWhatIsNotSecretStays has words that only look like a value.
+func TestWhatIsNotSecretStays(t *testing.T) {
+	var r secret.Redactor
+	r.Add("asking", "tiny", "a b c", "        ")
+	for _, text := range []string{"he was king", "tiny", "a b c abc", "", "        x", "ask ing"} {
+		if got := r.String(text); got != text {
+			t.Errorf("%q became %q", text, got)
+		}
+	}
+	if got := r.String("as\n  king"); got != secret.Redacted {
+		t.Errorf("over a line break it became %q", got)
+	}
+}
+
+// TestStreamEqualsWhole cuts texts anywhere: what a Stream lets through is what
+// is left of the whole.
+func TestStreamEqualsWhole(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var r secret.Redactor
+		r.Add("hunter2-is-long", "another secret value")
+		parts := rapid.SliceOf(rapid.SampledFrom([]string{"hunter2-is-long", "hunter2-", "is-long", "another secret", " value", "x", "\n", "  ", "aHVudGVyMi1pcy1sb25n", "\\n", "%", "\x1b[0m"})).Draw(t, "parts")
+		text := strings.Join(parts, "")
+		var out bytes.Buffer
+		s := r.Stream(&out)
+		for at := 0; at < len(text); {
+			n := rapid.IntRange(1, len(text)-at).Draw(t, "length")
+			if _, err := s.Write([]byte(text[at : at+n])); err != nil {
+				t.Fatal(err)
+			}
+			at += n
+		}
+		if err := s.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		for _, form := range []string{"hunter2-is-long", "another secret value", "aHVudGVyMi1pcy1sb25n", "unter2-is-long", "nother secret value"} {
+			if strings.Contains(out.String(), form) {
+				t.Fatalf("%q came through as %q", text, out.String())
+			}
+		}
+	})
+}
+
+// TestStreamShowsLines wants a line to be seen when it is whole, although it ends
+// with what a secret begins with.
+func TestStreamShowsLines(t *testing.T) {
+	var r secret.Redactor
+	r.Add("end-of-the-world")
+	var out bytes.Buffer
+	s := r.Stream(&out)
+	for _, step := range []struct{ write, want string }{
+		{"this is the end\n", "this is the end\n"}, // three characters are let go
+		{"-of-the-world", "this is the end\n" + secret.Redacted},
+		{" and end-of", "this is the end\n" + secret.Redacted + " and "},
+		{"fice!\n", "this is the end\n" + secret.Redacted + " and end-office!\n"},
+	} {
+		if _, err := s.Write([]byte(step.write)); err != nil {
+			t.Fatal(err)
+		}
+		if out.String() != step.want {
+			t.Errorf("after %q there is %q, want %q", step.write, out.String(), step.want)
+		}
+	}
+}
+
+func TestFinder(t *testing.T) {
+	f := secret.NewFinder(map[string]string{"TOKEN": "hunter2-is-long", "SHORT": "abc", "OTHER": "not here at all"})
+	var file bytes.Buffer
+	for range 30_000 {
+		file.WriteString("a line that says nothing of interest\n")
+	}
+	file.WriteString("it is hunter2-\n    is-long\nhunter2-is-long\n")
+	found, err := f.Find(&file)
+	if err != nil || len(found) != 1 || found[0] != (secret.Found{Name: "TOKEN", Line: 30_001}) {
+		t.Errorf("found %+v, %v", found, err)
+	}
+	if secret.NewFinder(map[string]string{"SHORT": "abc"}) != nil {
+		t.Error("there is a finder for what cannot be found")
+	}
+}
+
+// TestFinderAtEachEdge puts a value over the edge of what is read at once.
+func TestFinderAtEachEdge(t *testing.T) {
+	f := secret.NewFinder(map[string]string{"TOKEN": "hunter2-is-long"})
+	for shift := range 40 {
+		text := strings.Repeat(".", 256<<10-20+shift) + "hunter2-\nis-long" + strings.Repeat(".", 100)
+		if found, err := f.Find(strings.NewReader(text)); err != nil || len(found) != 1 {
+			t.Fatalf("shifted by %d: found %+v, %v", shift, found, err)
+		}
+	}
+}
+
+func BenchmarkRedactor(b *testing.B) {
+	var r secret.Redactor
+	for i := range 500 {
+		r.Add(fmt.Sprintf("secret-%d-%032x", i, i*i*7919))
+	}
+	plain := bytes.Repeat([]byte("npm http fetch GET 200 https://registry.npmjs.org/left-pad 34ms (cache hit)\n"), 14_000)
+	diff := bytes.Repeat([]byte("+\tfmt.Printf(\"%d of %s\\n\", n, name) // a line of a patch\n"), 18_000)
+	for name, text := range map[string][]byte{"log": plain, "diff": diff} {
+		b.Run(name, func(b *testing.B) {
+			s := string(text)
+			b.SetBytes(int64(len(s)))
+			for b.Loop() {
+				if r.String(s) != s {
+					b.Fatal("it was changed")
+				}
+			}
+		})
+	}
+}
