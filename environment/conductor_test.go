@@ -3,6 +3,8 @@ package environment_test
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -208,7 +210,7 @@ func (a *agent) prepare(ctx context.Context) (*environment.Ready, error) {
 	}
 	p := environment.Preparation{
 		Driver: a.driver, Machine: a.id, Spec: machine.Spec{Engine: a.engine, Limits: errand.Limits{Memory: 1 << 30}},
-		Environment: found, Mirror: mirror, Env: a.env,
+		Environment: found, Mirror: mirror, Env: a.env, Keyed: keyed(a.env),
 		Checkout: git.Checkout{URL: mirror.URL(), Commit: a.commit, Branch: a.branch, CoAuthor: git.Person{Name: "Bob", Email: "bob@example.com"}},
 		Open:     a.open, Closed: a.close, Record: a.record,
 		Resolve:  func(_ context.Context, image string) (string, error) { return image + "@1", nil },
@@ -375,4 +377,13 @@ func replaced(story []string, pairs ...string) []string {
 		story[slices.Index(story, pairs[i])] = pairs[i+1]
 	}
 	return story
+}
+
+// keyed stands for variables as a conductor's digests do.
+func keyed(env []string) []environment.KeyPart {
+	if len(env) == 0 {
+		return nil
+	}
+	sum := sha256.Sum256([]byte(strings.Join(env, "\x00")))
+	return []environment.KeyPart{{Name: environment.VariablesPart, Value: hex.EncodeToString(sum[:])}}
 }

@@ -74,7 +74,7 @@ func (w *work) carryOut(ctx context.Context, builder machine.Builder, r *recipe)
 	t := &transcript{phase: errand.PhaseImage, record: w.Record, redactor: w.Redactor}
 	running, cancel := context.WithCancel(ctx)
 	var recording sync.WaitGroup
-	recording.Go(func() { t.follow(running, cancel) })
+	recording.Go(func() { t.follow(ctx, running.Done(), cancel) })
 	steps := &buildLog{take: t.take}
 	ref, err := builder.BuildImage(running, machine.ImageBuild{
 		Key: r.key, File: r.text, Name: r.Name, Secrets: w.BuildSecrets,

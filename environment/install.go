@@ -96,7 +96,7 @@ func (w *work) follow(ctx context.Context, id string, from int64) (outcome, erro
 func (w *work) transcribe(ctx context.Context, t *transcript, c guest.Command) (guest.Exit, error) {
 	running, cancel := context.WithCancel(ctx)
 	var recording sync.WaitGroup
-	recording.Go(func() { t.follow(running, cancel) })
+	recording.Go(func() { t.follow(ctx, running.Done(), cancel) })
 	exit, err := w.line.Run(running, c, t.take)
 	cancel()
 	recording.Wait()

@@ -89,13 +89,14 @@ func (t *transcript) keepLate(o guest.Output) {
 	}
 }
 
-// follow records until ctx ends. Its caller waits for it.
-func (t *transcript) follow(ctx context.Context, failed func()) {
+// follow records until ended is closed. Its caller waits for it. What it has
+// begun to record it ends under ctx: it is not there to be recorded again.
+func (t *transcript) follow(ctx context.Context, ended <-chan struct{}, failed func()) {
 	ticker := time.NewTicker(recordEvery)
 	defer ticker.Stop()
 	for {
 		select {
-		case <-ctx.Done():
+		case <-ended:
 			return
 		case <-ticker.C:
 			t.mu.Lock()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/secret"
 )
 
 // TestTranscriptResumes gives random output in random pieces to a transcript
@@ -122,9 +123,75 @@ func TestTranscriptStopsWhenRecordingFails(t *testing.T) {
 	tr := &transcript{phase: errand.PhaseInstall, record: func(context.Context, ...errand.Fact) error { return full }}
 	tr.take(guest.Output{Data: []byte("x")})
 	failed := make(chan struct{})
-	tr.follow(t.Context(), func() { close(failed) })
+	tr.follow(t.Context(), t.Context().Done(), func() { close(failed) })
 	<-failed
 	if _, err := tr.rest(); !errors.Is(err, full) {
 		t.Errorf("got %v, want %v", err, full)
 	}
+}
+
+// TestTranscriptHidesSecrets prints a secret in pieces, on either stream, with
+// the other's output between, and joins in its middle.
+func TestTranscriptHidesSecrets(t *testing.T) {
+	const value = "hunter2-is-a-long-value"
+	redactor := &secret.Redactor{}
+	redactor.Add(value)
+	rapid.Check(t, func(t *rapid.T) {
+		text := "before " + value + " and\n" + value[:10] + "\n  " + value[10:] + " after\n"
+		var pieces []guest.Output
+		offset := int64(0)
+		for at := 0; at < len(text); {
+			n := rapid.IntRange(1, 8).Draw(t, "length")
+			n = min(n, len(text)-at)
+			pieces = append(pieces, guest.Output{Offset: offset, Data: []byte(text[at : at+n])})
+			offset += int64(n)
+			if rapid.Bool().Draw(t, "noise") {
+				pieces = append(pieces, guest.Output{Offset: offset, Data: []byte("noise\n"), Stderr: true})
+				offset += 6
+			}
+			at += n
+		}
+		var recorded []errand.PhaseOutput
+		note := func(facts []errand.Fact) {
+			for _, f := range facts {
+				recorded = append(recorded, f.Data.(errand.PhaseOutput))
+			}
+		}
+		first := &transcript{phase: errand.PhaseInstall, redactor: redactor}
+		for _, piece := range pieces[:rapid.IntRange(0, len(pieces)).Draw(t, "before the cut")] {
+			first.take(piece)
+			if rapid.Bool().Draw(t, "recorded here") {
+				note(first.facts(false))
+			}
+		}
+		second := &transcript{phase: errand.PhaseInstall, redactor: redactor}
+		if len(recorded) > 0 {
+			second.from = recorded[len(recorded)-1].End
+		}
+		for _, piece := range pieces {
+			second.take(piece)
+			if rapid.Bool().Draw(t, "recorded again") {
+				note(second.facts(false))
+			}
+		}
+		rest, err := second.rest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		note(rest)
+		var out, noise strings.Builder
+		for _, d := range recorded {
+			if d.Stderr {
+				noise.WriteString(d.Text)
+			} else {
+				out.WriteString(d.Text)
+			}
+		}
+		if got := out.String(); got != "before [REDACTED] and\n[REDACTED] after\n" {
+			t.Fatalf("recorded %q", got)
+		}
+		if strings.ReplaceAll(noise.String(), "noise\n", "") != "" {
+			t.Fatalf("the other stream has %q", noise.String())
+		}
+	})
 }

@@ -1,7 +1,9 @@
 package runner_test
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -98,4 +100,87 @@ func TestSecretFromVaultToPush(t *testing.T) {
 	if got := gitIn(t, repo, "log", "--all", "--format=%s", "-1", "--", "done.txt"); got != "Do it well" {
 		t.Errorf("the mended commit is not on the remote: %q", got)
 	}
+}
+
+// TestDiskWithSecretIsNotKept has an install that leaves a secret on the disk and
+// prints it in pieces: the disk is not kept, the output not recorded, and the
+// agent works all the same. Without the file the next disk is kept.
+func TestDiskWithSecretIsNotKept(t *testing.T) {
+	const value = "npm_s3cr3t-0123456789abcdef"
+	install := func(last string) string {
+		return `{"install": "printf %s \"$NPM_TOKEN\" > /root/.npmrc; printf %s \"${NPM_TOKEN%bcdef}\"; sleep 0.4; echo bcdef; ` + last + `"}`
+	}
+	h := build(t, script(talk(".", command(`test -n "$NPM_TOKEN" && echo works`), &scripted.Turn{Expect: scripted.Pat("works"), Text: "done"})), runner.Defaults{})
+	h.put(vault.Team, "NPM_TOKEN", value, errand.SecretRuntime)
+	for _, tt := range []struct {
+		last, note string
+		kept       int
+	}{
+		{"true", "not kept: a secret is on the disk", 0},
+		{"rm /root/.npmrc", "e1-", 1},
+	} {
+		agent, run := h.start(ask("go", repository(t, map[string]string{".errand/environment.json": install(tt.last)})))
+		h.ends(agent, run, errand.RunFinished)
+		var note, output, warning string
+		for _, e := range h.events(agent) {
+			if strings.Contains(string(e.Data), "s3cr3t") {
+				t.Errorf("event %d (%s) holds the secret: %s", e.Seq, e.Kind, e.Data)
+			}
+			switch e.Kind {
+			case errand.EventPhaseEnded:
+				if d := read[errand.PhaseEnded](t, e); d.Phase == errand.PhaseSnapshot {
+					note = d.Note
+				}
+			case errand.EventPhaseOutput:
+				output += read[errand.PhaseOutput](t, e).Text
+			case errand.EventNotice:
+				warning += read[errand.Notice](t, e).Text
+			}
+		}
+		if !strings.Contains(note, tt.note) || output != "[REDACTED]\n" {
+			t.Errorf("the snapshot's note is %q, install printed %q", note, output)
+		}
+		if told := strings.Contains(warning, "/root/.npmrc holds the secret NPM_TOKEN"); told != (tt.kept == 0) {
+			t.Errorf("people are told %q", warning)
+		}
+		if all, err := h.driver.ListSnapshots(t.Context()); err != nil || len(all) != tt.kept {
+			t.Errorf("kept are %+v, %v; want %d", all, err, tt.kept)
+		}
+	}
+}
+
+// TestKeyAway takes the key file away: an agent that works goes on, a new one
+// fails with the reason, and with the file back it starts.
+func TestKeyAway(t *testing.T) {
+	h := build(t, script(&scripted.Conversation{
+		Match: scripted.Pat("."), Turns: []*scripted.Turn{command(`test -n "$TOKEN"`), says("done")},
+		FollowUps: []*scripted.FollowUp{{Match: scripted.Pat("."), Turns: []*scripted.Turn{says("done")}}},
+	}), runner.Defaults{})
+	h.put(vault.Team, "TOKEN", "0123456789", errand.SecretRuntime)
+	agent, run := h.start(ask("first", ""))
+	h.ends(agent, run, errand.RunFinished)
+	key := filepath.Join(h.dir, "key")
+	if err := os.Rename(key, key+".away"); err != nil {
+		t.Fatal(err)
+	}
+	follow, err := h.runner.FollowUp(t.Context(), caller, agent, runner.FollowUp{Prompt: errand.Prompt{Text: "go on"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.ends(agent, follow.ID, errand.RunFinished)
+	other, run := h.start(ask("new", ""))
+	if d := h.ends(other, run, errand.RunFailed); d.Error == nil || d.Error.Code != "key_lost" || !strings.Contains(d.Error.Message, key) {
+		t.Errorf("without the key a new agent fails with %+v", d.Error)
+	}
+	if _, err := os.Stat(key); err == nil {
+		t.Error("a key was made in place of the lost one")
+	}
+	if err := os.Rename(key+".away", key); err != nil {
+		t.Fatal(err)
+	}
+	follow, err = h.runner.FollowUp(t.Context(), caller, other, runner.FollowUp{Prompt: errand.Prompt{Text: "again"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.ends(other, follow.ID, errand.RunFinished)
 }

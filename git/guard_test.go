@@ -1,0 +1,127 @@
+package git
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	secrets "github.com/errand-dev/errand/secret"
+)
+
+const hidden = "hunter2-is-a-long-value"
+
+// guarded gives the guard of one secret.
+func guarded() (*Guard, error) {
+	f := secrets.NewFinder(map[string]string{"TOKEN": hidden})
+	return &Guard{Hide: f.Hide, Find: func(r io.Reader) ([]Found, error) {
+		found, err := f.Find(r)
+		var all []Found
+		for _, x := range found {
+			all = append(all, Found(x))
+		}
+		return all, err
+	}}, nil
+}
+
+// TestPushWithSecret pushes a secret in each place where a push can carry one.
+func TestPushWithSecret(t *testing.T) {
+	t.Parallel()
+	bare, clone := newRemote(t)
+	big := strings.Repeat("a line of a large file that is packed as a delta\n", 20_000)
+	write(t, filepath.Join(clone, "big.txt"), big)
+	write(t, filepath.Join(clone, "known.txt"), "it was here before: "+hidden+"\n")
+	git(t, clone, "add", ".")
+	git(t, clone, "commit", "-q", "-m", "second")
+	git(t, clone, "push", "-q", "origin", "main")
+	m := newMirrors(t, Options{})
+	tests := []struct {
+		name  string
+		files map[string]string
+		then  [][]string // git, after the files are committed
+		want  string     // in what git printed; "" is a push that goes through
+	}{
+		{"nothing", map[string]string{"a.txt": "harmless\n"}, nil, ""},
+		{"file", map[string]string{"dir/a.txt": "one\ntwo " + hidden + "\n"}, nil, "dir/a.txt, line 2 in commit "},
+		{"delta", map[string]string{"big.txt": big + "\n" + hidden + "\n"}, nil, "big.txt, line 20002 in commit "},
+		{"wrapped", map[string]string{"a.txt": hidden[:9] + "\n   " + hidden[9:] + "\n"}, nil, "a.txt, line 1 in commit "},
+		{"name of a file", map[string]string{"x-" + hidden + ".txt": "x\n"}, nil, `the name of a file in the folder "."`},
+		{"message", map[string]string{"a.txt": "x\n"}, [][]string{{"commit", "-q", "--amend", "-m", "it is " + hidden}}, "the message of commit "},
+		{"taken out on top", map[string]string{"a.txt": hidden}, [][]string{{"rm", "-q", "a.txt"}, {"commit", "-q", "-m", "away"}}, "a.txt, line 1 in commit "},
+		{"was there before", map[string]string{"known.txt": "changed\nit was here before: " + hidden + "\n"}, nil, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			branch := "errand/" + strings.ReplaceAll(tt.name, " ", "-")
+			box, p := working(t, m, Grant{URL: bare, Branch: branch, AllowForce: true, Guard: guarded})
+			for name, content := range tt.files {
+				box.commit(name, content)
+			}
+			if strings.Contains(tt.name, "name of") { // whose commit's message would say it too
+				box.mustGit("commit", "-q", "--amend", "-m", "a file")
+			}
+			for _, args := range tt.then {
+				box.mustGit(args...)
+			}
+			out, err := box.git("push", "origin", "HEAD:"+branch)
+			if tt.want == "" {
+				if err != nil {
+					t.Fatalf("the push is refused:\n%s", out)
+				}
+				if got, want := git(t, bare, "rev-parse", branch), box.mustGit("rev-parse", "HEAD"); got != want {
+					t.Errorf("the remote has %s, want %s", got, want)
+				}
+				box.commit("more.txt", "more\n") // what was let in can be built upon
+				box.mustGit("push", "origin", "HEAD:"+branch)
+				return
+			}
+			if err == nil || !strings.Contains(out, tt.want) || !strings.Contains(out, "the secret TOKEN") || !strings.Contains(out, "git reset --soft ") {
+				t.Errorf("err %v\n%s\nwant %q in it", err, out, tt.want)
+			}
+			if strings.Contains(out, hidden) {
+				t.Errorf("git was told the secret:\n%s", out)
+			}
+			if told := p.take(); len(told) != 1 || told[0].Refused == "" || strings.Contains(told[0].Refused, hidden) {
+				t.Errorf("recorded %+v", told)
+			}
+			if refs := git(t, bare, "for-each-ref"); strings.Contains(refs, branch) {
+				t.Errorf("the remote has\n%s", refs)
+			}
+			left, err := filepath.Glob(filepath.Join(m.options.Dir, "*", "*", "*", "quarantine"))
+			if err != nil || len(left) > 0 {
+				t.Errorf("left behind are %v, %v", left, err)
+			}
+		})
+	}
+}
+
+// TestManyLeaks is told of some, and ends.
+func TestManyLeaks(t *testing.T) {
+	t.Parallel()
+	bare, _ := newRemote(t)
+	m := newMirrors(t, Options{})
+	box, _ := working(t, m, Grant{URL: bare, Branch: ownBranch, Guard: guarded})
+	for i := range 3000 {
+		write(t, filepath.Join(box.dir, fmt.Sprintf("f%04d.txt", i)), fmt.Sprint(i, " ", hidden, "\n"))
+	}
+	box.commit("last.txt", "x\n")
+	out, err := box.git("push", "origin", "HEAD:"+ownBranch)
+	if err == nil || strings.Count(out, ": the secret TOKEN") != mostLeaks || !strings.Contains(out, "and there are 4 more") {
+		t.Errorf("err %v\n%s", err, out)
+	}
+}
+
+// TestGuardThatCannotTell lets nothing through.
+func TestGuardThatCannotTell(t *testing.T) {
+	t.Parallel()
+	bare, _ := newRemote(t)
+	m := newMirrors(t, Options{})
+	box, _ := working(t, m, Grant{URL: bare, Branch: ownBranch, Guard: func() (*Guard, error) { return nil, errors.New("the key is away; try again later") }})
+	box.commit("a.txt", "x\n")
+	out, err := box.git("push", "origin", "HEAD:"+ownBranch)
+	if err == nil || !strings.Contains(out, "the key is away; try again later") {
+		t.Errorf("err %v\n%s", err, out)
+	}
+}
