@@ -15,6 +15,7 @@ import (
 	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/store"
 )
 
@@ -191,6 +192,7 @@ func (b *Builds) make(ctx context.Context, build *errand.Build) (*environment.Ma
 	p := environment.Preparation{
 		Driver: b.Driver, Machine: MachineID(build.ID), Spec: machine.Spec{Engine: b.Engine},
 		Environment: parsed, DefaultImage: b.Image, Mirror: mirror, Env: opened.Env, Keyed: Keyed(opened), BuildSecrets: opened.Build,
+		Redactor: b.Redactor, Guarded: secret.NewFinder(opened.Guarded),
 		Open: at.open, Closed: at.close,
 		AttachBuild: func(ctx context.Context, link *machine.Link) (io.Closer, error) {
 			return b.Gate.JoinLink(ctx, link, at.policy, at.connections(ctx))

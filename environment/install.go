@@ -166,6 +166,9 @@ func (w *work) snapshot(ctx context.Context) error {
 		w.Closed()
 		if leaks, err := w.search(ctx); err != nil || len(leaks) > 0 {
 			w.leave()
+			if w.only { // a build is its disk
+				return outcome{}, errors.Join(err, secretOnDisk(leaks))
+			}
 			if err = errors.Join(err, w.bringUp(ctx, "")); err == nil {
 				w.state.Key = "" // nothing is kept under it
 				err = w.state.write(ctx, w.line)

@@ -109,10 +109,25 @@ func (w *work) unkept(leaks []leak) outcome {
 	if len(leaks) == 0 {
 		return outcome{}
 	}
-	var places []string
-	for _, l := range leaks {
-		places = append(places, fmt.Sprintf("%s holds the secret %s", l.path, l.name))
-	}
-	text := fmt.Sprintf("The disk that install left is not kept, so each agent installs anew: %s. Have install write the variable's name there instead of its value, or remove the file at its end.", strings.Join(places, "; "))
+	text := fmt.Sprintf("The disk that install left is not kept, so each agent installs anew: %s. %s", places(leaks), remedy)
 	return outcome{note: "not kept: a secret is on the disk", facts: []errand.Fact{warning(text)}}
+}
+
+const remedy = "Have install write the variable's name there instead of its value, or remove the file at its end."
+
+func places(leaks []leak) string {
+	var all []string
+	for _, l := range leaks {
+		all = append(all, fmt.Sprintf("%s holds the secret %s", l.path, l.name))
+	}
+	return strings.Join(all, "; ")
+}
+
+// secretOnDisk is the error of a build whose disk cannot be kept; nil where
+// nothing was found.
+func secretOnDisk(leaks []leak) error {
+	if len(leaks) == 0 {
+		return nil
+	}
+	return errand.Errorf(errand.Invalid, "secret_on_disk", "The disk that install left cannot be kept: %s. %s", places(leaks), remedy)
 }

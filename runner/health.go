@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"time"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/machine"
@@ -48,6 +49,8 @@ func (r *Runner) Health(ctx context.Context) (Health, error) {
 // sealing says whether the key that seals secrets works.
 func (r *Runner) sealing(ctx context.Context) machine.Finding {
 	f := machine.Finding{Name: "secrets"}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second) // health is asked for often
+	defer cancel()
 	state, err := r.Vault.Key(ctx)
 	switch {
 	case err != nil:
