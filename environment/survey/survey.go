@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -251,5 +252,18 @@ func encode(v any) string {
 	if err := e.Encode(v); err != nil {
 		panic(err) // strings and numbers only
 	}
-	return b.String()
+	return element.ReplaceAllStringFunc(b.String(), func(text string) string {
+		line := gap.ReplaceAllString(strings.TrimLeft(text, "\n "), " ")
+		indent := text[:strings.IndexByte(text, '{')]
+		if len(indent)+len(line) > 78 {
+			return text
+		}
+		return indent + line
+	})
 }
+
+var (
+	// element is an element of an array that is an object of nothing but values.
+	element = regexp.MustCompile(`\n +\{\n[^{}\[\]]*\n +\}`)
+	gap     = regexp.MustCompile(`\n *`) // never inside of a string
+)
