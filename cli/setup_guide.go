@@ -31,6 +31,7 @@ type guide struct {
 	in          *bufio.Reader
 	after       errand.Seq // of the journal, what was shown
 	asked       bool       // the questions were
+	watched     bool       // the latest proof was shown as it went
 }
 
 func (a *app) guide(c *client.Client, id errand.SetupID, f setupFlags, interactive bool) *guide {
@@ -55,7 +56,7 @@ func (g *guide) say(format string, args ...any) {
 func (g *guide) finish(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		g.status.Set("")
-		fmt.Fprintf(g.app.err, "\nThe setup stays as it is. Go on: errand setup go %s · end it: errand setup rm %s\n", shortSetup(string(g.id)), shortSetup(string(g.id)))
+		fmt.Fprintf(g.app.err, "\nThe setup stays as it is. Go on: errand setup go %s\n                   End it with: errand setup rm %[1]s\n", shortSetup(string(g.id)))
 		return &exitError{code: ExitInterrupted}
 	}
 	return err
@@ -124,6 +125,7 @@ func (g *guide) wait(ctx context.Context) (api.Setup, error) {
 	if err != nil || !setup.Status.Busy() {
 		return setup, err
 	}
+	g.watched = g.status != nil && setup.Status == errand.SetupProving
 	var t *transcript
 	if g.status != nil {
 		t = newTranscript(g.status, g.style, g.status, false)
@@ -181,8 +183,14 @@ func (g *guide) ask(ctx context.Context, setup api.Setup) (done bool, err error)
 			return false, g.open(ctx, errand.SetupPerson)
 		}
 	}
-	showProof(g.app.err, g.style, setup)
-	showSetupError(g.app.err, g.style, setup)
+	if g.watched {
+		showVerdict(g.app.err, g.style, setup)
+	} else {
+		showProof(g.app.err, g.style, setup)
+	}
+	if steps := stepsOf(setup); !g.watched || len(steps) == 0 || !steps[len(steps)-1].Failed {
+		showSetupError(g.app.err, g.style, setup) // else it was shown as it came
+	}
 	if setup.MachineID != "" && setup.Status == errand.SetupProposed {
 		g.say("\nThe machine is open. In another terminal:  %s", g.style.bold("errand attach "+shortID(setup.MachineID)+" desk"))
 		g.say("The draft is %s there; what stands in it is proved.", setup.Proposal.Path)
@@ -192,6 +200,13 @@ func (g *guide) ask(ctx context.Context, setup api.Setup) (done bool, err error)
 		return false, err
 	}
 	return g.do(ctx, setup, key)
+}
+
+func stepsOf(setup api.Setup) []errand.ProofStep {
+	if setup.Proof == nil {
+		return nil
+	}
+	return setup.Proof.Steps
 }
 
 // choice is one key of a menu.
@@ -207,6 +222,9 @@ func choicesFor(setup api.Setup) []choice {
 		all = append(all, choice{"m", "open a machine"})
 	} else {
 		all = append(all, choice{"a", "enter the machine"})
+	}
+	if setup.Proof != nil && setup.Proof.Agent != "" && setup.Error != nil {
+		all = append(all, choice{"l", "look into the proof's machine"})
 	}
 	return append(all, choice{"g", "send an agent"}, choice{"q", "leave it"})
 }
@@ -322,7 +340,7 @@ func (g *guide) do(ctx context.Context, setup api.Setup, key string) (done bool,
 	case "s":
 		err = g.accept(ctx, errand.AcceptStored)
 	default:
-		g.say("It stays as it is. Go on: errand setup go %s · end it: errand setup rm %s", shortSetup(setup.ID), shortSetup(setup.ID))
+		g.say("It stays as it is. Go on: errand setup go %s\n             End it with: errand setup rm %[1]s", shortSetup(setup.ID))
 		return true, nil
 	}
 	if e := errand.AsError(err); err != nil && ctx.Err() == nil && e.Kind != errand.Internal && e.Kind != errand.Unauthorized {

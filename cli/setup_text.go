@@ -115,11 +115,17 @@ func showProof(w io.Writer, s style, setup api.Setup) {
 		}
 		fmt.Fprintln(w, line+" "+s.dim(milliseconds(step.DurationMs)))
 	}
-	switch {
-	case p.OK && p.Draft == setup.Draft && p.Verify == setup.Verify:
-		fmt.Fprintln(w, s.green("  It works in a clean machine."))
-	case p.OK:
-		fmt.Fprintln(w, s.yellow("  The draft was changed since; prove it again."))
+	showVerdict(w, s, setup)
+}
+
+// showVerdict writes what the latest proof came to.
+func showVerdict(w io.Writer, s style, setup api.Setup) {
+	switch p := setup.Proof; {
+	case p == nil || !p.OK || p.EndedAt.IsZero():
+	case p.Draft == setup.Draft && p.Verify == setup.Verify:
+		fmt.Fprintln(w, s.green("\n  It works in a clean machine."))
+	default:
+		fmt.Fprintln(w, s.yellow("\n  The draft was changed since; prove it again."))
 	}
 }
 

@@ -203,10 +203,14 @@ func (s *Setups) ended(ctx context.Context, setup *errand.Setup, name string, ph
 			continue
 		}
 		code := t.ExitCode
-		return s.noted(ctx, setup, errand.ProofStep{
+		step := errand.ProofStep{
 			Phase: phase, Command: text, ExitCode: &code, Failed: true,
 			Note: fmt.Sprintf("(terminal %s) ended with exit code %d", name, code),
-		})
+		}
+		if _, err := s.Journal.Append(ctx, setup.ID, "", errand.Fact{Kind: errand.EventPhaseEnded, Data: errand.PhaseEnded{Phase: phase, Error: failure(step)}}); err != nil {
+			return nil, err
+		}
+		return s.noted(ctx, setup, step)
 	}
 	return nil, nil
 }

@@ -160,7 +160,12 @@ func (s *Setups) Edit(ctx context.Context, _ errand.Caller, id errand.SetupID, e
 		next = errand.SetupProved
 	}
 	setup.Error = nil
-	return setup, s.ask(ctx, &setup, next, "the draft was edited")
+	if err := s.ask(ctx, &setup, next, "the draft was edited"); err != nil || setup.Machine == "" {
+		return setup, err
+	}
+	// The file in the opened machine is the draft too: who goes on there, or
+	// proves from there, has what was edited here.
+	return setup, s.Runner.WriteFile(ctx, setup.Caller, setup.Machine, pathOf(setup), []byte(setup.Draft))
 }
 
 // waits says whether a setup waits for people.
