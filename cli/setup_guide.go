@@ -285,7 +285,8 @@ func (g *guide) line(ctx context.Context, prompt string) (string, error) {
 // questions shows the proposal and asks what the repository does not say.
 func (g *guide) questions(ctx context.Context, setup api.Setup) (api.Setup, error) {
 	showProposal(g.app.err, g.style, width(g.app.err), setup)
-	if setup.Proposal == nil {
+	// Answers propose the draft anew: they come before anybody works on it.
+	if setup.Proposal == nil || setup.Draft != setup.Proposal.Text || setup.MachineID != "" || setup.Proof != nil {
 		return setup, nil
 	}
 	answers := map[string]string{}
