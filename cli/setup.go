@@ -181,14 +181,13 @@ func (a *app) setupShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "show [SETUP]", Short: "Show a setup: its draft, what was proved, what is wrong", Args: usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, setup, err := a.setupArg(cmd.Context(), args)
+			_, setup, err := a.setupArg(cmd.Context(), args)
 			if err != nil {
 				return err
 			}
 			if a.json {
 				return a.printJSON(setup)
 			}
-			_ = c
 			s := styleFor(a.out, a.getenv)
 			fmt.Fprintf(a.out, "%s %s %s\n", s.bold(setup.ID), setup.Status, printable(setup.Repository.URL))
 			showProposal(a.out, s, width(a.out), setup)

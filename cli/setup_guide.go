@@ -419,8 +419,8 @@ func (g *guide) accepted(setup api.Setup) error {
 	run := "errand run --repo " + quoteArg(setup.Repository.URL) + ` "what it is to do"`
 	switch w.As {
 	case errand.AcceptCommit:
-		fmt.Fprintln(g.app.out, printable(w.Branch))
-		g.say("%s %s is on the branch %s (%.10s). Merge it; then every agent starts ready:", s.green("✓"), setup.Proposal.Path, s.bold(printable(w.Branch)), w.Commit)
+		g.name(w.Branch)
+		g.say("%s %s is on the branch\n  %s. Merge it; then agents start ready:", s.green("✓"), setup.Proposal.Path, s.bold(printable(w.Branch)))
 	case errand.AcceptPatch:
 		to, err := g.app.writePatch(w.Patch, g.flags.out)
 		if err != nil {
@@ -429,14 +429,21 @@ func (g *guide) accepted(setup api.Setup) error {
 		if to == "" {
 			return nil
 		}
-		fmt.Fprintln(g.app.out, to)
+		g.name(to)
 		g.say("%s %s is in %s. Apply it: %s", s.green("✓"), setup.Proposal.Path, s.bold(to), "git apply "+quoteArg(to))
 	case errand.AcceptStored:
-		fmt.Fprintln(g.app.out, w.Environment)
+		g.name(string(w.Environment))
 		g.say("%s It is stored as %s. Agents on this repository start on it:", s.green("✓"), s.bold(printable(w.Name)))
 	}
 	g.say("  %s", run)
 	return nil
+}
+
+// name prints what was written for a script; a terminal is told in a sentence.
+func (g *guide) name(what string) {
+	if !isTerminal(g.app.out) {
+		fmt.Fprintln(g.app.out, printable(what))
+	}
 }
 
 func quoteArg(s string) string {

@@ -34,7 +34,7 @@ func (s *Setups) letWork(ctx context.Context, setup *errand.Setup) error {
 		return err
 	}
 	if end.Status != errand.RunFinished {
-		e := errand.Errorf(errand.Conflict, "setup_agent_failed", "The agent %s ended as %s before it was done. Look at what it did: errand logs %s; then go on by hand or send it again: errand setup open --agent %s", setup.Machine, end.Status, setup.Machine, setup.ID)
+		e := errand.Errorf(errand.Conflict, "setup_agent_failed", "The agent %s ended as %s before it was done. Look at what it did: errand logs %s; then go on by hand or send it again: errand setup go %s", setup.Machine, end.Status, setup.Machine, setup.ID)
 		if end.Error != nil {
 			e.Message += " (" + end.Error.Message + ")"
 		}
@@ -101,7 +101,7 @@ func (s *Setups) await(ctx context.Context, setup *errand.Setup, run errand.RunI
 				return string(end.Status), nil
 			}
 		}
-		return "", errand.Errorf(errand.Conflict, "setup_agent_failed", "The agent %s was deleted while it worked on the draft. Send another: errand setup open --agent %s", setup.Machine, setup.ID)
+		return "", errand.Errorf(errand.Conflict, "setup_agent_failed", "The agent %s was deleted while it worked on the draft. Send another: errand setup go %s", setup.Machine, setup.ID)
 	})
 	return end, err
 }

@@ -269,7 +269,7 @@ func (s *Setups) Accept(ctx context.Context, _ errand.Caller, id errand.SetupID,
 		return setup, err
 	}
 	if !unproved && !proved(setup) {
-		return setup, errand.Errorf(errand.Conflict, "setup_not_proved", "The draft as it stands has not been shown to work. Prove it first: errand setup prove %s; or accept it as it is: --unproved", id)
+		return setup, errand.Errorf(errand.Conflict, "setup_not_proved", "The draft as it stands has not been shown to work. Prove it first: errand setup go %s; or accept it as it is: --unproved", id)
 	}
 	if a.Branch != "" {
 		if err := git.CheckBranch(a.Branch); err != nil {
