@@ -61,11 +61,11 @@ func squeezed(s string, loose bool) pattern {
 // or has lines that look prefixed.
 func loosened(v string) []string {
 	var once, twice view
-	if !once.loosen([]byte(v), nil) {
+	if !once.loosen([]byte(v), nil, &anySpecial) {
 		return nil
 	}
 	all := []string{string(once.text[:once.n])}
-	if twice.loosen(once.text[:once.n], &once) {
+	if twice.loosen(once.text[:once.n], &once, &anySpecial) {
 		all = append(all, string(twice.text[:twice.n]))
 	}
 	return all

@@ -38,6 +38,7 @@ type matcher struct {
 	bits     []uint64
 	shift    uint
 	longest  int       // of the patterns
+	escaped  bool      // a value holds what looks like an escape
 	views    sync.Pool // of *view: memory that is used again
 }
 
@@ -46,6 +47,7 @@ func newMatcher(values []string) *matcher {
 	m := &matcher{starts: map[uint64][]int32{}, views: sync.Pool{New: func() any { return new(view) }}}
 	known := map[string]bool{}
 	for i, v := range values {
+		m.escaped = m.escaped || strings.ContainsAny(v, `\%&`)
 		for _, p := range forms(v) {
 			if p.value = i; !known[p.text] {
 				known[p.text] = true

@@ -79,10 +79,11 @@ func (v *view) put(b []byte, from, to int) {
 // prefixes of lines: of diffs, quotations, comments and tables.
 const prefixes = "+->|#*"
 
-// loosen makes v the view of text in which escapes are what they stand for, and
-// colours and the prefixes of lines are gone. below, if not nil, is a view whose
-// text that is. It says whether there was anything of the kind.
-func (v *view) loosen(text []byte, below *view) (changed bool) {
+// loosen makes v the view of text in which the special bytes are looked at:
+// escapes are what they stand for, and colours and the prefixes of lines are
+// gone. below, if not nil, is a view whose text that is. It says whether there
+// was anything of the kind.
+func (v *view) loosen(text []byte, below *view, special *[256]bool) (changed bool) {
 	v.wide = true
 	v.reserve(len(text))
 	var decoded []byte
@@ -118,8 +119,12 @@ func (v *view) loosen(text []byte, below *view) (changed bool) {
 	return changed
 }
 
-// special are the bytes that loosen looks at more closely.
-var special = [256]bool{'\\': true, '%': true, '\x1b': true, '&': true, '\n': true}
+// anySpecial are all bytes that loosen can look at.
+var anySpecial = [256]bool{'\\': true, '%': true, '\x1b': true, '&': true, '\n': true}
+
+// oneSpecial are the kinds of escapes by themselves. A value that holds what
+// looks like an escape of one kind may stand in a text that is escaped in another.
+var oneSpecial = [...][256]bool{{'\\': true}, {'%': true}, {'&': true}}
 
 // prefix gives the length of what stands before a line's own text, 0 for white
 // space alone.
@@ -270,12 +275,19 @@ func (m *matcher) look(text []byte, f func(*view)) {
 	}
 	second := m.views.Get().(*view)
 	defer m.views.Put(second)
-	if !second.loosen(text, nil) {
+	if m.escaped {
+		for i := range oneSpecial {
+			if second.loosen(text, nil, &oneSpecial[i]) {
+				f(second)
+			}
+		}
+	}
+	if !second.loosen(text, nil, &anySpecial) {
 		return
 	}
 	f(second)
 	if inner := second.text[:second.n]; bytes.IndexByte(inner, '\\') >= 0 || bytes.IndexByte(inner, '%') >= 0 {
-		if first.loosen(inner, second) { // JSON within JSON
+		if first.loosen(inner, second, &anySpecial) { // JSON within JSON
 			f(first)
 		}
 	}
