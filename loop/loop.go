@@ -14,6 +14,7 @@
 package loop
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/llm"
+	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/tool"
 )
 
@@ -95,6 +97,9 @@ type run struct {
 	fold  *folder
 	tools []llm.Tool
 	fixed int64 // bytes in front of every conversation
+	// said has the arguments of the last answer's calls, by call, as the model
+	// gave them. The journal's may have lost a secret to the redactor.
+	said map[string]json.RawMessage
 }
 
 func newRun(o Options) *run {
@@ -184,7 +189,7 @@ func (r *run) call(ctx context.Context, c Call) error {
 		}
 	}
 	began := time.Now()
-	result, err := r.o.Tools.Call(ctx, tool.Call{Op: c.Op, Name: c.Name, Args: c.Args, Boot: c.Boot})
+	result, err := r.result(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -207,6 +212,21 @@ func (r *run) call(ctx context.Context, c Call) error {
 	}
 	r.forget(ctx, c.Op)
 	return nil
+}
+
+// result makes a call with the arguments that the model gave. After a restart
+// only the journal's are left: with a gap where a secret was they say something
+// else, and are not carried out.
+func (r *run) result(ctx context.Context, c Call) (tool.Result, error) {
+	args, known := r.said[c.ID]
+	if !known && bytes.Contains(c.Args, []byte(secret.Redacted)) {
+		return tool.Result{IsError: true, Output: "The server was restarted during this call and does not keep the secret value in its arguments. " +
+			"Whether the call was carried out is unknown: look first, then make it again, with the variable's name in place of its value where that is possible."}, nil
+	}
+	if !known {
+		args = c.Args
+	}
+	return r.o.Tools.Call(ctx, tool.Call{Op: c.Op, Name: c.Name, Args: args, Boot: c.Boot})
 }
 
 // forget lets the machine drop a call. Failing costs it a little memory.

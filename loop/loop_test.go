@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -279,14 +281,47 @@ func TestFollowUp(t *testing.T) {
 	}
 }
 
+// TestRedacted has a secret in a call's arguments: the journal and the model see
+// none of it, and yet the call is made as the model meant it.
 func TestRedacted(t *testing.T) {
 	b := newBench(t, `{"conversations":[{"turns":[
-		{"calls":[{"name":"run_terminal_cmd","args":{"command":"echo the secret is hunter2"}}]},
-		{"expect":"the secret is <gone>","text":"I saw nothing."}]}]}`)
+		{"calls":[{"name":"run_terminal_cmd","args":{"command":"echo the secret is hunter2 | tee said"}}]},
+		{"expect":"the secret is .REDACTED.","text":"I saw nothing."}]}]}`)
 	j := newBook("run-1", "go")
-	j.redact = func(s string) string { return strings.ReplaceAll(s, "hunter2", "<gone>") }
+	j.redact = hideHunter
 	if _, err := loop.Run(t.Context(), b.options(j)); err != nil {
 		t.Fatal(err)
+	}
+	if got := b.read("said"); got != "the secret is hunter2\n" {
+		t.Errorf("the command wrote %q", got)
+	}
+}
+
+func hideHunter(s string) string { return strings.ReplaceAll(s, "hunter2", "[REDACTED]") }
+
+// TestRedactedRestart kills the process before a call with a secret was made:
+// what is left of its arguments is not carried out, and the model is told.
+func TestRedactedRestart(t *testing.T) {
+	b := newBench(t, `{"conversations":[{"turns":[
+		{"calls":[{"name":"run_terminal_cmd","args":{"command":"echo hunter2 > said"}}]},
+		{"expect":"Whether the call was carried out is unknown","text":"I see."}]}]}`)
+	j := newBook("run-1", "go")
+	j.redact = hideHunter
+	for at := 1; ; at++ {
+		j.revive(at, true)
+		if _, err := loop.Run(t.Context(), b.options(j)); !errors.Is(err, errKilled) {
+			t.Fatalf("the run was not killed: %v", err)
+		}
+		if slices.ContainsFunc(j.events, func(e errand.Event) bool { return e.Kind == errand.EventTurnEnded }) {
+			break
+		}
+	}
+	j.revive(0, false)
+	if out, err := loop.Run(t.Context(), b.options(j)); err != nil || out.Result != "I see." {
+		t.Fatalf("got %+v, %v", out, err)
+	}
+	if _, err := os.Stat(filepath.Join(b.root, "said")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what is left of the arguments was carried out: %v", err)
 	}
 }
 

@@ -47,9 +47,16 @@ func (r *run) turn(ctx context.Context, c Conversation) error {
 		}
 		return r.explain(err)
 	}
-	message, err := json.Marshal(resp.Message())
+	answer := resp.Message()
+	message, err := json.Marshal(answer)
 	if err != nil {
 		return fmt.Errorf("encoding the model's answer: %w", err)
+	}
+	r.said = map[string]json.RawMessage{}
+	for _, b := range answer.Blocks {
+		if b.Type == llm.ToolCall {
+			r.said[b.Call] = b.Args
+		}
 	}
 	facts := append(a.left, errand.Fact{Kind: errand.EventTurnEnded, Data: errand.TurnEnded{
 		Turn: a.turn, Attempt: a.number, Message: message, Stop: string(resp.Stop), Usage: resp.Usage,
