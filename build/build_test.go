@@ -139,3 +139,34 @@ func TestBuildGoesOn(t *testing.T) {
 		})
 	}
 }
+
+// TestSchedule builds when the default branch has moved, and skips what is new
+// but decides nothing.
+func TestSchedule(t *testing.T) {
+	y := newYard(t, oci.Runc, map[string]string{"package.json": "1"})
+	e, first := y.create("web", `{"install": "true"}`)
+	y.ends(first, errand.BuildSucceeded)
+	due := func() errand.Build {
+		t.Helper()
+		if err := y.builds.Due(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return y.latest(e.ID)
+	}
+	if b := due(); b.ID != first.ID {
+		t.Errorf("nothing has moved, and there is the build %+v", b)
+	}
+	y.push(map[string]string{"README": "more"})
+	skipped := y.ends(due(), errand.BuildSkipped)
+	if skipped.Trigger != errand.TriggerRecurring || skipped.Snapshot == "" || y.active(e.ID) != first.ID {
+		t.Errorf("a build of nothing new is %+v, and %s is active", skipped, y.active(e.ID))
+	}
+	if b := due(); b.ID != skipped.ID {
+		t.Errorf("nothing has moved since the skipped build, and there is %+v", b)
+	}
+	y.push(map[string]string{"package.json": "2"})
+	second := y.ends(due(), errand.BuildSucceeded)
+	if second.ID == first.ID || y.active(e.ID) != second.ID {
+		t.Errorf("after a change %s is active, want %s", y.active(e.ID), second.ID)
+	}
+}

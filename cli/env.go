@@ -12,6 +12,7 @@ func (a *app) envCommand() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(a.envCheckCommand(), a.envSchemaCommand())
+	cmd.AddCommand(a.envCheckCommand(), a.envSchemaCommand(), a.envListCommand(), a.envShowCommand(), a.envCreateCommand(), a.envEditCommand(),
+		a.envRemoveCommand(), a.envHistoryCommand(), a.envDiffCommand(), a.envRestoreCommand(), a.envWhyCommand())
 	return cmd
 }

@@ -53,7 +53,7 @@ func (p *prompting) key() string {
 
 func (a *app) runCommand() *cobra.Command {
 	var req api.CreateAgent
-	var repo, ref, model string
+	var repo, ref, model, environment string
 	var params, envs []string
 	var limits limitFlags
 	var p prompting
@@ -84,6 +84,13 @@ errand run --repo https://example.com/app.git --ref main --model claude-sonnet-5
 			if req.Limits, err = limits.parse(); err != nil {
 				return err
 			}
+			if environment != "" {
+				_, id, err := a.environmentArg(cmd.Context(), environment)
+				if err != nil {
+					return err
+				}
+				req.EnvironmentID = string(id)
+			}
 			return a.start(cmd.Context(), req, p)
 		},
 	}
@@ -95,6 +102,8 @@ errand run --repo https://example.com/app.git --ref main --model claude-sonnet-5
 	f.StringVar(&req.Image, "image", "", `the machine's image: "host" or an OCI reference`)
 	f.StringVar(&req.Snapshot, "snapshot", "", "a snapshot that the machine starts on, by name or key; see errand snapshot ls")
 	f.StringVar(&req.Engine, "engine", "", "what isolates the machine: gvisor or runc")
+	f.StringVar(&environment, "environment", "", "the stored environment, by name or id (default: the repository's own, or what is stored for it)")
+	f.StringVar(&req.BuildID, "build", "", "the build to start on, even one that failed (default: the environment's active one)")
 	f.StringVar(&req.Name, "name", "", "the agent's name (default: from the prompt)")
 	f.StringVar(&req.Branch, "branch", "", "the name of the agent's branch (default: errand/…)")
 	f.StringArrayVarP(&envs, "env", "e", nil, "a variable for the machine, NAME=VALUE, or NAME to pass it on; may be repeated")

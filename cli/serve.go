@@ -20,6 +20,8 @@ type ServeOptions struct {
 	Model     string        // of agents that name none; "" is the first that can be used
 	Models    string        // a file with more models; "" is none
 	DiskQuota int64         // bytes for machines, snapshots and images; 0 is no bound
+	Builds    int           // builds at once; 0 is the runner's own bound
+	Every     time.Duration // of the schedule for builds; 0 is the runner's own, below 0 is never
 	KEK       string        // URL of the key-encryption key; "" is ERRAND_KEK, or the data directory's own
 	Log       *slog.Logger
 }
@@ -30,6 +32,8 @@ func (o ServeOptions) check() error {
 		return usageError("--engine %s: it must be gvisor or runc", o.Engine)
 	case o.Runs < 0:
 		return usageError("--runs %d: it must be a number of runs, or 0 for the default", o.Runs)
+	case o.Builds < 0:
+		return usageError("--builds %d: it must be a number of builds, or 0 for the default", o.Builds)
 	case o.Idle < 0:
 		return usageError("--idle %s: it must be a time such as 10m", o.Idle)
 	}
@@ -71,6 +75,8 @@ start makes a key, prints it once and leaves it in the data directory's file
 	f.StringVar(&o.Engine, "engine", "", "what isolates machines: gvisor or runc (default: gvisor)")
 	f.StringVar(&o.Image, "image", "", `the image of machines that name none (default: "host")`)
 	f.IntVar(&o.Runs, "runs", 0, "runs at once (default: 4)")
+	f.IntVar(&o.Builds, "builds", 0, "builds of environments at once (default: 2)")
+	f.DurationVar(&o.Every, "build-every", 0, "look this often whether a default branch has moved, and build (default: 1h; -1s: never)")
 	f.DurationVar(&o.Idle, "idle", 0, "stop a machine that nobody has used for this long (default: 10m)")
 	f.StringVarP(&o.Model, "model", "m", "", "the model of agents that name none")
 	f.StringVar(&o.Models, "models", "", "a file with more models, as in llm/catalog.json")

@@ -60,6 +60,8 @@ func (t *transcript) Event(e errand.Event) {
 		show(e, t.toolEnded)
 	case errand.EventPlan:
 		show(e, t.plan)
+	case errand.EventEnvironment, errand.EventBuildQueued, errand.EventBuildStatus, errand.EventBuildCancel:
+		t.build(e)
 	default:
 		t.rest(e)
 	}

@@ -128,7 +128,7 @@ func (a *assembly) open(ctx context.Context, w Wiring, o ServeOptions, getenv fu
 		Dir: o.Data, Store: a.store, Journal: log, Redactor: a.redactor, Vault: a.vault,
 		Driver: driver.Driver, Images: driver.images, Mirrors: mirrors, Gate: egress.New(egress.Options{Log: a.log, Private: private}),
 		Models: models, Log: a.log,
-		Defaults: runner.Defaults{Engine: o.Engine, Image: o.Image, Runs: o.Runs, Idle: o.Idle, DiskQuota: o.DiskQuota},
+		Defaults: runner.Defaults{Engine: o.Engine, Image: o.Image, Runs: o.Runs, Idle: o.Idle, Builds: o.Builds, BuildEvery: o.Every, DiskQuota: o.DiskQuota},
 	})
 	if err != nil {
 		return err

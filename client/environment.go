@@ -146,3 +146,13 @@ func (c *Client) ActivateBuild(ctx context.Context, environment errand.Environme
 func (c *Client) DeactivateBuild(ctx context.Context, environment errand.EnvironmentID, id errand.BuildID) error {
 	return c.call(ctx, request{method: "POST", path: buildPath(environment, id, "/deactivate")}, new(api.ID))
 }
+
+// Boot gives how an agent's machine became ready for a run; "" is the latest.
+func (c *Client) Boot(ctx context.Context, agent errand.AgentID, run errand.RunID) (out api.Boot, err error) {
+	query := url.Values{}
+	if run != "" {
+		query.Set("run", string(run))
+	}
+	err = c.call(ctx, request{method: "GET", path: agentPath(agent, "/boot"), query: query}, &out)
+	return out, err
+}

@@ -58,6 +58,38 @@ func (s *Server) environmentRoutes(r *router) {
 		summary: "Make an earlier version the current one again, also of a deleted environment"}, s.restoreVersion)
 }
 
+type getBoot struct {
+	ByID
+	Run string `query:"run" doc:"A run of the agent; the latest when left out."`
+}
+
+func (s *Server) bootRoutes(r *router) {
+	add(r, route{name: "getBoot", method: "GET", path: "/v1/agents/{id}/boot", failures: []int{400, 403, 404},
+		summary: "How an agent's machine became ready: each phase, its time, and why it was or was not saved"}, s.getBoot)
+}
+
+func (s *Server) getBoot(ctx context.Context, w who, in *getBoot) (api.Boot, error) {
+	agent, err := s.agent(ctx, w, in.ID)
+	if err != nil {
+		return api.Boot{}, err
+	}
+	var run errand.RunID
+	if in.Run != "" {
+		if run, err = errand.ParseRunID(in.Run); err != nil {
+			return api.Boot{}, err
+		}
+	}
+	events, err := s.runner.Journal.All(ctx, agent.ID)
+	if err != nil {
+		return api.Boot{}, err
+	}
+	boot, found := api.BootOf(events, run)
+	if !found {
+		return boot, errand.Errorf(errand.NotFound, "boot_not_found", "Nothing was made ready for that run yet. errand logs %s shows what happens.", agent.ID)
+	}
+	return boot, nil
+}
+
 func (s *Server) createEnvironment(ctx context.Context, w who, in *createEnvironment) (api.Environment, error) {
 	e, err := s.runner.Builds.Create(ctx, w.caller, build.NewEnvironment{
 		Name: in.Body.Name, Owner: in.Body.Owner, Repositories: api.Repositories(in.Body.Repos), JSON: in.Body.EnvironmentJSON,

@@ -116,6 +116,7 @@ func (s *Server) routes(mux *http.ServeMux) ([]byte, error) {
 	s.snapshotRoutes(r)
 	s.environmentRoutes(r)
 	s.buildRoutes(r)
+	s.bootRoutes(r)
 	s.secretRoutes(r)
 	s.setupRoutes(r)
 	delete(r.api.OpenAPI().Components.Schemas.Map(), "ErrorModel") // huma's own form, which is never sent
