@@ -99,6 +99,7 @@ var parts = []part{
 	{"egress", measureEgress},
 	{"checkout", measureCheckout},
 	{"api", measureAPI},
+	{"environments", measureEnvironments},
 	{"memory", measureMemory},
 	{"docker", measureDocker},
 }
