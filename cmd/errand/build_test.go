@@ -8,7 +8,6 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
-	"github.com/errand-dev/errand/build"
 	"github.com/errand-dev/errand/llm/scripted"
 )
 
@@ -76,7 +75,7 @@ func (in *installation) reads(environment errand.EnvironmentID, id errand.BuildI
 		if e.Kind == errand.EventPhaseOutput {
 			printed.WriteString(data[errand.PhaseOutput](in.t, e).Text)
 		}
-		if text != "" && (strings.Contains(string(e.Data), text) || string(e.Kind) == text) || build.Ends(errand.Build{ID: id}, e) {
+		if text != "" && (strings.Contains(string(e.Data), text) || string(e.Kind) == text) {
 			break
 		}
 	}
