@@ -119,9 +119,7 @@ func TestTendEnds(t *testing.T) {
 	if s.Running || s.ExitCode != 0 || s.Tended.Last != "bye" {
 		t.Errorf("after its end: %+v, %+v", s, s.Tended)
 	}
-	if shown := until(t, ctx, l, "once", "dead"); !strings.Contains(shown, "the command has ended]") {
-		t.Errorf("it shows %q", shown)
-	}
+	until(t, ctx, l, "once", "the command has ended]") // tmux adds its own word for a dead pane, or misses the end
 }
 
 func TestTendInterrupt(t *testing.T) {
