@@ -167,7 +167,7 @@ func TestTendShell(t *testing.T) {
 	until(t, ctx, l, "sh", "begin2")
 	typed("\x03", false)
 	typed("echo still$((2+1))here", true)
-	until(t, ctx, l, "sh", "still3here")
+	until(t, ctx, l, "sh", "still3here\nbash-") // what is typed while a shell takes its terminal back may be lost
 	if s := await(t, ctx, l, "sh", func(guest.TerminalState) bool { return true }); s.Tended == nil || s.Tended.Restarts != 0 || !s.Running {
 		t.Errorf("after Ctrl-C in a shell: %+v, %+v", s, s.Tended)
 	}
