@@ -28,14 +28,9 @@ func (a *app) listCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			agents := []api.AgentSummary{}
-			for agent, err := range c.AllAgents(cmd.Context(), client.AgentQuery{Limit: min(limit, 100), IncludeArchived: all}) {
-				if err != nil {
-					return err
-				}
-				if agents = append(agents, agent); len(agents) >= limit {
-					break
-				}
+			agents, err := gather(c.AllAgents(cmd.Context(), client.AgentQuery{Limit: min(limit, 100), IncludeArchived: all}), limit)
+			if err != nil {
+				return err
 			}
 			if a.json {
 				return a.printJSON(agents)

@@ -39,14 +39,9 @@ func (a *app) buildListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			builds := []api.Build{}
-			for b, err := range c.AllBuilds(cmd.Context(), id) {
-				if err != nil {
-					return err
-				}
-				if builds = append(builds, b); len(builds) >= limit {
-					break
-				}
+			builds, err := gather(c.AllBuilds(cmd.Context(), id), limit)
+			if err != nil {
+				return err
 			}
 			if a.json {
 				return a.printJSON(builds)

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -138,4 +139,19 @@ func (a *app) agentArg(ctx context.Context, args []string) (*client.Client, erra
 		return nil, "", err
 	}
 	return c, id, nil
+}
+
+// gather gives what a list holds, page by page: at most limit, all of it with 0.
+// A list of nothing is one too, for JSON.
+func gather[T any](list iter.Seq2[T, error], limit int) ([]T, error) {
+	all := []T{}
+	for one, err := range list {
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, one); len(all) == limit {
+			break
+		}
+	}
+	return all, nil
 }

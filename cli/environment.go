@@ -52,12 +52,9 @@ func (a *app) envListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all := []api.EnvironmentSummary{}
-			for e, err := range c.AllEnvironments(cmd.Context()) {
-				if err != nil {
-					return err
-				}
-				all = append(all, e)
+			all, err := gather(c.AllEnvironments(cmd.Context()), 0)
+			if err != nil {
+				return err
 			}
 			if a.json {
 				return a.printJSON(all)

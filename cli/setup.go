@@ -155,12 +155,9 @@ func (a *app) setupListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all := []api.Setup{}
-			for s, err := range c.AllSetups(cmd.Context()) {
-				if err != nil {
-					return err
-				}
-				all = append(all, s)
+			all, err := gather(c.AllSetups(cmd.Context()), 0)
+			if err != nil {
+				return err
 			}
 			if a.json {
 				return a.printJSON(all)

@@ -39,12 +39,9 @@ func (a *app) snapshotListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all := []errand.Snapshot{}
-			for snap, err := range c.AllSnapshots(cmd.Context()) {
-				if err != nil {
-					return err
-				}
-				all = append(all, snap)
+			all, err := gather(c.AllSnapshots(cmd.Context()), 0)
+			if err != nil {
+				return err
 			}
 			if a.json {
 				return a.printJSON(all)

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/errand-dev/errand/guest/guesttest"
 )
 
 // history makes a bare repository by fast-import: so many commits, each of
@@ -376,12 +378,10 @@ func TestCheckoutCostIsNotInTheHistory(t *testing.T) {
 
 func TestCheckoutForAUser(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("needs root, as in a machine")
-	}
+	guesttest.Root(t)
 	nobody, err := user.Lookup("nobody")
 	if err != nil {
-		t.Skip(err)
+		guesttest.Lacking(t, "this test needs the user nobody: %v", err)
 	}
 	for _, name := range []string{"nobody", nobody.Uid, nobody.Uid + ":" + nobody.Gid} {
 		t.Run(name, func(t *testing.T) {

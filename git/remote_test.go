@@ -25,6 +25,7 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/guest/guesttest"
 )
 
 // httpRemote is a real git http-backend with a user and a password.
@@ -329,9 +330,7 @@ func TestNoAccess(t *testing.T) {
 
 func TestSomebodyElsesRepository(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("needs root to give a repository away")
-	}
+	guesttest.Root(t) // to give a repository away
 	bare, _ := newRemote(t)
 	if out, err := exec.Command("chown", "-R", "nobody", bare).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
