@@ -8,13 +8,15 @@ export CGO_ENABLED := 0
 
 .PHONY: build test fast lint demo bench clean
 
-build: $(BIN)/runsc $(BIN)/buildkitd guest errand ## everything that is shipped, into bin/
+build: $(BIN)/runsc $(BIN)/buildkitd guest kms errand ## everything that is shipped, into bin/
 
-.PHONY: errand guest
+.PHONY: errand guest kms
 errand:
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/errand ./cmd/errand
 guest:
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/errand-guest ./cmd/errand-guest
+kms:
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/errand-kms ./cmd/errand-kms
 
 # gVisor's runtime, from the Go module proxy: two to four minutes the first time.
 $(BIN)/runsc: tools/go.mod tools/go.sum

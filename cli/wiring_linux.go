@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"net/url"
 	"os"
@@ -40,9 +39,6 @@ type Wiring struct {
 	Drivers map[string]func(DriverOptions) (machine.Driver, error)
 	// Providers are those of models, set up from the process' environment.
 	Providers func(getenv func(string) string) map[string]runner.Provider
-	// Keys open key-encryption keys, by the scheme of their URLs, set up from the
-	// process' environment. "file" is taken; nil is none.
-	Keys func(getenv func(string) string) map[string]kms.Opener
 }
 
 // DriverOptions are what any driver needs of its host.
@@ -106,7 +102,7 @@ func (a *assembly) open(ctx context.Context, w Wiring, o ServeOptions, getenv fu
 		return err
 	}
 	a.closers = append(a.closers, a.store.Close)
-	a.vault = a.openVault(w, o, in("secret.key"), getenv)
+	a.vault = a.openVault(o, in("secret.key"), getenv)
 	mirrors, err := a.mirrors(in("git"), getenv)
 	if err != nil {
 		return err
@@ -141,18 +137,16 @@ func (a *assembly) open(ctx context.Context, w Wiring, o ServeOptions, getenv fu
 
 // openVault opens the secrets under the key that o names. A key that cannot be
 // used keeps nothing from starting: what needs it says so.
-func (a *assembly) openVault(w Wiring, o ServeOptions, path string, getenv func(string) string) *vault.Vault {
-	openers := map[string]kms.Opener{}
-	if w.Keys != nil {
-		maps.Copy(openers, w.Keys(getenv))
-	}
-	openers["file"] = func(_ context.Context, u *url.URL) (*secret.KEK, error) {
+func (a *assembly) openVault(o ServeOptions, path string, getenv func(string) string) *vault.Vault {
+	others := kms.NewProgram(beside("errand-kms"))
+	a.closers = append(a.closers, others.Close)
+	file := func(_ context.Context, u *url.URL) (*secret.KEK, error) {
 		if u.Host != "" || u.Path == "" {
 			return nil, errand.Errorf(errand.Invalid, "validation_error", "%s names no key file. It looks like file:///etc/errand/secret.key.", u)
 		}
 		return secret.OpenKeyFile(u.Path, vault.Unused(a.store, u.String(), false)).KEK(u.String()), nil
 	}
-	return vault.Open(a.store, path, cmp.Or(o.KEK, getenv("ERRAND_KEK")), kms.Find(openers))
+	return vault.Open(a.store, path, cmp.Or(o.KEK, getenv("ERRAND_KEK")), kms.Find(map[string]kms.Opener{"file": file, "": others.Open}))
 }
 
 // programs gives what is known of the programs of the default image: those of

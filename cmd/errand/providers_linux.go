@@ -18,7 +18,6 @@ import (
 	"github.com/errand-dev/errand/machine/buildkit"
 	"github.com/errand-dev/errand/machine/oci"
 	"github.com/errand-dev/errand/runner"
-	"github.com/errand-dev/errand/secret/kms"
 )
 
 // wiring is all that this program can use, each named once.
@@ -26,14 +25,6 @@ func wiring() cli.Wiring {
 	return cli.Wiring{
 		Drivers: map[string]func(cli.DriverOptions) (machine.Driver, error){
 			"oci": newOCI,
-		},
-		Keys: func(getenv func(string) string) map[string]kms.Opener {
-			return map[string]kms.Opener{
-				"awskms":        kms.AWS,
-				"gcpkms":        kms.Google(),
-				"azurekeyvault": kms.Azure{}.Open,
-				"hashivault":    kms.Transit(getenv),
-			}
 		},
 		Providers: func(getenv func(string) string) map[string]runner.Provider {
 			return map[string]runner.Provider{

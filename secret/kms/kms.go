@@ -1,24 +1,18 @@
-// Package kms opens key-encryption keys that others keep: AWS KMS, Google Cloud
-// KMS, Azure Key Vault and Vault's Transit engine, each by a URL.
+// Package kms opens key-encryption keys that others keep, each by a URL.
 //
-// A key never leaves its keeper: data keys of 32 bytes go there to be wrapped
-// and unwrapped. Credentials are those of the process, found as each vendor's
-// own programs find them; a URL holds none, so it can stand in records. What a
-// keeper says is sorted into three: it cannot be reached, it refuses, the key is
-// lost. The protocols are gocloud.dev's, except for Azure's (azure.go says why).
+// What speaks with a keeper is a program of its own, errand-kms: the vendors'
+// libraries would cost a server more memory than all else in it, needed or not,
+// and their credentials are better off in a process that does nothing else. The
+// server starts it when the first such key is used (Program), and the two speak
+// over its standard input and output (Serve). Its end is the server's.
 //
-// Which schemes there are stands in a map in cmd/errand. Nothing is cached here
-// and nothing tried again beyond what the vendors' clients do.
+// Which schemes there are stands in a map in cmd/errand-kms. What is said to the
+// keepers is in package keeper below this.
 package kms
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"net/url"
-
-	"gocloud.dev/gcerrors"
-	"gocloud.dev/secrets"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/secret"
@@ -28,7 +22,9 @@ import (
 // network, but need not.
 type Opener func(ctx context.Context, u *url.URL) (*secret.KEK, error)
 
-// Find gives a function that finds a key by its name, which is its URL.
+// Find gives a function that finds a key by its name, which is its URL. What
+// stands under the scheme "" opens all that have no opener of their own; nil
+// there is an error for them.
 func Find(openers map[string]Opener) func(context.Context, string) (*secret.KEK, error) {
 	return func(ctx context.Context, name string) (*secret.KEK, error) {
 		u, err := url.Parse(name)
@@ -40,85 +36,11 @@ func Find(openers map[string]Opener) func(context.Context, string) (*secret.KEK,
 		}
 		open, ok := openers[u.Scheme]
 		if !ok {
+			open = openers[""]
+		}
+		if open == nil {
 			return nil, errand.Errorf(errand.Invalid, "validation_error", "No key of the kind %q is known here. Known are file, awskms, gcpkms, azurekeyvault and hashivault.", u.Scheme)
 		}
 		return open(ctx, u)
 	}
-}
-
-// fromKeeper makes a KEK of gocloud's form of it. version reads from a wrapped
-// key which version did it; nil: the wrapped key says it to its keeper alone.
-func fromKeeper(u *url.URL, k *secrets.Keeper, version func(wrapped []byte) string) *secret.KEK {
-	name := u.String()
-	return &secret.KEK{
-		Name: name,
-		Wrap: func(ctx context.Context, key []byte) ([]byte, string, error) {
-			wrapped, err := k.Encrypt(ctx, key)
-			if err != nil {
-				return nil, "", explain(name, err)
-			}
-			if version == nil {
-				return wrapped, "", nil
-			}
-			return wrapped, version(wrapped), nil
-		},
-		Unwrap: func(ctx context.Context, wrapped []byte, _ string) ([]byte, error) {
-			key, err := k.Decrypt(ctx, wrapped)
-			return key, explain(name, err)
-		},
-	}
-}
-
-// explain sorts what a keeper said.
-func explain(name string, err error) error {
-	if err == nil {
-		return nil
-	}
-	switch status(err) {
-	case http.StatusForbidden, http.StatusUnauthorized:
-		return errand.Errorf(errand.Unavailable, "kms_refused", "The keeper of the key %s refuses: %w. Give this server's identity leave to encrypt and decrypt with that key.", name, err)
-	case http.StatusNotFound:
-		return errand.Errorf(errand.Unavailable, "key_lost", "The key %s is not there: %w. Restore it where it is kept, or correct the URL; nothing was overwritten.", name, err)
-	case http.StatusBadRequest:
-		return errand.Errorf(errand.Unavailable, "key_lost", "The key %s does not open this: %w. Was it replaced? Restore the key that sealed it, or set the secret again.", name, err)
-	case http.StatusGone:
-		return errand.Errorf(errand.Unavailable, "key_lost", "The key %s is disabled or about to be deleted: %w. Enable it where it is kept.", name, err)
-	}
-	return err // the envelope says that it cannot be reached
-}
-
-// status is what an error would be as a status of HTTP, 0 for what says nothing
-// of the kind.
-func status(err error) int {
-	var coded interface {
-		error
-		ErrorCode() string // AWS
-	}
-	if errors.As(err, &coded) {
-		switch coded.ErrorCode() {
-		case "AccessDeniedException", "UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException", "MissingAuthenticationTokenException", "InvalidClientTokenId":
-			return http.StatusForbidden
-		case "IncorrectKeyException", "InvalidCiphertextException":
-			return http.StatusBadRequest
-		case "DisabledException", "KMSInvalidStateException":
-			return http.StatusGone
-		}
-	}
-	if code := statusOfVault(err); code != 0 {
-		return code
-	}
-	if code := statusOfAzure(err); code != 0 {
-		return code
-	}
-	switch gcerrors.Code(err) {
-	case gcerrors.NotFound:
-		return http.StatusNotFound
-	case gcerrors.PermissionDenied:
-		return http.StatusForbidden
-	case gcerrors.InvalidArgument:
-		return http.StatusBadRequest
-	case gcerrors.FailedPrecondition:
-		return http.StatusGone
-	}
-	return 0
 }

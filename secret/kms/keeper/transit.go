@@ -1,4 +1,4 @@
-package kms
+package keeper
 
 import (
 	"bytes"
@@ -15,11 +15,12 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/secret"
+	"github.com/errand-dev/errand/secret/kms"
 )
 
 // Transit gives what opens hashivault://KEY, with "engine" for another path than
 // transit, in the Vault that VAULT_ADDR and VAULT_TOKEN of getenv name.
-func Transit(getenv func(string) string) Opener {
+func Transit(getenv func(string) string) kms.Opener {
 	return func(ctx context.Context, u *url.URL) (*secret.KEK, error) {
 		address := getenv("VAULT_ADDR")
 		if address == "" {

@@ -1,4 +1,4 @@
-package kms_test
+package keeper_test
 
 import (
 	"bytes"
@@ -32,10 +32,11 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/secret/kms"
+	"github.com/errand-dev/errand/secret/kms/keeper"
 )
 
-// keeper is what every fake service stands on: keys that encrypt, and a mood.
-type keeper struct {
+// vendor is what every fake service stands on: keys that encrypt, and a mood.
+type vendor struct {
 	mu      sync.Mutex
 	key     cipher.AEAD
 	mood    string // "", "refuse", "missing", "disabled"
@@ -43,14 +44,14 @@ type keeper struct {
 	asked   int
 }
 
-func newKeeper(t *testing.T) *keeper {
-	k := &keeper{version: 1}
+func newVendor(t *testing.T) *vendor {
+	k := &vendor{version: 1}
 	k.replace(t)
 	return k
 }
 
 // replace gives it another key, as if the first were lost.
-func (k *keeper) replace(t *testing.T) {
+func (k *vendor) replace(t *testing.T) {
 	t.Helper()
 	raw := make([]byte, 32)
 	if _, err := rand.Read(raw); err != nil {
@@ -67,20 +68,20 @@ func (k *keeper) replace(t *testing.T) {
 	}
 }
 
-func (k *keeper) set(mood string) {
+func (k *vendor) set(mood string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.mood = mood
 }
 
-func (k *keeper) state() (mood string, version int) {
+func (k *vendor) state() (mood string, version int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.asked++
 	return k.mood, k.version
 }
 
-func (k *keeper) encrypt(b []byte) []byte {
+func (k *vendor) encrypt(b []byte) []byte {
 	nonce := make([]byte, 12)
 	_, _ = rand.Read(nonce)
 	k.mu.Lock()
@@ -88,7 +89,7 @@ func (k *keeper) encrypt(b []byte) []byte {
 	return k.key.Seal(nonce, nonce, b, nil)
 }
 
-func (k *keeper) decrypt(b []byte) ([]byte, error) {
+func (k *vendor) decrypt(b []byte) ([]byte, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if len(b) < 12 {
@@ -110,7 +111,7 @@ func answer(w http.ResponseWriter, code int, v any) {
 }
 
 // newAWS speaks JSON 1.1, as AWS KMS.
-func newAWS(t *testing.T, k *keeper) service {
+func newAWS(t *testing.T, k *vendor) service {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 		var in struct {
@@ -155,13 +156,13 @@ func newAWS(t *testing.T, k *keeper) service {
 	t.Setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	return service{url: "awskms:///alias/errand?region=eu-central-1&endpoint=" + url.QueryEscape(s.URL), open: kms.AWS, stop: s.Close}
+	return service{url: "awskms:///alias/errand?region=eu-central-1&endpoint=" + url.QueryEscape(s.URL), open: keeper.AWS, stop: s.Close}
 }
 
 // cloud speaks gRPC, as Google Cloud KMS.
 type cloud struct {
 	kmspb.UnimplementedKeyManagementServiceServer
-	*keeper
+	*vendor
 }
 
 func (c cloud) fault(name string) error {
@@ -194,18 +195,18 @@ func (c cloud) Decrypt(_ context.Context, in *kmspb.DecryptRequest) (*kmspb.Decr
 	return &kmspb.DecryptResponse{Plaintext: plain}, nil
 }
 
-func newGoogle(t *testing.T, k *keeper) service {
+func newGoogle(t *testing.T, k *vendor) service {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := grpc.NewServer()
-	kmspb.RegisterKeyManagementServiceServer(s, cloud{keeper: k})
+	kmspb.RegisterKeyManagementServiceServer(s, cloud{vendor: k})
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(l) }()
 	return service{
 		url: "gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k",
-		open: kms.Google(option.WithEndpoint(l.Addr().String()), option.WithoutAuthentication(),
+		open: keeper.Google(option.WithEndpoint(l.Addr().String()), option.WithoutAuthentication(),
 			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials()))),
 		stop: func() { s.Stop(); <-done },
 	}
@@ -220,7 +221,7 @@ func (token) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Acces
 
 // newAzure speaks Key Vault's REST, with its challenge before the first request.
 // Only the version that encrypted decrypts.
-func newAzure(_ *testing.T, k *keeper) service {
+func newAzure(_ *testing.T, k *vendor) service {
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		if r.Header.Get("Authorization") != "Bearer test" {
@@ -269,12 +270,12 @@ func newAzure(_ *testing.T, k *keeper) service {
 	client.Retry = policy.RetryOptions{MaxRetries: -1}
 	return service{
 		url:  "azurekeyvault://" + strings.TrimPrefix(s.URL, "https://") + "/keys/errand",
-		open: kms.Azure{Credential: token{}, Client: client}.Open, stop: s.Close,
+		open: keeper.Azure{Credential: token{}, Client: client}.Open, stop: s.Close,
 	}
 }
 
 // newTransit speaks Vault's REST.
-func newTransit(_ *testing.T, k *keeper) service {
+func newTransit(_ *testing.T, k *vendor) service {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fail := func(status int, text string) { answer(w, status, map[string]any{"errors": []string{text}}) }
 		mood, version := k.state()
@@ -306,11 +307,11 @@ func newTransit(_ *testing.T, k *keeper) service {
 		}
 	}))
 	env := map[string]string{"VAULT_ADDR": s.URL, "VAULT_TOKEN": "test"}
-	return service{url: "hashivault://errand", open: kms.Transit(func(name string) string { return env[name] }), stop: s.Close}
+	return service{url: "hashivault://errand", open: keeper.Transit(func(name string) string { return env[name] }), stop: s.Close}
 }
 
 var services = map[string]struct {
-	start   func(*testing.T, *keeper) service
+	start   func(*testing.T, *vendor) service
 	version string // that it tells
 	moods   map[string]string
 }{
@@ -333,7 +334,7 @@ func TestServices(t *testing.T) {
 	for name, tt := range services {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
-			k := newKeeper(t)
+			k := newVendor(t)
 			s := tt.start(t, k)
 			stopped := sync.OnceFunc(s.stop)
 			t.Cleanup(stopped)
@@ -396,7 +397,7 @@ func TestServices(t *testing.T) {
 }
 
 func TestNamesThatOpenNothing(t *testing.T) {
-	find := kms.Find(map[string]kms.Opener{"azurekeyvault": kms.Azure{Credential: token{}}.Open, "hashivault": kms.Transit(func(string) string { return "" })})
+	find := kms.Find(map[string]kms.Opener{"azurekeyvault": keeper.Azure{Credential: token{}}.Open, "hashivault": keeper.Transit(func(string) string { return "" })})
 	for name, want := range map[string]string{
 		"nonsense": "names no key", "ftp://x": `kind "ftp"`, "https://user:pw@host/key": "holds a credential",
 		"azurekeyvault://v.vault.azure.net/secrets/x": "names no key", "hashivault://k": "VAULT_ADDR",

@@ -1,4 +1,4 @@
-package kms
+package keeper
 
 import (
 	"context"
