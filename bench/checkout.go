@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"github.com/errand-dev/errand/environment"
 	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/machine"
 )
@@ -45,11 +46,11 @@ func measureCheckout(ctx context.Context, b *bench) (err error) {
 	if err != nil {
 		return err
 	}
-	script := git.CheckoutScript(git.Checkout{URL: mirror.URL(), Commit: commit, Branch: "errand/measured-ab12", BaseBranch: branch})
-	return b.each(ctx, "checkout", func(r *rig) error { return b.checkoutOn(ctx, r, mirror, script) })
+	want := git.Checkout{Commit: commit, Branch: "errand/measured-ab12", BaseBranch: branch}
+	return b.each(ctx, "checkout", func(r *rig) error { return b.checkoutOn(ctx, r, mirror, want) })
 }
 
-func (b *bench) checkoutOn(ctx context.Context, r *rig, mirror *git.Mirror, script string) error {
+func (b *bench) checkoutOn(ctx context.Context, r *rig, mirror *git.Mirror, want git.Checkout) error {
 	var whole, alone, above []float64
 	for i := range 10 {
 		s, err := r.spawn(ctx, fmt.Sprintf("checkout-%d", i), machine.Spec{
@@ -58,7 +59,10 @@ func (b *bench) checkoutOn(ctx context.Context, r *rig, mirror *git.Mirror, scri
 		if err != nil {
 			return err
 		}
-		took, err := times(1, func(int) error { return s.run(ctx, "checkout", "/bin/sh", "-c", script) })
+		took, err := times(1, func(int) error {
+			_, err := mirror.Checkout(ctx, want, environment.NewPlace(s.line))
+			return err
+		})
 		if err != nil {
 			return err
 		}

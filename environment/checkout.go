@@ -9,10 +9,9 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/git"
-	"github.com/errand-dev/errand/guest"
 )
 
-// checkoutLimit bounds the scripts of this file. They take as long as writing
+// checkoutLimit bounds each program of a checkout. git takes as long as writing
 // the files of the tree.
 const checkoutLimit = 15 * time.Minute
 
@@ -34,7 +33,7 @@ func (w *work) checkout(ctx context.Context) error {
 		}
 		c := w.Checkout
 		c.User = w.env.User
-		return outcome{note: fmt.Sprintf("%s at %.12s", c.Branch, c.Commit)}, w.script(ctx, "checkout", git.CheckoutScript(c))
+		return outcome{note: fmt.Sprintf("%s at %.12s", c.Branch, c.Commit)}, w.checkOut(ctx, c)
 	})
 }
 
@@ -46,7 +45,16 @@ func (w *work) checkoutBase(ctx context.Context) error {
 	}
 	c := w.Checkout
 	c.User, c.Branch, c.BaseBranch, c.CoAuthor = w.env.User, "", "", git.Person{}
-	return w.script(ctx, "checkout", git.CheckoutScript(c))
+	return w.checkOut(ctx, c)
+}
+
+// checkOut has git make a checkout in the machine.
+func (w *work) checkOut(ctx context.Context, c git.Checkout) error {
+	_, err := w.Mirror.Checkout(ctx, c, NewPlace(w.line))
+	if failed := new(git.CheckoutError); errors.As(err, &failed) {
+		return checkoutFailed(failed.Output, failed.Code)
+	}
+	return err
 }
 
 func (w *work) makeRoot(ctx context.Context) error {
@@ -54,44 +62,19 @@ func (w *work) makeRoot(ctx context.Context) error {
 	if w.env.User != "" {
 		script += " && chown '" + strings.ReplaceAll(w.env.User, "'", "") + "' " + Root
 	}
-	return w.script(ctx, "checkout", script)
+	out, code, err := NewPlace(w.line).Run(ctx, git.Command{Args: []string{"/bin/sh", "-c", script}, Dir: "/"})
+	if err == nil && code != 0 {
+		err = checkoutFailed(out, code)
+	}
+	return err
 }
 
-// script runs a script of ours as root and wants it to succeed. One of the same
-// purpose that a killed server left running is waited for first.
-func (w *work) script(ctx context.Context, purpose, text string) error {
-	known, err := w.latest(ctx, purpose)
-	if err != nil {
-		return err
+// checkoutFailed is the error of a program of ours that ended badly.
+func checkoutFailed(output string, code int) error {
+	e := errand.Errorf(errand.Internal, "checkout_failed", "The checkout in the machine ended with exit code %d. Its output is below; send a follow-up to try again.", code)
+	if code == 127 {
+		e = errand.Errorf(errand.Invalid, "checkout_failed", "The checkout in the machine needs a program that its image lacks. Its output says which; choose an image with git.")
 	}
-	if known != nil {
-		if _, err := w.line.Rejoin(ctx, known.ID, known.End, nil); err != nil && !errors.Is(err, guest.ErrUnknown) {
-			return err
-		}
-		if err := w.line.Forget(ctx, known.ID); err != nil {
-			return err
-		}
-	}
-	var output []byte
-	id := newID(purpose)
-	exit, err := w.line.Run(ctx, guest.Command{ID: id, Args: []string{"/bin/sh", "-c", text}, Dir: "/", Limit: checkoutLimit},
-		func(o guest.Output) {
-			output = append(output, o.Data...)
-			output = output[max(0, len(output)-maxError):]
-		})
-	if err != nil {
-		return fmt.Errorf("running the %s in the machine: %w", purpose, err)
-	}
-	if err := w.line.Forget(ctx, id); err != nil {
-		return err
-	}
-	if exit.Code == 0 && !exit.TimedOut {
-		return nil
-	}
-	e := errand.Errorf(errand.Internal, purpose+"_failed", "The %s in the machine ended with exit code %d. Its output is below; send a follow-up to try again.", purpose, exit.Code)
-	if exit.Code == 127 {
-		e = errand.Errorf(errand.Invalid, purpose+"_failed", "The %s in the machine needs a program that its image lacks. Its output says which; choose an image with git.", purpose)
-	}
-	e.Output, e.ExitCode = strings.ToValidUTF8(string(output), ""), &exit.Code
+	e.Output, e.ExitCode = strings.ToValidUTF8(output, ""), &code
 	return e
 }

@@ -37,7 +37,7 @@ func (w *work) install(ctx context.Context) error {
 }
 
 func (w *work) runInstall(ctx context.Context) (outcome, error) {
-	known, err := w.latest(ctx, "install")
+	known, err := latest(ctx, w.line, "install")
 	if err != nil {
 		return outcome{}, err
 	}
@@ -190,8 +190,8 @@ func (w *work) snapshot(ctx context.Context) error {
 func (w *work) keptAs() machine.SnapshotKey { return cmp.Or(w.Keep, w.key) }
 
 // latest gives the newest command of a purpose that the guest knows, or nil.
-func (w *work) latest(ctx context.Context, purpose string) (*guest.Process, error) {
-	processes, err := w.line.Processes(ctx)
+func latest(ctx context.Context, line *guest.Line, purpose string) (*guest.Process, error) {
+	processes, err := line.Processes(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("asking what the machine runs: %w", err)
 	}

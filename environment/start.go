@@ -86,7 +86,7 @@ func (w *work) startLeft() time.Duration {
 
 // startUnseen runs the start command where no terminal can, which why says.
 func (w *work) startUnseen(ctx context.Context, why error) (outcome, error) {
-	known, err := w.latest(ctx, "start")
+	known, err := latest(ctx, w.line, "start")
 	if err != nil {
 		return outcome{}, err
 	}

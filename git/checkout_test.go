@@ -3,11 +3,13 @@ package git
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/user"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -102,7 +104,7 @@ func TestCheckoutAgainChangesNothing(t *testing.T) {
 	r := fetch(t, m, bare)
 	box := newMachine(t)
 	c := box.checkout(r, Checkout{Commit: resolve(t, r, ""), Branch: ownBranch, BaseBranch: "main", CoAuthor: Person{"Cara", "c@example.com"}, BrokerURL: "http://127.0.0.1:9/git/x"})
-	box.mustSh(CheckoutScript(c))
+	box.checkOut(r, c)
 	id := box.commit("mine.txt", "mine")
 	write(t, box.dir+"/README.md", "dirty\n")
 	write(t, box.dir+"/untracked", "u\n")
@@ -114,7 +116,7 @@ func TestCheckoutAgainChangesNothing(t *testing.T) {
 	c.Commit = resolve(t, fetch(t, m, bare), "")
 	c.BrokerURL = "http://127.0.0.1:10/git/x"
 	for range 2 {
-		if out := box.mustSh(CheckoutScript(c)); out != "" {
+		if out := box.checkOut(r, c); out != "" {
 			t.Errorf("printed %q", out)
 		}
 		box.mustStand(ownBranch, id, "M README.md\n?? untracked")
@@ -125,7 +127,7 @@ func TestCheckoutAgainChangesNothing(t *testing.T) {
 	// The agent stands elsewhere on purpose: it stays there.
 	box.mustGit("stash", "-u", "-q")
 	box.mustGit("checkout", "-q", "--detach", "HEAD~1")
-	box.mustSh(CheckoutScript(c))
+	box.checkOut(r, c)
 	box.mustStand("", box.mustGit("rev-parse", "HEAD"), "")
 }
 
@@ -161,7 +163,7 @@ func TestCheckoutOnABuildsDisk(t *testing.T) {
 			r := fetch(t, m, bare)
 			box := newMachine(t)
 			build := box.checkout(r, Checkout{Commit: resolve(t, r, "")})
-			box.mustSh(CheckoutScript(build))
+			box.checkOut(r, build)
 			box.mustStand("", build.Commit, "")
 			for path, content := range tt.dirty {
 				write(t, box.dir+"/"+path, content)
@@ -184,7 +186,7 @@ func TestCheckoutOnABuildsDisk(t *testing.T) {
 			}
 			c := build
 			c.Commit, c.Branch, c.BaseBranch = resolve(t, r, ""), ownBranch, "main"
-			printed := box.mustSh(CheckoutScript(c))
+			printed := box.checkOut(r, c)
 			if tt.printed == "" && printed != "" || !strings.Contains(printed, tt.printed) {
 				t.Errorf("printed %q", printed)
 			}
@@ -212,20 +214,6 @@ func TestCheckoutOnABuildsDisk(t *testing.T) {
 	}
 }
 
-// run runs a script and kills it and all it started after d.
-func (m *machine) kill(script string, d time.Duration) {
-	m.t.Helper()
-	cmd := m.command("sh", "-c", script)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		m.t.Fatal(err)
-	}
-	timer := time.AfterFunc(d, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
-	_ = cmd.Wait()
-	timer.Stop()
-	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-}
-
 func TestCheckoutKilledAnywhere(t *testing.T) {
 	t.Parallel()
 	bare := history(t, 200, 200)
@@ -246,7 +234,7 @@ func TestCheckoutKilledAnywhere(t *testing.T) {
 				case "files":
 					write(t, box.dir+"/d1/f1", "in the way\n")
 				case "build", "dirty build":
-					box.mustSh(CheckoutScript(c))
+					box.checkOut(r, c)
 					if start == "dirty build" {
 						write(t, box.dir+"/d49/f199", "by install\n")
 						status = "M d49/f199"
@@ -257,15 +245,19 @@ func TestCheckoutKilledAnywhere(t *testing.T) {
 			}
 			box, c, _ := prepare()
 			began := time.Now()
-			box.mustSh(CheckoutScript(c))
+			box.checkOut(r, c)
 			whole := time.Since(began)
 			for range rounds {
 				box, c, status := prepare()
-				script := CheckoutScript(c)
 				for range 1 + rand.IntN(3) {
-					box.kill(script, rand.N(whole))
+					ctx, kill := context.WithTimeout(t.Context(), rand.N(whole))
+					_, err := r.Checkout(ctx, c, box)
+					kill()
+					if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+						t.Error(err)
+					}
 				}
-				box.mustSh(script)
+				box.checkOut(r, c)
 				if _, err := box.git("rev-parse", "--verify", "refs/errand/set-aside"); err == nil {
 					status = "" // half of the new tree was there and counted as changed
 				}
@@ -305,7 +297,7 @@ func TestCheckoutOnSomebodysRepository(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := box.checkout(r, Checkout{Commit: tip, Branch: ownBranch, BaseBranch: "main", CoAuthor: Person{"C", "c@example.com"}, BrokerURL: "http://127.0.0.1:9/x"})
-		box.mustSh(CheckoutScript(c))
+		box.checkOut(r, c)
 		box.mustStand(ownBranch, tip, "")
 		if got := box.mustGit("rev-parse", "own"); got != own {
 			t.Errorf("own branch is %s, want %s", got, own)
@@ -326,7 +318,7 @@ func TestCheckoutOnSomebodysRepository(t *testing.T) {
 		git(t, clone, "commit", "-q", "-m", "ahead")
 		git(t, clone, "push", "-q", "origin", "main")
 		c := box.checkout(fetch(t, m, bare), Checkout{Commit: resolve(t, r, ""), Branch: "main", BaseBranch: "main"})
-		box.mustSh(CheckoutScript(c))
+		box.checkOut(r, c)
 		box.mustStand("main", c.Commit, "")
 	})
 	for name, make := range map[string]func(dir string){
@@ -339,7 +331,7 @@ func TestCheckoutOnSomebodysRepository(t *testing.T) {
 			box := newMachine(t)
 			make(box.dir)
 			c := box.checkout(r, Checkout{Commit: tip, Branch: ownBranch})
-			box.mustSh(CheckoutScript(c))
+			box.checkOut(r, c)
 			box.mustGit("config", "core.excludesFile", "/dev/null")
 			if got, _ := box.git("symbolic-ref", "--short", "HEAD"); got != ownBranch {
 				t.Errorf("on %q", got)
@@ -359,9 +351,9 @@ func TestCheckoutCostIsNotInTheHistory(t *testing.T) {
 		best := time.Hour
 		for range 5 {
 			box := newMachine(t)
-			script := CheckoutScript(box.checkout(r, Checkout{Commit: resolve(t, r, ""), Branch: ownBranch, BaseBranch: "main"}))
+			c := box.checkout(r, Checkout{Commit: resolve(t, r, ""), Branch: ownBranch, BaseBranch: "main"})
 			began := time.Now()
-			box.mustSh(script)
+			box.checkOut(r, c)
 			best = min(best, time.Since(began))
 			if got := box.mustGit("rev-list", "--count", "HEAD"); got != fmt.Sprint(commits) {
 				t.Errorf("%s commits", got)
@@ -397,8 +389,8 @@ func TestCheckoutForAUser(t *testing.T) {
 				_ = os.Chmod(d, 0o755)
 			}
 			c := box.checkout(r, Checkout{Commit: resolve(t, r, ""), Branch: ownBranch, User: name})
-			box.mustSh(CheckoutScript(c))
-			box.mustSh(CheckoutScript(c))
+			box.checkOut(r, c)
+			box.checkOut(r, c)
 			for _, f := range []string{"", "/.git/HEAD", "/src/a.go"} {
 				info, err := os.Stat(box.dir + f)
 				if err != nil {
@@ -449,7 +441,7 @@ func TestCheckoutOfOddNames(t *testing.T) {
 	write(t, box.etc+"/gitconfig", "[filter \"lfs\"]\n\tsmudge = test -n \"$GIT_LFS_SKIP_SMUDGE\" && cat\n\tclean = cat\n\trequired = true\n")
 	c := box.checkout(r, Checkout{Commit: commit, Branch: "errand/ü'x", BaseBranch: branch,
 		Author: Person{"Zoë \"Z\" $(x)\nO'Hara", "z@example.com"}, CoAuthor: Person{"Bob <b> \n'B'", "b@example.com"}})
-	if out := box.mustSh(CheckoutScript(c)); out != "" {
+	if out := box.checkOut(r, c); out != "" {
 		t.Errorf("printed %q", out)
 	}
 	box.mustStand("errand/ü'x", commit, "")
@@ -474,23 +466,27 @@ func TestCheckoutWithoutWhatItNeeds(t *testing.T) {
 	box := newMachine(t)
 	c := box.checkout(r, Checkout{Commit: resolve(t, r, ""), Branch: ownBranch})
 	c.Mirror = "/nowhere"
-	if _, errs, err := box.sh(CheckoutScript(c)); err == nil || !strings.Contains(errs, "is not in the machine at /nowhere") {
-		t.Errorf("err %v: %s", err, errs)
+	if _, err := r.Checkout(t.Context(), c, box); err == nil || !strings.Contains(err.Error(), "is not in the machine at /nowhere") {
+		t.Errorf("without the mirror: %v", err)
 	}
 	c.Mirror, c.Commit = r.Dir(), strings.Repeat("1", 40)
-	if _, errs, err := box.sh(CheckoutScript(c)); err == nil || errs == "" {
-		t.Errorf("err %v: %s", err, errs)
+	failed := new(CheckoutError)
+	if _, err := r.Checkout(t.Context(), c, box); !errors.As(err, &failed) || failed.Output == "" {
+		t.Errorf("of a commit that is not there: %v", err)
 	}
 	c.Commit = resolve(t, r, "")
-	if _, errs, err := box.sh("PATH=/nowhere\n" + CheckoutScript(c)); err == nil || !strings.Contains(errs, "no git in the machine") {
-		t.Errorf("err %v: %s", err, errs)
+	box = newMachine(t)
+	c = box.checkout(r, c)
+	box.without = "git"
+	if _, err := r.Checkout(t.Context(), c, box); !errors.As(err, &failed) || failed.Code != 127 {
+		t.Errorf("without git: %v", err)
 	}
-	box.mustSh(CheckoutScript(c))
+	box.without = ""
+	box.checkOut(r, c)
 	box.mustStand(ownBranch, c.Commit, "")
 }
 
-// Each program costs 8 to 20 ms under gVisor: these, and the shell that runs
-// the script, are all.
+// Each program costs 8 to 20 ms under gVisor: these are all.
 func TestCheckoutStartsFewPrograms(t *testing.T) {
 	t.Parallel()
 	bare, clone := newRemote(t)
@@ -511,20 +507,26 @@ func TestCheckoutStartsFewPrograms(t *testing.T) {
 	c := box.checkout(r, Checkout{Commit: resolve(t, r, ""), BaseBranch: "main", CoAuthor: Person{"C", "c@example.com"}})
 	started := func(c Checkout) []string {
 		write(t, log, "")
-		box.mustSh("PATH=" + shims + ":$PATH\n" + CheckoutScript(c))
+		box.path = shims + ":" + os.Getenv("PATH")
+		box.started = func(program string) {
+			if path.IsAbs(program) { // is not found in box.path
+				write(t, log, read(t, log)+path.Base(program)+"\n")
+			}
+		}
+		box.checkOut(r, c)
 		names := strings.Fields(read(t, log))
 		slices.Sort(names)
 		return names
 	}
-	if diff := cmp.Diff([]string{"chmod", "git", "mkdir"}, started(c)); diff != "" {
+	if diff := cmp.Diff([]string{"git"}, started(c)); diff != "" {
 		t.Errorf("in a fresh machine (-want +got):\n%s", diff)
 	}
 	c.Branch = "fix"
-	if diff := cmp.Diff([]string{"git"}, started(c)); diff != "" {
+	if diff := cmp.Diff([]string{"git", "sh"}, started(c)); diff != "" {
 		t.Errorf("a branch on a build's disk (-want +got):\n%s", diff)
 	}
-	if got := started(c); len(got) > 0 {
-		t.Errorf("again: %v", got)
+	if diff := cmp.Diff([]string{"sh"}, started(c)); diff != "" {
+		t.Errorf("again (-want +got):\n%s", diff)
 	}
 	box.mustStand("fix", c.Commit, "")
 	// More than a shell should read.
@@ -535,7 +537,7 @@ func TestCheckoutStartsFewPrograms(t *testing.T) {
 	r = fetch(t, m, bare)
 	box = newMachine(t)
 	c = box.checkout(r, Checkout{Commit: c.Commit, BaseBranch: "main", Branch: "fix"})
-	if diff := cmp.Diff([]string{"chmod", "git", "mkdir", "sed"}, started(c)); diff != "" {
+	if diff := cmp.Diff([]string{"git"}, started(c)); diff != "" {
 		t.Errorf("with many branches (-want +got):\n%s", diff)
 	}
 	plain := filepath.Join(t.TempDir(), "plain")

@@ -4,9 +4,9 @@
 //
 // Three ideas. A mirror is one bare repository per URL; a machine sees it
 // read-only and borrows its objects through git's alternates, so a checkout
-// writes the files and little else. The scripts that run in a machine
-// (CheckoutScript, SettleScript, PushScript) are plain POSIX sh and can be
-// killed at any point and run again. The broker is git's own smart HTTP,
+// writes the files and little else. What is done in a machine (Mirror.Checkout,
+// SettleScript, PushScript) takes git and plain POSIX sh, and can be killed at
+// any point and done again. The broker is git's own smart HTTP,
 // spoken to the machine: it reads which refs a push changes before anything
 // else is done, lets only the agent's branch through, and then pushes with the
 // real git and the server's credential.

@@ -2,6 +2,7 @@ package git
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"net/http"
 	"net/http/httptest"
@@ -125,11 +126,15 @@ type machine struct {
 	dir  string // the checkout
 	etc  string
 	home string
+
+	path    string               // of programs; "" is the host's
+	without string               // a program that is not there
+	started func(program string) // is told of each program that a checkout runs; nil: nobody is
 }
 
 func newMachine(t testing.TB) *machine {
 	root := t.TempDir()
-	m := &machine{t, root + "/workspace", root + "/etc", root + "/home"}
+	m := &machine{t: t, dir: root + "/workspace", etc: root + "/etc", home: root + "/home"}
 	for _, d := range []string{m.etc, m.home} {
 		if err := os.Mkdir(d, 0o755); err != nil {
 			t.Fatal(err)
@@ -139,7 +144,7 @@ func newMachine(t testing.TB) *machine {
 }
 
 func (m *machine) env() []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + m.home, "GIT_CONFIG_SYSTEM=" + m.etc + "/gitconfig", "GIT_TERMINAL_PROMPT=0", "LC_ALL=C"}
+	return []string{"PATH=" + cmp.Or(m.path, os.Getenv("PATH")), "HOME=" + m.home, "GIT_CONFIG_SYSTEM=" + m.etc + "/gitconfig", "GIT_TERMINAL_PROMPT=0", "LC_ALL=C"}
 }
 
 func (m *machine) command(name string, args ...string) *exec.Cmd {
@@ -242,10 +247,10 @@ func working(t testing.TB, m *Mirrors, g Grant) (*machine, *pushes) {
 	}
 	url, p := serveBroker(t, m, g)
 	box := newMachine(t)
-	if out := box.mustSh(CheckoutScript(box.checkout(r, Checkout{
+	if out := box.checkOut(r, box.checkout(r, Checkout{
 		Commit: commit, Branch: g.Branch, BaseBranch: base, BrokerURL: url,
 		Author: Person{"Errand", "errand@example.com"}, CoAuthor: Person{"Cara Caller", "cara@example.com"},
-	}))); out != "" {
+	})); out != "" {
 		t.Errorf("checkout printed %q", out)
 	}
 	return box, p
