@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -38,6 +39,11 @@ type serving struct {
 func (a *app) serve(ctx context.Context, o ServeOptions) (err error) {
 	if o.Data, err = filepath.Abs(o.Data); err != nil {
 		return fmt.Errorf("finding the data directory: %w", err)
+	}
+	if a.getenv("GOGC") == "" {
+		// A server waits more than it computes, and lies beside the machines that
+		// want the memory: 4 MB less with a hundred agents that have done a run.
+		debug.SetGCPercent(50)
 	}
 	parts, err := assemble(ctx, a.wiring, o, a.getenv)
 	if err != nil {
