@@ -76,11 +76,20 @@ func (w *work) carryOut(ctx context.Context, builder machine.Builder, r *recipe)
 	var recording sync.WaitGroup
 	recording.Go(func() { t.follow(ctx, running.Done(), cancel) })
 	steps := &buildLog{take: t.take}
+	s := &searching{finder: w.Guarded}
+	search := s.added
+	if w.Guarded == nil {
+		search = nil
+	}
 	ref, err := builder.BuildImage(running, machine.ImageBuild{
 		Key: r.key, File: r.text, Name: r.Name, Secrets: w.BuildSecrets,
 		Context: func(ctx context.Context, to *os.Root) error { return w.export(ctx, r, to) },
+		Search:  search,
 		Step:    steps.tell, Attach: w.AttachBuild,
 	})
+	if found := secretInImage(r.Name, s.sorted()); err != nil && found != nil {
+		err = found
+	}
 	cancel()
 	recording.Wait()
 	facts, lost := t.rest()

@@ -3,6 +3,7 @@ package environment_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/netip"
@@ -21,6 +22,7 @@ import (
 	"github.com/errand-dev/errand/machine/buildkit"
 	"github.com/errand-dev/errand/machine/imagetest"
 	"github.com/errand-dev/errand/machine/oci"
+	"github.com/errand-dev/errand/secret"
 )
 
 // building is a driver that builds Dockerfiles too.
@@ -38,8 +40,9 @@ func (b building) BuildImage(ctx context.Context, in machine.ImageBuild) (string
 // buildHost is a host that builds, with a registry that has the image "tools".
 type buildHost struct {
 	*host
-	builds int
-	change func(*environment.Preparation)
+	builds   int
+	registry string
+	change   func(*environment.Preparation)
 }
 
 func newBuildHost(t *testing.T, engine string, files map[string]string) *buildHost {
@@ -51,7 +54,7 @@ func newBuildHost(t *testing.T, engine string, files map[string]string) *buildHo
 	for name, text := range files {
 		files[name] = strings.ReplaceAll(text, "REGISTRY", registry)
 	}
-	h := &buildHost{host: newHost(t, engine, files)}
+	h := &buildHost{host: newHost(t, engine, files), registry: registry}
 	store, err := image.Open(image.Options{Dir: images})
 	if err != nil {
 		t.Fatal(err)
@@ -186,5 +189,48 @@ func TestDockerfileFaults(t *testing.T) {
 				t.Errorf("phases (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestDockerfileLeavesASecret builds images that hold a build secret: none is
+// kept, and the error says where and what to do.
+func TestDockerfileLeavesASecret(t *testing.T) {
+	h := newBuildHost(t, oci.Runc, nil)
+	build := h.change
+	h.change = func(p *environment.Preparation) {
+		build(p)
+		p.Guarded = secret.NewFinder(map[string]string{"token": "0123456789"})
+	}
+	const mount = "FROM REGISTRY/tools\\nRUN --mount=type=secret,id=token "
+	for i, test := range []struct{ text, want string }{
+		{mount + "tr -d 1 </run/secrets/token >/tmp/other", ""},
+		{mount + "base64 /run/secrets/token >/tmp/kept", "/tmp/kept (RUN /bin/sh -c base64 /run/secrets/token >/tmp/kept) holds the secret token"},
+		{"FROM REGISTRY/tools\\nENV TOKEN=0123456789", "ENV TOKEN holds the secret token"},
+	} {
+		h.t = t
+		h.push(map[string]string{".cursor/environment.json": `{"build": {"dockerfileContents": "` + strings.ReplaceAll(test.text, "REGISTRY", h.registry) + `\n"}}`})
+		a := h.agent(fmt.Sprint("leak-", i))
+		_, err := a.prepare(t.Context())
+		if test.want == "" {
+			if err != nil {
+				t.Errorf("%s: %v", test.text, err)
+			}
+			continue
+		}
+		e := errand.AsError(err)
+		if e == nil || e.Code != "secret_in_image" || e.Kind != errand.Invalid {
+			t.Fatalf("%s: error %v", test.text, err)
+		}
+		for _, want := range []string{test.want, "environment.json (dockerfileContents)", "RUN --mount=type=secret,id=token"} {
+			if !strings.Contains(e.Message, want) {
+				t.Errorf("the message lacks %q: %s", want, e.Message)
+			}
+		}
+		if strings.Contains(e.Message, "0123456789") {
+			t.Errorf("the message has the secret: %s", e.Message)
+		}
+		if diff := cmp.Diff([]string{"image", "image secret_in_image"}, a.story()); diff != "" {
+			t.Errorf("phases (-want +got):\n%s", diff)
+		}
 	}
 }

@@ -1,9 +1,11 @@
 package environment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"runtime"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/secret"
 )
 
 // leak is a file on a disk that holds a secret.
@@ -38,20 +41,24 @@ func (w *work) search(ctx context.Context) ([]leak, error) {
 			return nil, fmt.Errorf("stopping the machine to look at its disk: %w", err)
 		}
 	}
-	s := &searching{work: w}
+	s := &searching{finder: w.Guarded}
 	err := changes.Changes(ctx, func(at string, written fs.FS) error { return s.tree(ctx, at, written) })
 	if err != nil && !errors.Is(err, errEnough) {
 		return nil, fmt.Errorf("looking for secrets on the disk: %w", err)
 	}
-	slices.SortFunc(s.leaks, func(a, b leak) int { return strings.Compare(a.path+a.name, b.path+b.name) })
-	return s.leaks, nil
+	return s.sorted(), nil
 }
 
 // searching is a search under way.
 type searching struct {
-	*work
-	mu    sync.Mutex
-	leaks []leak
+	finder *secret.Finder
+	mu     sync.Mutex
+	leaks  []leak
+}
+
+func (s *searching) sorted() []leak {
+	slices.SortFunc(s.leaks, func(a, b leak) int { return strings.Compare(a.path+a.name, b.path+b.name) })
+	return s.leaks
 }
 
 // errEnough ends a search that has found more than is told.
@@ -68,9 +75,7 @@ func (s *searching) tree(ctx context.Context, at string, written fs.FS) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if entry.Type().IsRegular() {
-			reading.Go(func() error { return s.file(written, name, path.Join(at, name)) })
-		}
+		reading.Go(func() error { return s.file(written, name, path.Join(at, name), entry.Type()) })
 		return nil
 	})
 	if err := reading.Wait(); err != nil {
@@ -79,29 +84,71 @@ func (s *searching) tree(ctx context.Context, at string, written fs.FS) error {
 	return walkErr
 }
 
-func (s *searching) file(written fs.FS, name, shown string) error {
-	f, err := written.Open(name)
-	if err != nil {
-		return err
+// file looks through a file, or the name of what is none: of a link also where
+// it goes.
+func (s *searching) file(written fs.FS, name, shown string, kind fs.FileMode) error {
+	content := io.Reader(strings.NewReader(""))
+	switch {
+	case kind.IsRegular():
+		f, err := written.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		content = f
+	case kind&fs.ModeSymlink != 0:
+		to, err := fs.ReadLink(written, name)
+		if err != nil {
+			return err
+		}
+		content = strings.NewReader(to)
 	}
-	defer f.Close()
-	found, err := s.Guarded.Find(f)
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", shown, err)
+	found, err := s.look(path.Base(shown), shown, content)
+	if err == nil && len(found) > 0 && s.full() {
+		return errEnough
 	}
-	named, err := s.Guarded.Find(strings.NewReader(path.Base(shown)))
+	return err
+}
+
+// look looks through one file and its name. Where it stands is told as shown.
+func (s *searching) look(name, shown string, content io.Reader) ([]secret.Found, error) {
+	found, err := s.finder.Find(content)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("reading %s: %w", s.finder.Hide(shown), err)
 	}
+	named, err := s.finder.Find(strings.NewReader(name))
+	if err != nil {
+		return nil, err
+	}
+	found = append(found, named...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, x := range append(found, named...) {
-		if len(s.leaks) == mostLeaks {
-			return errEnough
+	for _, x := range found {
+		if l := (leak{s.finder.Hide(shown), x.Name}); len(s.leaks) < mostLeaks && !slices.Contains(s.leaks, l) {
+			s.leaks = append(s.leaks, l)
 		}
-		s.leaks = append(s.leaks, leak{s.Guarded.Hide(shown), x.Name})
 	}
-	return nil
+	return found, nil
+}
+
+func (s *searching) full() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.leaks) == mostLeaks
+}
+
+// added looks through what a Dockerfile's build adds.
+func (s *searching) added(a machine.Added) (bool, error) {
+	shown := cmp.Or(a.Path, a.Setting)
+	if step := firstLine(a.Step); step != "" {
+		shown += " (" + step + ")"
+	}
+	name := path.Base(a.Path)
+	if a.Path == "" {
+		name = ""
+	}
+	found, err := s.look(name, shown, a.Content)
+	return len(found) > 0, err
 }
 
 // unkept is the outcome of a disk that is not kept for what it holds.
@@ -130,4 +177,14 @@ func secretOnDisk(leaks []leak) error {
 		return nil
 	}
 	return errand.Errorf(errand.Invalid, "secret_on_disk", "The disk that install left cannot be kept: %s. %s", places(leaks), remedy)
+}
+
+// secretInImage is the error of a Dockerfile whose image cannot be kept; nil
+// where nothing was found.
+func secretInImage(name string, leaks []leak) error {
+	if len(leaks) == 0 {
+		return nil
+	}
+	return errand.Errorf(errand.Invalid, "secret_in_image",
+		"The image that %s makes cannot be kept: %s. Let the command that needs the value mount it, as in RUN --mount=type=secret,id=%s, and write it to no file, ENV, ARG or LABEL; a file that a later step removes is still in the layer of the earlier one.", name, places(leaks), leaks[0].name)
 }

@@ -174,12 +174,28 @@ type ImageBuild struct {
 	Args    map[string]string // of ARG
 	Target  string            // a stage; "" is the last
 	Secrets map[string][]byte // for RUN --mount=type=secret, by id; in no layer
+	// Search is given all that the build adds to its base, before the image is
+	// kept, and says of each whether the image must not be kept for it; what an
+	// earlier image has is not given again. It is called from one goroutine at a
+	// time, goes on to the end when something was found, and ends at an error.
+	// BuildImage then is an Invalid error, also for later builds with a layer in
+	// which something was found. Nil: nobody looks.
+	Search func(Added) (found bool, err error)
 	// Step is told of each step as it begins, prints and ends; nil: nobody. It
 	// is called from one goroutine at a time.
 	Step func(ImageStep)
 	// Attach ends the build's network in the caller, who closes what it gave
 	// when the build is over. Nil: the build has no network.
 	Attach func(context.Context, *Link) (io.Closer, error)
+}
+
+// Added is a file that a build adds to its base, or a setting of the image. It
+// comes from the commands of the Dockerfile and is untrusted.
+type Added struct {
+	Step    string    // the command that made it; "" where that is not known
+	Path    string    // of a file, a folder or a link, absolute in the image
+	Setting string    // with Path "": "ENV NAME", "LABEL name", the image's history
+	Content io.Reader // valid until Search returns
 }
 
 // ImageStep is what a build tells of one of its steps. A step is told several

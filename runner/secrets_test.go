@@ -117,6 +117,7 @@ func TestDiskWithSecretIsNotKept(t *testing.T) {
 		kept       int
 	}{
 		{"true", "not kept: a secret is on the disk", 0},
+		{"rm /root/.npmrc; ln -s /x/$NPM_TOKEN /root/.npmrc", "not kept: a secret is on the disk", 0},
 		{"rm /root/.npmrc", "e1-", 1},
 	} {
 		agent, run := h.start(ask("go", repository(t, map[string]string{".errand/environment.json": install(tt.last)})))

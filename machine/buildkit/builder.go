@@ -93,7 +93,7 @@ func New(opts Options) (*Builder, error) {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	b := &Builder{opts: opts, log: opts.Log, turns: semaphore.NewWeighted(1)}
-	for _, sub := range []string{"state", "root", "work", "known"} {
+	for _, sub := range []string{"state", "root", "work", "known", "leaked"} {
 		if err := os.MkdirAll(b.path(sub), 0o700); err != nil {
 			return nil, fmt.Errorf("opening the image builder: %w", err)
 		}

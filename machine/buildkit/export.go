@@ -58,12 +58,15 @@ func (o outlet) Writer(ctx context.Context, opts ...content.WriterOpt) (content.
 }
 
 // keep takes the image that was handed over, by the digest of its manifest,
-// into the image store, and gives its reference. errMissing is that a layer was
+// into the image store if nothing speaks against it, and gives its reference. errMissing is that a layer was
 // not handed over and is not there.
 func (o *build) keep(ctx context.Context, manifest string) (string, error) {
 	img, err := handedOver(o.out(), manifest)
 	if err != nil {
 		return "", fmt.Errorf("reading the built image: %w", err)
+	}
+	if err := o.search(ctx, img); err != nil {
+		return "", err
 	}
 	kept, err := o.builder.opts.Images.Import(ctx, o.Key, img, nil)
 	if errors.Is(err, fs.ErrNotExist) {
