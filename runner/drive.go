@@ -48,7 +48,7 @@ func (r *Runner) drive(ctx context.Context, run errand.Run) {
 	if err != nil && status == errand.RunFailed {
 		log.Warn("run failed", "error", err)
 	}
-	failure = r.redacted(failure)
+	failure, result = r.redacted(failure), r.Redactor.String(result)
 	r.writeEnd(ctx, log, func(ctx context.Context) error { return r.finish(ctx, run, status, result, failure) })
 }
 
@@ -57,8 +57,8 @@ func called(cause error) bool {
 	return errors.Is(cause, errCancelled) || errors.Is(cause, errExpired)
 }
 
-// redacted gives an error as it may stand in the run's row, which does not pass
-// the journal.
+// redacted gives an error as it may stand in the run's row, which like the result
+// does not pass the journal.
 func (r *Runner) redacted(e *errand.Error) *errand.Error {
 	if e == nil {
 		return nil

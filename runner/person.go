@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/terminal"
 )
 
@@ -31,7 +33,8 @@ type ExecRequest struct {
 }
 
 // Exec runs a command in the agent's machine, waking it if it sleeps, and hands
-// its output to out until it ends. When ctx ends first, the command is killed.
+// its output, without secrets, to out until it ends. When ctx ends first, the
+// command is killed.
 func (r *Runner) Exec(ctx context.Context, _ errand.Caller, id errand.AgentID, req ExecRequest, out func(guest.Output)) (guest.Exit, error) {
 	p, err := r.visit(ctx, id)
 	if err != nil {
@@ -48,14 +51,72 @@ func (r *Runner) Exec(ctx context.Context, _ errand.Caller, id errand.AgentID, r
 	if req.User == "" {
 		req.User = s.environment.User
 	}
+	shown := r.show(out, req.TTY != nil)
+	defer shown.flush()
 	return terminal.Run(ctx, s.line, guest.Command{
 		ID: "person." + orDefault(req.ID, uuid.NewString()), Args: req.Args, Dir: req.Dir, User: req.User,
 		Env: append(append([]string(nil), s.env...), req.Env...), TTY: req.TTY, Stdin: req.Stdin != nil, Limit: req.Limit,
-	}, terminal.Streams{In: req.Stdin, Resize: req.Resize, Out: out})
+	}, terminal.Streams{In: req.Stdin, Resize: req.Resize, Out: shown.take})
+}
+
+// shown passes on what a machine prints for a person, without secrets: each of
+// the two streams for itself.
+type shown struct {
+	out     func(guest.Output)
+	streams [2]*secret.Stream // standard output and error
+	next    int64             // the offset after the last piece taken
+	told    int64             // and after the last that was passed on
+}
+
+// show gives a shown in front of out; screen: of a terminal.
+func (r *Runner) show(out func(guest.Output), screen bool) *shown {
+	s := &shown{out: out}
+	for i := range s.streams {
+		stream := r.Redactor.Stream
+		if screen {
+			stream = r.Redactor.Screen
+		}
+		s.streams[i] = stream(passing{s, i == 1})
+	}
+	return s
+}
+
+func (s *shown) take(o guest.Output) {
+	if gap := o.Offset - s.next; gap > 0 {
+		s.flush()
+		s.told += gap
+	}
+	s.next = o.Offset + int64(len(o.Data))
+	stream := s.streams[0]
+	if o.Stderr {
+		stream = s.streams[1]
+	}
+	_, _ = stream.Write(o.Data) // passing gives no error
+}
+
+// flush passes on what was held back.
+func (s *shown) flush() {
+	for _, stream := range s.streams {
+		_ = stream.Flush() // likewise
+	}
+}
+
+// passing is one stream's way to a shown's out.
+type passing struct {
+	*shown
+	stderr bool
+}
+
+func (p passing) Write(b []byte) (int, error) {
+	if len(b) > 0 {
+		p.out(guest.Output{Stderr: p.stderr, Offset: p.told, Data: bytes.Clone(b)})
+		p.told += int64(len(b))
+	}
+	return len(b), nil
 }
 
 // Attach shows a terminal of the agent's machine, waking it if it sleeps, until
-// ctx or the input ends. The terminal goes on without its viewers.
+// ctx or the input ends. What it shows has passed the redactor. The terminal goes on without its viewers.
 func (r *Runner) Attach(ctx context.Context, _ errand.Caller, id errand.AgentID, name string, readOnly bool, size guest.Size, streams terminal.Streams) error {
 	p, err := r.visit(ctx, id)
 	if err != nil {
@@ -66,6 +127,9 @@ func (r *Runner) Attach(ctx context.Context, _ errand.Caller, id errand.AgentID,
 	if s.line == nil {
 		return guest.ErrRebooted
 	}
+	shown := r.show(streams.Out, true)
+	defer shown.flush()
+	streams.Out = shown.take
 	return terminal.Attach(ctx, s.line, terminal.View{Name: name, ReadOnly: readOnly, Size: size, Dir: root, User: s.environment.User, Env: s.env}, streams)
 }
 
@@ -80,7 +144,8 @@ func (r *Runner) Terminals(ctx context.Context, _ errand.Caller, id errand.Agent
 		return nil, nil
 	}
 	all, err := line.Terminals(ctx)
-	for _, t := range all {
+	for i, t := range all {
+		all[i].Name, all[i].Command = r.Redactor.String(t.Name), r.Redactor.String(t.Command)
 		if t.Tended != nil {
 			t.Tended.Last = r.Redactor.String(t.Tended.Last)
 		}
@@ -146,7 +211,17 @@ func (r *Runner) Diff(ctx context.Context, _ errand.Caller, id errand.AgentID) (
 		return Diff{Base: agent.Base, Head: agent.Base}, nil
 	}
 	patch, files, err := r.Mirrors.Diff(ctx, id, agent.Repositories[0].URL, agent.Base, agent.Pushed)
-	return Diff{Base: agent.Base, Head: agent.Pushed, Files: files, Patch: []byte(r.Redactor.String(string(patch)))}, err
+	return r.redactedDiff(Diff{Base: agent.Base, Head: agent.Pushed, Files: files, Patch: patch}), err
+}
+
+// redactedDiff gives a diff without the secrets that stand in it or in the names
+// of its files.
+func (r *Runner) redactedDiff(d Diff) Diff {
+	for i, f := range d.Files {
+		d.Files[i].Path, d.Files[i].OldPath = r.Redactor.String(f.Path), r.Redactor.String(f.OldPath)
+	}
+	d.Patch = []byte(r.Redactor.String(string(d.Patch)))
+	return d
 }
 
 // diffBound is how much of a diff is taken out of a machine, in bytes.
@@ -171,8 +246,7 @@ git -c core.quotepath=false diff --cached --no-color --no-ext-diff --no-textconv
 		return Diff{}, err
 	}
 	patch, err := ask("-p", "--full-index")
-	patch = []byte(r.Redactor.String(string(patch)))
-	return Diff{Base: agent.Base, Files: git.ParseStats(stats), Patch: patch, Uncommitted: true}, err
+	return r.redactedDiff(Diff{Base: agent.Base, Files: git.ParseStats(stats), Patch: patch, Uncommitted: true}), err
 }
 
 // printed gives the standard output of a command in the machine.

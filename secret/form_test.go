@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"pgregory.net/rapid"
 
@@ -65,6 +67,7 @@ func TestForms(t *testing.T) {
 			s := enc.EncodeToString([]byte(before + key + "yz"))
 			texts[fmt.Sprint(name, " after ", skip)] = s
 			texts[fmt.Sprint(name, " wrapped after ", skip)] = wrap(s, 19, "\n")
+			texts[fmt.Sprint(name, " twice after ", skip)] = enc.EncodeToString([]byte(before + s))
 		}
 	}
 	var r secret.Redactor
@@ -124,6 +127,34 @@ func TestStreamEqualsWhole(t *testing.T) {
 	})
 }
 
+// TestScreenInAnyPieces cuts texts anywhere: of no secret more than the first
+// three characters come through.
+func TestScreenInAnyPieces(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var r secret.Redactor
+		r.Add("hunter2-is-long", "another secret value")
+		parts := rapid.SliceOf(rapid.SampledFrom([]string{"hunter2-is-long", "hunter2-", "is-long", "another secret", " value", "x", "\r\n", "aHVudGVyMi1pcy1sb25n", "%", "\x1b[0m", "\x1b[3;4H"})).Draw(t, "parts")
+		text := strings.Join(parts, "")
+		var out bytes.Buffer
+		s := r.Screen(&out)
+		for at := 0; at < len(text); {
+			n := rapid.IntRange(1, len(text)-at).Draw(t, "length")
+			if _, err := s.Write([]byte(text[at : at+n])); err != nil {
+				t.Fatal(err)
+			}
+			at += n
+		}
+		if err := s.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		for _, form := range []string{"ter2-is-long", "ther secret value", "udGVyMi1pcy1sb25n"} {
+			if strings.Contains(out.String(), form) {
+				t.Fatalf("%q came through as %q", text, out.String())
+			}
+		}
+	})
+}
+
 // TestStreamShowsLines wants a line to be seen when it is whole, although it ends
 // with what a secret begins with.
 func TestStreamShowsLines(t *testing.T) {
@@ -143,6 +174,73 @@ func TestStreamShowsLines(t *testing.T) {
 		if out.String() != step.want {
 			t.Errorf("after %q there is %q, want %q", step.write, out.String(), step.want)
 		}
+	}
+}
+
+// TestScreenEchoes types ordinary text, one key at a time: each is seen at once,
+// also where it looks like the beginning of an escape or of a secret.
+func TestScreenEchoes(t *testing.T) {
+	var r secret.Redactor
+	r.Add("hunter2-is-long", "%40wn-secret")
+	var out bytes.Buffer
+	s := r.Screen(&out)
+	text := "ls -l | grep '%' & echo \\ &am \x1b[1mhun\x1b[0m hunh hun\r\n100%4"
+	for i := range len(text) {
+		if _, err := s.Write([]byte{text[i]}); err != nil {
+			t.Fatal(err)
+		}
+		if out.String() != text[:i+1] {
+			t.Fatalf("after %q there is %q", text[:i+1], out.String())
+		}
+	}
+	out.Reset()
+	for _, step := range []struct{ write, want string }{
+		{" hunt", " "}, // four characters of a secret wait
+		{"ing", " hunting"},
+	} {
+		if _, err := s.Write([]byte(step.write)); err != nil {
+			t.Fatal(err)
+		}
+		if out.String() != step.want {
+			t.Errorf("after %q there is %q, want %q", step.write, out.String(), step.want)
+		}
+	}
+}
+
+// TestScreenKeepsItsShape writes over secrets what is as wide, and lets through
+// what moves the cursor.
+func TestScreenKeepsItsShape(t *testing.T) {
+	for name, test := range map[string]struct{ text, want string }{
+		"long":              {"<hunter2-is-long>", "<[REDACTED]*****>"},
+		"short":             {"<héllo7>", "<[REDAC>"},
+		"over two lines":    {"hunter2-\x1b[2;1Hi\x1b(B\x1b[ms-long\x1b[3;1H$ ", "[REDACTE\x1b[2;1HD\x1b(B\x1b[m]*****\x1b[3;1H$ "},
+		"base64":            {"aHVudGVyMi1pcy1sb25n\r\n", "[REDACTED]**********\r\n"},
+		"two of them":       {"hunter2-is-long hunter2-is-long\n", "[REDACTED]***** [REDACTED]*****\n"},
+		"nothing of a kind": {"hunter2\x1b[K is short", "hunter2\x1b[K is short"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r secret.Redactor
+			r.Add("hunter2-is-long", "héllo7")
+			for _, size := range []int{len(test.text), 5, 1} {
+				var out bytes.Buffer
+				s := r.Screen(&out)
+				for piece := range slices.Chunk([]byte(test.text), size) {
+					if _, err := s.Write(piece); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := s.Flush(); err != nil {
+					t.Fatal(err)
+				}
+				if size == len(test.text) {
+					if got := out.String(); got != test.want {
+						t.Errorf("at once: %q, want %q", got, test.want)
+					}
+				} else if utf8.RuneCount(out.Bytes()) != utf8.RuneCountInString(test.want) || strings.Contains(out.String(), "ter2-") && name != "nothing of a kind" {
+					t.Errorf("in pieces of %d: %q", size, out.String())
+				}
+			}
+		})
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 // forms gives the patterns by which v is found: as it is, in base64 at any
-// offset, in hex, as a form's field, and in what a view makes of it. Escapes (of
+// offset, also that in base64 again, in hex, as a form's field, and in what a view makes of it. Escapes (of
 // JSON, URLs, shells) are the views' doing. It gives none for a value that is too
 // short.
 func forms(v string) []pattern {
@@ -24,13 +24,12 @@ func forms(v string) []pattern {
 	if strings.ContainsAny(v, " \t\r\n") {
 		all = append(all, squeezed(url.QueryEscape(v), false), squeezed(strings.ReplaceAll(v, " ", "+"), false))
 	}
-	// Within a longer text base64 depends on the offset modulo 3: keep of each
-	// the characters that the value alone decides.
 	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-		for skip := range 3 {
-			s := enc.EncodeToString(append(make([]byte, skip), v...))
-			from, to := (skip*8+5)/6, (skip+len(v))*8/6
-			all = append(all, pattern{text: s[from:to]})
+		for _, once := range inBase64(enc, v) {
+			all = append(all, pattern{text: once})
+			for _, twice := range inBase64(enc, once) {
+				all = append(all, pattern{text: twice})
+			}
 		}
 	}
 	var long []pattern
@@ -40,6 +39,17 @@ func forms(v string) []pattern {
 		}
 	}
 	return long
+}
+
+// inBase64 gives what v is in base64. Within a longer text that depends on the
+// offset modulo 3: of each are the characters that v alone decides.
+func inBase64(enc *base64.Encoding, v string) [3]string {
+	var all [3]string
+	for skip := range all {
+		s := enc.EncodeToString(append(make([]byte, skip), v...))
+		all[skip] = s[(skip*8+5)/6 : (skip+len(v))*8/6]
+	}
+	return all
 }
 
 // squeezed gives the pattern of a text.

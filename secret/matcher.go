@@ -172,9 +172,27 @@ func (m *matcher) held(text []byte) int {
 	return m.suffix(text, 1)
 }
 
+// live is held for a text that a person watches as it is typed: what begins
+// fewer than four characters of a value is let go at once.
+func (m *matcher) live(text []byte) int {
+	held := m.begun(text, 4)
+	if rest := unfinished(text); rest > 0 {
+		if n := m.begun(text[:len(text)-rest], 4); n > 0 {
+			held = max(held, n+rest)
+		}
+	}
+	return held
+}
+
 // suffix is held for beginnings of at least so many characters.
 func (m *matcher) suffix(text []byte, least int) int {
-	from := len(text) - unfinished(text)
+	return max(unfinished(text), m.begun(text, least))
+}
+
+// begun gives how many bytes at the end of text are at least so many characters
+// that a value begins with.
+func (m *matcher) begun(text []byte, least int) int {
+	from := len(text)
 	tail := text[max(0, len(text)-mostHeld):]
 	skipped := len(text) - len(tail)
 	m.look(tail, func(v *view) {

@@ -244,10 +244,17 @@ func unicodeEscape(b []byte, put func(...byte)) (int, bool) {
 	return length, true
 }
 
-// ansi reads a terminal's sequence for colours and the cursor.
+// ansi reads a terminal's sequence for colours and the cursor, or one that
+// chooses a set of characters, as goes with them.
 func ansi(b []byte) (int, bool) {
 	if len(b) < 2 {
 		return 0, true
+	}
+	if b[1] == '(' || b[1] == ')' {
+		if len(b) < 3 {
+			return 0, true
+		}
+		return 3, true
 	}
 	if b[1] != '[' {
 		return 0, false

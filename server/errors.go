@@ -54,7 +54,8 @@ func (r *refusal) GetStatus() int { return r.status }
 // MarshalJSON gives the answer's body.
 func (r *refusal) MarshalJSON() ([]byte, error) { return json.Marshal(r.body) }
 
-// refusalOf gives the answer to err, and logs a fault of ours.
+// refusalOf gives the answer to err, without secrets (it may repeat what a machine
+// said), and logs a fault of ours.
 func (s *Server) refusalOf(ctx context.Context, err error) *refusal {
 	var already *refusal
 	if errors.As(err, &already) {
@@ -63,7 +64,9 @@ func (s *Server) refusalOf(ctx context.Context, err error) *refusal {
 	if errand.KindOf(err) == errand.Internal && ctx.Err() == nil {
 		s.log.Error("request failed", "error", err)
 	}
-	return &refusal{status: statusOf(errand.KindOf(err)), body: api.ErrorBody{Error: api.FromError(err)}}
+	told := api.FromError(err)
+	told.Message, told.Output = s.runner.Redactor.String(told.Message), s.runner.Redactor.String(told.Output)
+	return &refusal{status: statusOf(errand.KindOf(err)), body: api.ErrorBody{Error: told}}
 }
 
 // refuse answers a request with err.
