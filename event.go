@@ -281,7 +281,12 @@ type PushData struct {
 	Old        string `json:"old,omitempty"`
 	New        string `json:"new,omitempty"`
 	Refused    string `json:"refused,omitempty"` // as git told the agent
+	Code       string `json:"code,omitempty"`    // of the refusal: SecretInPush; "" for others
 }
+
+// SecretInPush is the code of a push that was refused because it contains the
+// value of a secret, and of the error of a run that ends with one.
+const SecretInPush = "secret_in_push"
 
 // Notice is a sentence for people that belongs to no other event.
 type Notice struct {

@@ -88,6 +88,7 @@ type verdict struct {
 	unpack  string            // "ok", or why the pack was not taken
 	refused map[string]string // by ref; "" or absent is accepted
 	words   string            // for people, shown as "remote: …"
+	code    string            // of the refusal, as in errand.PushData
 }
 
 func (b *broker) receive(w http.ResponseWriter, r *http.Request, body io.Reader) {
@@ -137,7 +138,7 @@ func (b *broker) judge(changes []change) map[string]string {
 }
 
 func (b *broker) pushed(c change, v verdict) errand.PushData {
-	d := errand.PushData{Repository: b.mirror.url, Ref: c.ref, Old: c.old, New: c.new, Refused: v.refused[c.ref]}
+	d := errand.PushData{Repository: b.mirror.url, Ref: c.ref, Old: c.old, New: c.new, Refused: v.refused[c.ref], Code: v.code}
 	if isZero(d.Old) {
 		d.Old = ""
 	}
@@ -256,7 +257,7 @@ func (b *broker) takeGuarded(ctx context.Context, dir string, p proposal, incomi
 			return verdict{}, err
 		}
 		reason, words := b.describe(leaks, strings.Join(edges[:min(1, len(edges))], ""), guard)
-		return verdict{unpack: "ok", refused: map[string]string{c.ref: reason}, words: words}, nil
+		return verdict{unpack: "ok", refused: map[string]string{c.ref: reason}, words: words, code: errand.SecretInPush}, nil
 	}
 	return verdict{}, q.release(dir)
 }

@@ -102,6 +102,44 @@ func TestSecretFromVaultToPush(t *testing.T) {
 	}
 }
 
+// TestRunEndsWithSecretInPush has an agent leave a secret in a file, which the
+// run's own commit takes in: the run fails with the place and what to do, nothing
+// is pushed, and a follow-up that does it ends well.
+func TestRunEndsWithSecretInPush(t *testing.T) {
+	const value = "npm_s3cr3t-0123456789abcdef"
+	h := build(t, script(&scripted.Conversation{
+		Match: scripted.Pat("use it"), Turns: []*scripted.Turn{command(`printf 'a\ntoken=%s\n' "$NPM_TOKEN" > .npmrc`), says("used")},
+		FollowUps: []*scripted.FollowUp{{Match: scripted.Pat("anew"), Turns: []*scripted.Turn{
+			command(`git reset -q --soft HEAD~1 && printf 'token=${NPM_TOKEN}\n' > .npmrc && git add -A && git commit -qm "Name the token"`), says("done")}}},
+	}), runner.Defaults{})
+	h.put(vault.Team, "NPM_TOKEN", value, errand.SecretRuntime)
+	repo := repository(t, map[string]string{"a.txt": "a\n"})
+	agent, run := h.start(ask("use it", repo))
+	d := h.ends(agent, run, errand.RunFailed)
+	if d.Error == nil || d.Error.Code != errand.SecretInPush {
+		t.Fatalf("the run ends with %+v\n%s", d.Error, h.story(agent))
+	}
+	for _, want := range []string{".npmrc, line 2 in commit ", "the secret NPM_TOKEN", h.row(agent).Branch, "errand send " + string(agent)} {
+		if !strings.Contains(d.Error.Message, want) {
+			t.Errorf("the message lacks %q: %s", want, d.Error.Message)
+		}
+	}
+	if !strings.Contains(d.Error.Output, "git reset --soft "+h.row(agent).Base) {
+		t.Errorf("the output does not say how: %s", d.Error.Output)
+	}
+	if branches := gitIn(t, repo, "branch", "--format=%(refname:short)"); branches != "main" || h.row(agent).Pushed != "" {
+		t.Errorf("the remote has %q, the agent pushed %q", branches, h.row(agent).Pushed)
+	}
+	follow, err := h.runner.FollowUp(t.Context(), caller, agent, runner.FollowUp{Prompt: errand.Prompt{Text: "Make your commits anew"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.ends(agent, follow.ID, errand.RunFinished)
+	if log := gitIn(t, repo, "log", "--all", "-p"); strings.Contains(log, value) || !strings.Contains(log, "token=${NPM_TOKEN}") {
+		t.Errorf("the remote holds\n%s", log)
+	}
+}
+
 // TestDiskWithSecretIsNotKept has an install that leaves a secret on the disk and
 // prints it in pieces: the disk is not kept, the output not recorded, and the
 // agent works all the same. Without the file the next disk is kept.

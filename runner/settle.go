@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -88,6 +89,9 @@ func (r *Runner) push(ctx context.Context, agent errand.Agent, run errand.Run, p
 		return "nothing to push", err
 	}
 	pushed, err := r.script(ctx, p, guest.Command{ID: string(run.ID) + ".push." + p.now().boot + "." + uuid.NewString()[:8], Args: []string{"sh", "-c", git.PushScript(root, agent.Branch)}, Limit: 15 * time.Minute}, func(output string, exit guest.Exit) error {
+		if why, err := r.secretInPush(ctx, run, head); err != nil || why != "" {
+			return cmp.Or(err, unpushable(agent, why, output, exit))
+		}
 		return failed("repository_access", "The branch "+agent.Branch+" could not be pushed",
 			"The commits are safe in the agent's machine. Once the cause is mended, any follow-up pushes them: errand send "+string(agent.ID)+" push", output, exit)
 	})
@@ -95,6 +99,34 @@ func (r *Runner) push(ctx context.Context, agent errand.Agent, run errand.Run, p
 		return "", err
 	}
 	return fmt.Sprintf("%.12s to %s", pushed.Head, agent.Branch), r.notePushed(ctx, agent.ID, run.ID, pushed.Head)
+}
+
+// secretInPush says where the broker found a secret in the run's last push of
+// head; "" if that is not why it was refused.
+func (r *Runner) secretInPush(ctx context.Context, run errand.Run, head string) (string, error) {
+	events, err := r.Journal.All(ctx, run.Agent)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range slices.Backward(events) {
+		if e.Run != run.ID || e.Kind != errand.EventPush {
+			continue
+		}
+		var d errand.PushData
+		if err := json.Unmarshal(e.Data, &d); err != nil || d.New != head || d.Code != errand.SecretInPush {
+			return "", err
+		}
+		return d.Refused, nil
+	}
+	return "", nil
+}
+
+// unpushable is the error of a run whose commits hold a secret.
+func unpushable(agent errand.Agent, why, output string, exit guest.Exit) error {
+	e := errand.Errorf(errand.Invalid, errand.SecretInPush,
+		"The branch %s was not pushed: %s. The commits are in the agent's machine only; the output says from where they must be made anew. Have the agent do it: errand send %s \"Make your commits anew without the secret, then push\"", agent.Branch, why, agent.ID)
+	e.Output, e.ExitCode = clipTail(output), &exit.Code
+	return e
 }
 
 // notePushed notes what the remote has, unless the broker did: a server that was
