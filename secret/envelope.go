@@ -215,5 +215,5 @@ func unavailable(name string, err error) error {
 	if e := new(errand.Error); errors.As(err, &e) {
 		return err
 	}
-	return errand.Errorf(errand.Unavailable, "kms_unavailable", "The key %s, which seals the secrets, cannot be used now: %w. Agents that run go on; what needs a secret waits until the key can be reached again.", name, err)
+	return errand.Errorf(errand.Unavailable, "kms_unavailable", "The key %s, which seals the secrets, cannot be used now: %w. Agents that run go on, nothing was overwritten. See that what keeps the key is up and can be reached from this server (errand secret key tries it out), then send a follow-up or start again.", name, err)
 }
