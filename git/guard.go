@@ -25,8 +25,9 @@ type Guard struct {
 
 // Found is a secret that stands where it should not.
 type Found struct {
-	Name string // of the secret
-	Line int    // from 1
+	Name   string // of the secret
+	Line   int    // from 1; 0 with Packed
+	Packed bool   // in what is compressed
 }
 
 // leak is a place in a push where a secret stands.
@@ -341,6 +342,9 @@ func (l leak) where(g *Guard) string {
 	}, g.Hide(l.path)))
 	switch l.kind {
 	case "blob":
+		if l.Packed {
+			return fmt.Sprintf("%s, in what it has compressed%s", path, commit)
+		}
 		return fmt.Sprintf("%s, line %d%s", path, l.Line, commit)
 	case "tree":
 		return fmt.Sprintf("the name of a file in the folder %q%s", cmp.Or(path, "."), commit)

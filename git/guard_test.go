@@ -1,6 +1,8 @@
 package git
 
 import (
+	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +26,20 @@ func guarded() (*Guard, error) {
 		}
 		return all, err
 	}}, nil
+}
+
+// zipped gives text compressed.
+func zipped(t *testing.T, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 // TestPushWithSecret pushes a secret in each place where a push can carry one.
@@ -50,6 +66,7 @@ func TestPushWithSecret(t *testing.T) {
 		{"name of a file", map[string]string{"x-" + hidden + ".txt": "x\n"}, nil, `the name of a file in the folder "."`},
 		{"message", map[string]string{"a.txt": "x\n"}, [][]string{{"commit", "-q", "--amend", "-m", "it is " + hidden}}, "the message of commit "},
 		{"taken out on top", map[string]string{"a.txt": hidden}, [][]string{{"rm", "-q", "a.txt"}, {"commit", "-q", "-m", "away"}}, "a.txt, line 1 in commit "},
+		{"gzip", map[string]string{"a.gz": zipped(t, "one\n"+hidden+"\n")}, nil, "a.gz, in what it has compressed in commit "},
 		{"was there before", map[string]string{"known.txt": "changed\nit was here before: " + hidden + "\n"}, nil, ""},
 	}
 	for _, tt := range tests {

@@ -2,7 +2,6 @@ package secret
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"maps"
 	"slices"
@@ -17,8 +16,9 @@ type Finder struct {
 
 // Found is a value that stands where it should not.
 type Found struct {
-	Name string // of the secret
-	Line int    // where it begins, from 1
+	Name   string // of the secret
+	Line   int    // where it begins, from 1; 0 with Packed
+	Packed bool   // in what is compressed
 }
 
 // NewFinder gives what finds values, by name. It is nil where there is nothing
@@ -36,35 +36,63 @@ func NewFinder(values map[string]string) *Finder {
 	return &Finder{matcher: m, names: names}
 }
 
+// Find reads r to its end and gives the first place of each secret in it, also in
+// what is compressed there (see packed.go). Its memory does not grow with the
+// stream.
+func (f *Finder) Find(r io.Reader) ([]Found, error) {
+	l := &looking{finder: f, seen: map[int]bool{}}
+	return l.found, l.read(r, mostNested)
+}
+
+// looking is one Find under way.
+type looking struct {
+	finder *Finder
+	seen   map[int]bool
+	found  []Found
+	outer  *source // what Find was given
+	packed int64   // bytes that came out of compressed ones
+}
+
 // chunk is how much of a stream is looked at in one go, in bytes.
 const chunk = 256 << 10
 
-// Find reads r to its end and gives the first place of each secret in it. Its
-// memory does not grow with the stream.
-func (f *Finder) Find(r io.Reader) ([]Found, error) {
-	var found []Found
-	seen := map[int]bool{}
-	buf := make([]byte, 0, chunk+mostHeld)
-	line := 1
-	for {
-		n, err := io.ReadFull(r, buf[len(buf):min(len(buf)+chunk, cap(buf))])
-		buf = buf[:len(buf)+n]
-		for _, s := range f.matcher.find(buf) {
-			if !seen[s.value] {
-				seen[s.value] = true
-				found = append(found, Found{f.names[s.value], line + bytes.Count(buf[:s.from], []byte("\n"))})
-			}
+// scan looks through what is written to it.
+type scan struct {
+	*looking
+	packed bool
+	buf    []byte
+	line   int // on which buf begins
+}
+
+func (s *scan) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		n := min(len(rest), chunk+mostHeld-len(s.buf))
+		s.buf, rest = append(s.buf, rest[:n]...), rest[n:]
+		if len(s.buf) == chunk+mostHeld {
+			s.look()
 		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return found, nil
-		}
-		if err != nil {
-			return found, err
-		}
-		keep := max(f.matcher.held(buf), min(len(buf), recalled))
-		line += bytes.Count(buf[:len(buf)-keep], []byte("\n"))
-		buf = append(buf[:0], buf[len(buf)-keep:]...)
 	}
+	return len(p), nil
+}
+
+// look looks through what there is and keeps what may be a beginning. It is
+// called once more at the end.
+func (s *scan) look() {
+	m := s.finder.matcher
+	for _, x := range m.find(s.buf) {
+		if s.seen[x.value] {
+			continue
+		}
+		s.seen[x.value] = true
+		f := Found{Name: s.finder.names[x.value], Packed: s.packed}
+		if !s.packed {
+			f.Line = s.line + bytes.Count(s.buf[:x.from], []byte("\n"))
+		}
+		s.found = append(s.found, f)
+	}
+	keep := max(m.held(s.buf), min(len(s.buf), recalled))
+	s.line += bytes.Count(s.buf[:len(s.buf)-keep], []byte("\n"))
+	s.buf = append(s.buf[:0], s.buf[len(s.buf)-keep:]...)
 }
 
 // Hide gives text without the values.

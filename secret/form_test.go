@@ -1,17 +1,25 @@
 package secret_test
 
 import (
+	"archive/zip"
 	"bytes"
+	"compress/gzip"
+	"compress/zlib"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/errand-dev/errand/secret"
@@ -267,6 +275,100 @@ func TestFinderAtEachEdge(t *testing.T) {
 		text := strings.Repeat(".", 256<<10-20+shift) + "hunter2-\nis-long" + strings.Repeat(".", 100)
 		if found, err := f.Find(strings.NewReader(text)); err != nil || len(found) != 1 {
 			t.Fatalf("shifted by %d: found %+v, %v", shift, found, err)
+		}
+	}
+}
+
+// compressed gives what write makes of text.
+func compressed(t *testing.T, write func(io.Writer) io.WriteCloser, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := write(&b)
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// zipped gives an archive of one member between two others.
+func zipped(t *testing.T, method uint16, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for i, content := range []string{"nothing", text, strings.Repeat("of interest ", 100)} {
+		f, err := w.CreateHeader(&zip.FileHeader{Name: fmt.Sprint(i, ".bin"), Method: method})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(f, content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// TestFinderUnpacks hides a value in what is compressed.
+func TestFinderUnpacks(t *testing.T) {
+	f := secret.NewFinder(map[string]string{"TOKEN": "hunter2-is-long"})
+	gz := func(text string) string {
+		return compressed(t, func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) }, text)
+	}
+	noise := make([]byte, 300<<10) // what hardly can be compressed
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	text := "one\ntoken=hunter2-is-long\n"
+	nested := gz(gz(gz(text)))
+	bomb := gz(strings.Repeat("\x00", 100<<20) + text)
+	for _, test := range []struct {
+		name, text string
+		want       []secret.Found
+	}{
+		{"gzip", gz(text), []secret.Found{{Name: "TOKEN", Packed: true}}},
+		{"gzip, far in", gz(hex.EncodeToString(noise) + text + hex.EncodeToString(noise)), []secret.Found{{Name: "TOKEN", Packed: true}}},
+		{"zlib", compressed(t, func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) }, text), []secret.Found{{Name: "TOKEN", Packed: true}}},
+		{"zip", zipped(t, zip.Deflate, text), []secret.Found{{Name: "TOKEN", Packed: true}}},
+		{"zip, stored", zipped(t, zip.Store, text), []secret.Found{{Name: "TOKEN", Line: 2}}},
+		{"gzip in zip", zipped(t, zip.Deflate, gz(text)), []secret.Found{{Name: "TOKEN", Packed: true}}},
+		{"three deep", nested, []secret.Found{{Name: "TOKEN", Packed: true}}},
+		{"deeper than is looked", gz(nested), nil},
+		{"more than is looked at", bomb, nil},
+		{"damaged", gz(text)[:25], nil},
+		{"only looks so", "\x1f\x8b\x08" + text, []secret.Found{{Name: "TOKEN", Line: 2}}},
+		{"and so", "PK\x03\x04" + strings.Repeat("PK\x03\x04", 20) + text, []secret.Found{{Name: "TOKEN", Line: 2}}},
+		{"behind it", gz("nothing") + text, []secret.Found{{Name: "TOKEN", Line: 2}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, r := range []io.Reader{strings.NewReader(test.text), iotest.OneByteReader(strings.NewReader(test.text))} {
+				found, err := f.Find(r)
+				if diff := cmp.Diff(test.want, found); err != nil || diff != "" {
+					t.Errorf("%v (-want +got):\n%s", err, diff)
+				}
+				if len(test.text) > 100<<10 {
+					break
+				}
+			}
+		})
+	}
+	for _, text := range []string{gz(string(noise)), zipped(t, zip.Deflate, string(noise)), string(noise)} {
+		failing := io.MultiReader(strings.NewReader(text[:100<<10]), iotest.ErrReader(io.ErrClosedPipe))
+		if _, err := f.Find(failing); !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("a file that cannot be read gave %v", err)
+		}
+	}
+}
+
+func BenchmarkFinder(b *testing.B) {
+	f := secret.NewFinder(map[string]string{"TOKEN": "hunter2-is-long"})
+	text := bytes.Repeat([]byte("npm http fetch GET 200 https://registry.npmjs.org/left-pad 34ms (cache hit)\n"), 140_000)
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		if found, err := f.Find(bytes.NewReader(text)); err != nil || len(found) > 0 {
+			b.Fatal(found, err)
 		}
 	}
 }
