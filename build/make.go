@@ -213,7 +213,7 @@ func (b *Builds) make(ctx context.Context, build *errand.Build) (*environment.Ma
 	}
 	made, err := environment.Make(ctx, p)
 	if err != nil && ctx.Err() == nil {
-		return nil, errors.Join(err, b.keepFailed(ctx, build, at, err))
+		return nil, errors.Join(err, b.keepFailed(ctx, build, at, p.Guarded, err))
 	}
 	return made, err
 }
@@ -322,8 +322,8 @@ func (b *Builds) phase(ctx context.Context, id errand.BuildID, name errand.Phase
 }
 
 // keepFailed keeps the disk of an install that failed, so that somebody can
-// look at it.
-func (b *Builds) keepFailed(ctx context.Context, build *errand.Build, at *place, failure error) error {
+// look at it, unless it holds a secret.
+func (b *Builds) keepFailed(ctx context.Context, build *errand.Build, at *place, guarded *secret.Finder, failure error) error {
 	e := errand.AsError(failure)
 	if e.ExitCode == nil {
 		return nil // no command of the environment's was at fault
@@ -343,6 +343,12 @@ func (b *Builds) keepFailed(ctx context.Context, build *errand.Build, at *place,
 			return nil
 		}
 		at.close()
+		if err := environment.Clean(ctx, at.machine, guarded); errand.KindOf(err) == errand.Invalid {
+			_, err = b.Journal.Append(ctx, build.ID, "", errand.Fact{Kind: errand.EventNotice, Data: errand.Notice{Level: "warning", Text: err.Error()}})
+			return err
+		} else if err != nil {
+			return err
+		}
 		if err := keeper.Snapshot(ctx, name); err != nil {
 			return fmt.Errorf("keeping the disk of a failed build: %w", err)
 		}

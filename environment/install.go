@@ -164,7 +164,7 @@ func (w *work) snapshot(ctx context.Context) error {
 		name := w.keptAs()
 		w.line = nil
 		w.Closed()
-		if leaks, err := w.search(ctx); err != nil || len(leaks) > 0 {
+		if leaks, err := search(ctx, w.machine, w.Guarded); err != nil || len(leaks) > 0 {
 			w.leave()
 			if w.only { // a build is its disk
 				return outcome{}, errors.Join(err, secretOnDisk(leaks))

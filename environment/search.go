@@ -26,22 +26,33 @@ type leak struct{ path, name string }
 // mostLeaks is how many files are told of; the search ends there.
 const mostLeaks = 5
 
-// search looks for the agent's secrets in all that was written on the disk,
-// with the machine at rest. It costs nothing where there are none.
-func (w *work) search(ctx context.Context) ([]leak, error) {
-	if w.Guarded == nil {
+// Clean says whether the disk of m, which is ended, may be kept: it is a
+// secret_on_disk error where something that was written on it holds what guarded
+// finds; nil finds nothing. It costs nothing where there are no secrets.
+func Clean(ctx context.Context, m machine.Machine, guarded *secret.Finder) error {
+	leaks, err := search(ctx, m, guarded)
+	if err != nil {
+		return err
+	}
+	return secretOnDisk(leaks)
+}
+
+// search gives the places on the disk of m, which is ended, that hold what guarded
+// finds.
+func search(ctx context.Context, m machine.Machine, guarded *secret.Finder) ([]leak, error) {
+	if guarded == nil {
 		return nil, nil
 	}
-	changes, ok := w.machine.(machine.Changes)
+	changes, ok := m.(machine.Changes)
 	if !ok {
 		return nil, errors.New("this kind of machine does not show its disk, which may hold secrets")
 	}
-	if h, ok := w.machine.(machine.Hibernator); ok {
+	if h, ok := m.(machine.Hibernator); ok {
 		if err := h.Hibernate(ctx); err != nil {
 			return nil, fmt.Errorf("stopping the machine to look at its disk: %w", err)
 		}
 	}
-	s := &searching{finder: w.Guarded}
+	s := &searching{finder: guarded}
 	err := changes.Changes(ctx, func(at string, written fs.FS) error { return s.tree(ctx, at, written) })
 	if err != nil && !errors.Is(err, errEnough) {
 		return nil, fmt.Errorf("looking for secrets on the disk: %w", err)

@@ -1,6 +1,7 @@
 package runner_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/errand-dev/errand"
+	builds "github.com/errand-dev/errand/build"
 	"github.com/errand-dev/errand/llm/scripted"
 	"github.com/errand-dev/errand/runner"
 	"github.com/errand-dev/errand/vault"
@@ -185,6 +187,34 @@ func TestDiskWithSecretIsNotKept(t *testing.T) {
 		}
 		if all, err := h.driver.ListSnapshots(t.Context()); err != nil || len(all) != tt.kept {
 			t.Errorf("kept are %+v, %v; want %d", all, err, tt.kept)
+		}
+	}
+}
+
+// TestFailedDiskWithSecretIsNotKept has builds fail whose disks are kept to look
+// at: not the one that holds a secret.
+func TestFailedDiskWithSecretIsNotKept(t *testing.T) {
+	h := build(t, script(talk(".", says("done"))), runner.Defaults{})
+	h.put(vault.Team, "NPM_TOKEN", "npm_s3cr3t-0123456789abcdef", errand.SecretRuntime)
+	for last, kept := range map[string]bool{"exit 3": false, "rm /root/.npmrc; exit 3": true} {
+		text := `{"install": "printf %s \"$NPM_TOKEN\" > /root/.npmrc; ` + last + `"}`
+		e, err := h.runner.Builds.Create(t.Context(), caller, builds.NewEnvironment{Name: fmt.Sprint("kept ", kept), Owner: errand.OwnerTeam, JSON: text, Repositories: []errand.Repository{{URL: repository(t, nil)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := h.buildEnds(e.ID)
+		if b.Status != errand.BuildFailed || (b.Snapshot != "") != kept {
+			t.Errorf("%s: the build is %+v", last, b)
+		}
+		told := false
+		for ev, err := range h.runner.Builds.Events(t.Context(), b, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			told = told || ev.Kind == errand.EventNotice && strings.Contains(string(ev.Data), "/root/.npmrc holds the secret NPM_TOKEN")
+		}
+		if told == kept {
+			t.Errorf("%s: people are told: %t", last, told)
 		}
 	}
 }
