@@ -4,14 +4,14 @@
 //
 // A value is looked for in the forms in which it tends to leak: as it is, with
 // line breaks, indentation, colours or a diff's marks between its characters, in
-// base64 at any offset, in hex, escaped as in JSON, in URLs and in shells. Text
-// that comes in pieces is held back where it may be the beginning of a value. At
-// rest each value is under a data key of its own, which a key-encryption key
-// wraps.
+// base64 at any offset, once or twice over, in hex, escaped as in JSON, in URLs
+// and in shells. Text that comes in pieces is held back where it may be the
+// beginning of a value; at a terminal so little of it that typing is seen at once.
+// A Finder also looks into what is compressed. At rest each value is under a data
+// key of its own, which a key-encryption key wraps.
 //
-// What was compressed, encrypted or encoded twice over is not seen through, and a
-// value shorter than six characters is not looked for. Names and scopes are
-// package vault's.
+// What was encrypted is not seen through, and a value shorter than six characters
+// is not looked for. Names and scopes are package vault's.
 package secret
 
 import (
