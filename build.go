@@ -34,6 +34,13 @@ func NewBuildID(at time.Time) BuildID {
 	return BuildID("bld-" + at.UTC().Format("20060102") + "-" + uuid.NewString())
 }
 
+// BuildIDFor returns the id of the build to which an asking leads that was given
+// a name beforehand, op, by something that began at a time. Both say it all:
+// asking again leads to the same build.
+func BuildIDFor(at time.Time, op string) BuildID {
+	return BuildID("bld-" + at.UTC().Format("20060102") + "-" + uuid.NewSHA1(uuid.NameSpaceURL, []byte(op)).String())
+}
+
 const uuidPattern = `[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`
 
 var (
@@ -120,6 +127,9 @@ const (
 	VersionDeleted    VersionKind = "deleted"    // JSON is what was there last
 	VersionBackfilled VersionKind = "backfilled" // registered from a repository's file
 	VersionChanged    VersionKind = "changed"    // the repository's file changed
+	// VersionProposed changed nothing: an agent asked for a build of JSON, which
+	// becomes the environment's when a person activates that build.
+	VersionProposed VersionKind = "proposed"
 )
 
 // VersionSource says where a version came from.
@@ -212,11 +222,11 @@ type KeyPart struct {
 
 // Build is one preparation of an environment at known commits: image, clone,
 // install, snapshot. It has a journal of its own, unless it came about within
-// an agent's run, whose journal then tells it.
+// an agent's run (WithinRun), whose journal then tells it.
 type Build struct {
 	ID          BuildID       `json:"id"`
 	Environment EnvironmentID `json:"environment"`
-	Version     VersionID     `json:"version"` // of the environment; set anew when it is taken up
+	Version     VersionID     `json:"version"` // of the environment; set anew when it is taken up, but for TriggerAgent
 	Status      BuildStatus   `json:"status"`
 	Trigger     BuildTrigger  `json:"trigger"`
 	// Draft builds become active only when a person activates them.
@@ -230,10 +240,12 @@ type Build struct {
 	Parts   []KeyPart     `json:"parts,omitempty"`   // what went into Key
 	// Snapshot names the disk, also that of a build which failed; "" where none
 	// was kept.
-	Snapshot string  `json:"snapshot,omitempty"`
-	Caller   Caller  `json:"caller"`          // who asked; zero for the schedule
-	Agent    AgentID `json:"agent,omitempty"` // where it came about within a run
-	Run      RunID   `json:"run,omitempty"`
+	Snapshot string `json:"snapshot,omitempty"`
+	Caller   Caller `json:"caller"` // who asked, or for whom the agent works that did; zero for the schedule
+	// Agent and Run are where it came about within a run, or, with TriggerAgent,
+	// who asked for it in a machine of its own.
+	Agent AgentID `json:"agent,omitempty"`
+	Run   RunID   `json:"run,omitempty"`
 	// CancelAsked is set when somebody asked for an end that is not yet there.
 	CancelAsked bool      `json:"cancelAsked,omitempty"`
 	CreatedAt   time.Time `json:"createdAt"`
@@ -241,3 +253,7 @@ type Build struct {
 	EndedAt     time.Time `json:"endedAt,omitzero"`
 	UpdatedAt   time.Time `json:"updatedAt"`
 }
+
+// WithinRun says whether the build came about within an agent's run, in the
+// agent's own machine.
+func (b Build) WithinRun() bool { return b.Run != "" && b.Trigger != TriggerAgent }

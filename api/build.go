@@ -50,7 +50,7 @@ type Build struct {
 	Commits    []BuildCommit      `json:"commits,omitempty"`
 	Key        string             `json:"key,omitempty" doc:"Digest of what decides the disk."`
 	SnapshotID string             `json:"snapshotId,omitempty" doc:"The kept disk, also of a build that failed."`
-	AgentID    string             `json:"agentId,omitempty" doc:"Whose run it came about in."`
+	AgentID    string             `json:"agentId,omitempty" doc:"Whose run it came about in, or who asked for it."`
 	RunID      string             `json:"runId,omitempty"`
 	By         string             `json:"by,omitempty" doc:"Who asked for it."`
 	StartedAt  *time.Time         `json:"startedAt,omitempty"`

@@ -68,7 +68,7 @@ type Environments struct {
 type EnvironmentVersion struct {
 	ID              string               `json:"id"`
 	CreatedAt       time.Time            `json:"createdAt"`
-	Kind            errand.VersionKind   `json:"kind" enum:"created,updated,deleted,backfilled,changed"`
+	Kind            errand.VersionKind   `json:"kind" enum:"created,updated,deleted,backfilled,changed,proposed"`
 	Title           string               `json:"title"`
 	Description     string               `json:"description"`
 	Source          errand.VersionSource `json:"source" enum:"dashboard,setup_flow,restore,api,agent_run,repo_file,request_override"`

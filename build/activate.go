@@ -10,7 +10,8 @@ import (
 
 // Activate makes a build that succeeded, draft or not, the one that agents start
 // on. It stays that until another one succeeds, is activated, or this one is
-// deactivated.
+// deactivated. What an agent proposed with a build becomes the environment's
+// text.
 func (b *Builds) Activate(ctx context.Context, caller errand.Caller, of errand.EnvironmentID, id errand.BuildID) error {
 	_, err := b.Journal.Decide(ctx, func(t *journal.Tx) error {
 		e, err := one(ctx, t, caller, of)
@@ -27,6 +28,9 @@ func (b *Builds) Activate(ctx context.Context, caller errand.Caller, of errand.E
 			return privateError(build)
 		case e.Active == id:
 			return nil
+		}
+		if err := adopt(t, caller, &e, build); err != nil {
+			return err
 		}
 		return setActive(t, e, build, id)
 	})
@@ -63,7 +67,8 @@ func setActive(t *journal.Tx, e errand.Environment, build errand.Build, active e
 	if active != "" {
 		note = "activated by a person"
 	}
-	return t.Tell(logOf(build), build.Run, errand.Fact{Kind: errand.EventBuildStatus, Data: errand.BuildStatusData{
+	subject, run := logOf(build)
+	return t.Tell(subject, run, errand.Fact{Kind: errand.EventBuildStatus, Data: errand.BuildStatusData{
 		Build: build.ID, Status: build.Status, Active: active != "", Note: note,
 	}})
 }

@@ -158,7 +158,7 @@ func (b *Builds) Delete(ctx context.Context, caller errand.Caller, id errand.Env
 			return err
 		}
 		for _, build := range open {
-			if build.Environment != id || build.Run != "" {
+			if build.Environment != id || build.WithinRun() {
 				continue
 			}
 			if err := askCancel(t, build, caller); err != nil {

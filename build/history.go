@@ -32,8 +32,9 @@ func (b *Builds) Versions(ctx context.Context, caller errand.Caller, id errand.E
 	return all[:limit], e.Version, string(all[limit-1].ID), nil
 }
 
-// Diff gives what a version changed against another ("" is the one before it),
-// as a unified diff of the two texts; "" where they are the same.
+// Diff gives what a version changed, or would, against another ("" is the one
+// that held before it), as a unified diff of the two texts; "" where they are
+// the same.
 func (b *Builds) Diff(ctx context.Context, caller errand.Caller, id errand.EnvironmentID, version, against errand.VersionID) (string, error) {
 	if _, err := seen(ctx, b.Store, caller, id); err != nil {
 		return "", err
@@ -47,14 +48,8 @@ func (b *Builds) Diff(ctx context.Context, caller errand.Caller, id errand.Envir
 		if old, err = b.Store.Version(ctx, id, against); err != nil {
 			return "", err
 		}
-	} else {
-		earlier, err := b.Store.Versions(ctx, id, 1, version)
-		if err != nil {
-			return "", err
-		}
-		if len(earlier) > 0 {
-			old = earlier[0]
-		}
+	} else if old, err = b.Store.VersionBefore(ctx, id, version); err != nil {
+		return "", err
 	}
 	name := "/dev/null"
 	if old.ID != "" {

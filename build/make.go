@@ -82,7 +82,9 @@ func (b *Builds) take(ctx context.Context) (errand.Build, bool, error) {
 		if err != nil {
 			return err
 		}
-		build.Status, build.Version, build.StartedAt = errand.BuildRunning, e.Version, t.Now()
+		if build.Status, build.StartedAt = errand.BuildRunning, t.Now(); build.Trigger != errand.TriggerAgent {
+			build.Version = e.Version
+		}
 		if err := t.UpdateBuild(build); err != nil {
 			return err
 		}
@@ -111,7 +113,7 @@ func (b *Builds) choose(open []errand.Build) (errand.Build, bool) {
 		return 1
 	})
 	for _, build := range open {
-		if build.Run == "" && !busy[build.Environment] {
+		if !build.WithinRun() && !busy[build.Environment] {
 			return build, true
 		}
 	}
@@ -187,7 +189,11 @@ func (b *Builds) make(ctx context.Context, build *errand.Build) (*environment.Ma
 	if err != nil {
 		return nil, err
 	}
-	at := &place{builds: b, id: build.ID, policy: Narrow(b.Egress, *parsed)}
+	policy, err := b.policy(*build, e, *parsed)
+	if err != nil {
+		return nil, err
+	}
+	at := &place{builds: b, id: build.ID, policy: policy}
 	defer at.close()
 	p := environment.Preparation{
 		Driver: b.Driver, Machine: MachineID(build.ID), Spec: machine.Spec{Engine: b.Engine},
@@ -279,7 +285,7 @@ func orDefault(s, d string) string {
 // text gives what the environment asks for: as it is stored, or as its file is
 // at the build's commit.
 func (b *Builds) text(ctx context.Context, build *errand.Build, e errand.Environment, mirror *git.Mirror) (*file.Environment, error) {
-	if e.RepositoryFile == nil || mirror == nil {
+	if e.RepositoryFile == nil || mirror == nil || build.Trigger == errand.TriggerAgent {
 		v, err := b.Store.Version(ctx, e.ID, build.Version)
 		if err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -57,9 +58,9 @@ func queueChange(t *journal.Tx, e errand.Environment, caller errand.Caller) erro
 	return err
 }
 
-// queue keeps a new build and tells it.
+// queue keeps a new build and tells it. One without an id gets a fresh one.
 func queue(t *journal.Tx, build errand.Build) (errand.Build, error) {
-	build.ID, build.Status = errand.NewBuildID(t.Now()), errand.BuildQueued
+	build.ID, build.Status = cmp.Or(build.ID, errand.NewBuildID(t.Now())), errand.BuildQueued
 	build.CreatedAt, build.UpdatedAt = t.Now(), t.Now()
 	if err := t.InsertBuild(build); err != nil {
 		return build, err
@@ -78,7 +79,7 @@ func (b *Builds) Cancel(ctx context.Context, caller errand.Caller, environment e
 			return err
 		case build.Status.Ended():
 			return errand.Errorf(errand.Conflict, "build_not_cancellable", "Build %s has ended already (%s).", id, build.Status)
-		case build.Run != "":
+		case build.WithinRun():
 			return errand.Errorf(errand.Conflict, "build_not_cancellable", "Build %s is part of a run. Cancel that: errand cancel %s --run %s", id, build.Agent, build.Run)
 		}
 		return askCancel(t, build, caller)
@@ -142,17 +143,18 @@ func end(t *journal.Tx, build errand.Build, status errand.BuildStatus, note stri
 	if from.IsZero() {
 		from = build.CreatedAt
 	}
-	return t.Tell(logOf(build), build.Run, errand.Fact{Kind: errand.EventBuildStatus, Data: errand.BuildStatusData{
+	subject, run := logOf(build)
+	return t.Tell(subject, run, errand.Fact{Kind: errand.EventBuildStatus, Data: errand.BuildStatusData{
 		Build: build.ID, Status: status, Failure: build.Failure, Commits: build.Commits, Snapshot: build.Snapshot,
 		Active: active, Note: note, DurationMs: t.Now().Sub(from).Milliseconds(),
 	}})
 }
 
-// logOf gives whose journal tells of a build: its own, or that of the agent in
-// whose run it came about.
-func logOf(build errand.Build) errand.Subject {
-	if build.Run != "" {
-		return build.Agent
+// logOf gives whose journal tells of a build, and with the events of which run:
+// its own, or that of the agent in whose run it came about.
+func logOf(build errand.Build) (errand.Subject, errand.RunID) {
+	if build.WithinRun() {
+		return build.Agent, build.Run
 	}
-	return build.ID
+	return build.ID, ""
 }

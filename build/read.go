@@ -58,17 +58,18 @@ func (b *Builds) List(ctx context.Context, caller errand.Caller, environment err
 
 // Events gives the events of a build's log after a number that are there now.
 func (b *Builds) Events(ctx context.Context, build errand.Build, after errand.Seq) iter.Seq2[errand.Event, error] {
+	subject, run := logOf(build)
 	return func(yield func(errand.Event, error) bool) {
 		const page = 500
 		for {
-			events, err := b.Store.Events(ctx, logOf(build), after, page)
+			events, err := b.Store.Events(ctx, subject, after, page)
 			if err != nil {
 				yield(errand.Event{}, err)
 				return
 			}
 			for _, e := range events {
 				after = e.Seq
-				if e.Run == build.Run && !yield(e, nil) {
+				if e.Run == run && !yield(e, nil) {
 					return
 				}
 			}
@@ -83,9 +84,10 @@ func (b *Builds) Events(ctx context.Context, build errand.Build, after errand.Se
 // is written, until the build's end. Of a build that came about within a run
 // these are the run's. Other ends are those of journal.Follow.
 func (b *Builds) Follow(ctx context.Context, build errand.Build, after errand.Seq) iter.Seq2[errand.Event, error] {
+	subject, run := logOf(build)
 	return func(yield func(errand.Event, error) bool) {
-		for e, err := range b.Journal.Follow(ctx, logOf(build), after) {
-			if err == nil && build.Run != "" && e.Run != build.Run {
+		for e, err := range b.Journal.Follow(ctx, subject, after) {
+			if err == nil && e.Run != run {
 				continue
 			}
 			if !yield(e, err) || err == nil && Ends(build, e) {

@@ -23,7 +23,7 @@ func (a *app) buildCommand() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(a.buildListCommand(), a.buildStartCommand(), a.buildLogCommand(),
+	cmd.AddCommand(a.buildListCommand(), a.buildShowCommand(), a.buildStartCommand(), a.buildLogCommand(),
 		a.buildSteer("cancel", "End a build", "cancelled", (*client.Client).CancelBuild),
 		a.buildSteer("activate", "Make a build the one that agents start on", "activated", (*client.Client).ActivateBuild),
 		a.buildSteer("deactivate", "Let agents do without the active build", "deactivated", (*client.Client).DeactivateBuild))

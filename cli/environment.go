@@ -270,11 +270,8 @@ func versionOf(ctx context.Context, c *client.Client, id errand.EnvironmentID, n
 	if name != "" {
 		return errand.ParseVersionID(name)
 	}
-	history, err := c.EnvironmentHistory(ctx, id, 1, "")
-	if err != nil || len(history.Items) == 0 {
-		return "", err
-	}
-	return errand.VersionID(history.Items[0].ID), nil
+	v, err := findVersion(ctx, c, id, func(v api.EnvironmentVersion) bool { return v.Current })
+	return errand.VersionID(v.ID), err
 }
 
 func (a *app) envDiffCommand() *cobra.Command {

@@ -325,7 +325,7 @@ func toolSummary(name string, args json.RawMessage) string {
 	if json.Unmarshal(args, &given) != nil {
 		return string(args)
 	}
-	for _, field := range []string{"command", "path", "pattern", "name", "summary"} {
+	for _, field := range []string{"command", "path", "pattern", "name", "summary", "why"} {
 		if text, ok := given[field].(string); ok {
 			return text
 		}

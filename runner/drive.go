@@ -183,7 +183,10 @@ func (r *Runner) workPhase(ctx context.Context, run errand.Run, p *place) (strin
 	if err != nil {
 		return "", fmt.Errorf("reading the repository's rules: %w", err)
 	}
-	tools := tool.New(tool.Options{Line: s.line, Root: root, User: s.environment.User, Env: s.env, Hide: r.Redactor.String, ReadOnly: run.Mode == loop.ModePlan, Log: r.Log})
+	tools := tool.New(tool.Options{
+		Line: s.line, Root: root, User: s.environment.User, Env: s.env, Hide: r.Redactor.String,
+		ReadOnly: run.Mode == loop.ModePlan, Builder: r.builder(agent, run.ID), Log: r.Log,
+	})
 	var result string
 	err = r.phase(ctx, run, errand.PhaseWork, "", func() (string, error) {
 		out, err := loop.Run(ctx, loop.Options{

@@ -55,14 +55,16 @@ func (q queries) OpenBuilds(ctx context.Context) ([]errand.Build, error) {
 }
 
 // BuildsOfKey gives an environment's builds that succeeded for a key, newest
-// first.
+// first. Those that an agent asked for are not among them: a person decides
+// whether they are used.
 func (q queries) BuildsOfKey(ctx context.Context, environment errand.EnvironmentID, key string) ([]errand.Build, error) {
-	return q.builds(ctx, `environment = $1 AND disk_key = $2 AND disk_key <> '' AND status = 'succeeded' ORDER BY number DESC`, environment, key)
+	return q.builds(ctx, `environment = $1 AND disk_key = $2 AND disk_key <> '' AND status = 'succeeded' AND reason <> 'AGENT' ORDER BY number DESC`, environment, key)
 }
 
 // BuildsOfRun gives the builds that came about within a run, oldest first.
+// Those that its agent asked for are not among them.
 func (q queries) BuildsOfRun(ctx context.Context, run errand.RunID) ([]errand.Build, error) {
-	return q.builds(ctx, `run = $1 AND run <> '' ORDER BY number`, run)
+	return q.builds(ctx, `run = $1 AND run <> '' AND reason <> 'AGENT' ORDER BY number`, run)
 }
 
 func (q queries) builds(ctx context.Context, where string, args ...any) ([]errand.Build, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/errand-dev/errand"
@@ -207,6 +208,19 @@ func (q queries) Versions(ctx context.Context, environment errand.EnvironmentID,
 		return nil, err
 	}
 	return collect(rows, scanVersion)
+}
+
+// VersionBefore gives the version that held when another one was made. Where
+// that is the first its ID is "".
+func (q queries) VersionBefore(ctx context.Context, environment errand.EnvironmentID, id errand.VersionID) (errand.EnvironmentVersion, error) {
+	v, err := scanVersion(q.db.QueryRowContext(ctx, `
+		SELECT `+versionColumns+` FROM environment_versions
+		WHERE environment = $1 AND kind <> 'proposed' AND number < (SELECT number FROM environment_versions WHERE id = $2 AND environment = $1)
+		ORDER BY number DESC LIMIT 1`, environment, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return errand.EnvironmentVersion{}, nil
+	}
+	return v, err
 }
 
 // InsertVersion keeps a new version as its environment's newest.

@@ -19,20 +19,21 @@ const (
 	Search         = "search"
 	ReadTerminal   = "read_terminal"
 	UpdatePlan     = "update_plan"
+	RequestBuild   = "request_build"
 	Finish         = "finish"
 )
 
 // kind is one tool.
 type kind struct {
 	llm.Tool
-	reads bool // it changes nothing, so that doing it again does no harm
+	reads bool // it changes nothing in the machine, so that doing it again does no harm
 	call  func(*Set, context.Context, Call) (Result, error)
 }
 
 // kinds gives all tools. The texts are what the model knows of them, and they
 // stand in front of every request: a word here is paid for in each turn.
 func kinds(o Options) []kind {
-	return []kind{
+	all := []kind{
 		define(RunTerminalCmd, false, (*Set).runCommand, fmt.Sprintf(commandText, o.Root, int(o.Limit.Seconds()), int(o.MaxLimit.Seconds()), o.OutputBound>>10), commandSchema),
 		define(ReadFile, true, (*Set).readFile, fmt.Sprintf(readText, o.Root, readLines, o.OutputBound>>10), readSchema),
 		define(EditFile, false, (*Set).editFile, editText, editSchema),
@@ -42,8 +43,11 @@ func kinds(o Options) []kind {
 		define(Search, true, (*Set).search, searchText, searchSchema),
 		define(ReadTerminal, true, (*Set).readTerminal, terminalText, terminalSchema),
 		define(UpdatePlan, true, (*Set).updatePlan, planText, planSchema),
-		define(Finish, true, (*Set).finish, finishText, finishSchema),
 	}
+	if o.Builder != nil && !o.ReadOnly {
+		all = append(all, define(RequestBuild, true, (*Set).requestBuild, buildText, buildSchema))
+	}
+	return append(all, define(Finish, true, (*Set).finish, finishText, finishSchema))
 }
 
 func define(name string, reads bool, call func(*Set, context.Context, Call) (Result, error), text, schema string) kind {
@@ -196,6 +200,22 @@ const planSchema = `{
   "additionalProperties":false}}
 },
 "required":["items"],
+"additionalProperties":false}`
+
+const buildText = `Ask for a build of your environment, so that the agents after you start with what is missing now. Do it when what all of them need is not there or is stale (a tool, a toolchain, an install that fails), not for what your own work alone needs.
+
+- Without why it only shows the environment: the text of its file.
+- environment is the whole text that you propose; leave it out to build the environment as it is. install runs as a build is made, in a fresh machine, from the repository root, and must be safe to run twice; start runs when an agent's machine starts.
+- It is built at the default branch, or with own_branch at your branch as you pushed it last.
+- The call returns when the build has ended, with what went wrong if it failed. The build is a draft: a person looks at it and decides. Your own machine stays as it is.`
+
+const buildSchema = `{
+"type":"object",
+"properties":{
+ "why":{"type":"string","description":"For the person who decides: what is missing, and what the build changes"},
+ "environment":{"type":"string","description":"The whole environment file, as JSON"},
+ "own_branch":{"type":"boolean","description":"Build at your pushed branch"}
+},
 "additionalProperties":false}`
 
 const finishText = `End the run. Call it, alone, when the work is done and checked, or when it cannot be done. The summary is what the person reads first.`

@@ -1,5 +1,6 @@
 // Package tool is what an agent can do in its machine: run commands, work on
-// files, search, use terminals, keep a plan, finish.
+// files, search, use terminals, keep a plan, ask for a build of its environment,
+// finish.
 //
 // Two ideas carry it. A call is named by an operation id before it is made, and
 // everything that it asks of the guest has an id derived from that one: calling
@@ -48,6 +49,8 @@ type Options struct {
 	Hide func(string) string
 	// ReadOnly leaves out the tools that can change anything.
 	ReadOnly bool
+	// Builder has builds made that the agent asks for; nil leaves that tool out.
+	Builder Builder
 	// Limit and MaxLimit bound a command in the foreground.
 	Limit, MaxLimit time.Duration
 	// Settle is how long a command typed into a terminal is watched before the
