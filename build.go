@@ -237,7 +237,7 @@ type Build struct {
 	Failure *BuildFailure `json:"failure,omitempty"`
 	Commits []BuildCommit `json:"commits,omitempty"` // nil until they are known
 	Key     string        `json:"key,omitempty"`     // of the disk; "" without install, and before it is known
-	Parts   []KeyPart     `json:"parts,omitempty"`   // what went into Key
+	Parts   []KeyPart     `json:"parts,omitempty"`   // what went into Key; without install the image alone
 	// Snapshot names the disk, also that of a build which failed; "" where none
 	// was kept.
 	Snapshot string `json:"snapshot,omitempty"`

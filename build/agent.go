@@ -258,6 +258,10 @@ func (b *Builds) Disk(ctx context.Context, agent errand.Agent, r Resolved, w env
 	switch {
 	case active.ID == "":
 		return environment.Disk{Note: changed(active, w.Parts)}, "", nil
+	case active.Snapshot == "" && w.Failed != nil:
+		return imageOf(active, w.Failed), active.ID, nil
+	case active.Snapshot == "":
+		return environment.Disk{Note: since(active, w.Parts)}, "", nil
 	case !usable:
 		return environment.Disk{Note: "the disk of " + string(active.ID) + " is gone"}, "", nil
 	case w.Failed != nil:
@@ -276,6 +280,13 @@ func (b *Builds) Disk(ctx context.Context, agent errand.Agent, r Resolved, w env
 	return environment.Disk{From: from, Installed: true, Note: why, Notes: []string{fmt.Sprintf(
 		"The machine's disk is that of build %s, made on the default branch: %s. If the work needs it, install again in %s: %s", active.ID, why, environment.Root, r.File.Install)},
 	}, active.ID, nil
+}
+
+// imageOf gives what a build serves with that had nothing to install: its image,
+// in place of one that could not be had.
+func imageOf(active errand.Build, failed error) environment.Disk {
+	note := "The machine stands on the image of " + string(active.ID) + " instead."
+	return environment.Disk{Image: partOf(active.Parts, environment.ImagePart), Installed: true, Note: note, Notes: []string{failed.Error() + " " + note}}
 }
 
 // asked gives the disk of a build that somebody wants to start on, as it is.
@@ -341,7 +352,9 @@ func (b *Builds) activeOf(ctx context.Context, id errand.EnvironmentID) (errand.
 	return b.Store.Build(ctx, e.Active)
 }
 
-func sameImage(a, b []errand.KeyPart) bool { return partOf(a, "image") == partOf(b, "image") }
+func sameImage(a, b []errand.KeyPart) bool {
+	return partOf(a, environment.ImagePart) == partOf(b, environment.ImagePart)
+}
 
 func partOf(parts []errand.KeyPart, name string) string {
 	for _, p := range parts {

@@ -386,7 +386,7 @@ func (b *Builds) finish(ctx context.Context, build errand.Build, made *environme
 		if err != nil {
 			return err
 		}
-		if active, err := t.Build(ctx, e.Active); err == nil && active.Key != now.Key {
+		if active, err := t.Build(ctx, e.Active); err == nil && (active.Key != now.Key || !sameImage(active.Parts, now.Parts)) {
 			return end(t, now, errand.BuildSucceeded, "")
 		}
 		return end(t, now, errand.BuildSkipped, "nothing that decides the disk has changed")

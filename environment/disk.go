@@ -10,7 +10,7 @@ import (
 // Wanted is what a machine's disk should have.
 type Wanted struct {
 	Key   machine.SnapshotKey // of the disk that install leaves; "" without install
-	Parts []KeyPart           // what went into Key
+	Parts []KeyPart           // what went into Key; without install the image alone
 	// Failed says why the image cannot be had, where it cannot; Key is not known
 	// then.
 	Failed error
@@ -19,6 +19,9 @@ type Wanted struct {
 // Disk is a kept disk on which a machine can start.
 type Disk struct {
 	From machine.SnapshotKey // "" is none: the machine starts on the image
+	// Image, where From is "", is the resolved name of an image to stand on in
+	// place of the one that cannot be had.
+	Image string
 	// Installed says that nothing is to be installed on it, although its key may
 	// be another. Without it, install runs on top of From.
 	Installed bool

@@ -38,6 +38,9 @@ type KeyInput struct {
 // KeyPart is one thing that a key depends on.
 type KeyPart = errand.KeyPart
 
+// ImagePart is the part of a key that names the image, as it was resolved.
+const ImagePart = "image"
+
 // VariablesPart is the part of a key that stands for the agent's own variables.
 const VariablesPart = "the agent's variables"
 
@@ -65,7 +68,7 @@ func Private(parts []KeyPart) (agents, persons bool) {
 func Key(in KeyInput) (machine.SnapshotKey, []KeyPart, error) {
 	e := in.Environment
 	parts := map[string]string{
-		"image":   in.Image,
+		ImagePart: in.Image,
 		"url":     in.URL,
 		"user":    e.User,
 		"install": digest(e.Install),

@@ -138,7 +138,7 @@ func Prepare(ctx context.Context, p Preparation) (*Ready, error) {
 // Made is a disk that is ready for agents to start on.
 type Made struct {
 	Key   machine.SnapshotKey // of what decides the disk; "" without install
-	Parts []KeyPart           // what went into Key
+	Parts []KeyPart           // what went into Key; without install the image alone
 	Disk  machine.SnapshotKey // the snapshot; "" where there was nothing to install
 	// Cached says that the snapshot was there and install did not run.
 	Cached bool
@@ -306,15 +306,20 @@ func (w *work) resolve(ctx context.Context) (outcome, error) {
 	return o, err
 }
 
-// withoutImage goes on without the image if there is a kept disk that serves
-// in its place, and fails with err otherwise.
+// withoutImage goes on without the image if there is a kept disk, or another
+// image, that serves in its place, and fails with err otherwise.
 func (w *work) withoutImage(ctx context.Context, o outcome, err error) (outcome, error) {
 	if ctx.Err() != nil {
 		return o, err
 	}
 	disk, findErr := w.find(ctx, err)
-	if findErr != nil || disk.From == "" || !disk.Installed {
+	if findErr != nil || disk.From == "" && disk.Image == "" || !disk.Installed {
 		return o, err
+	}
+	if disk.From == "" {
+		if w.Spec.Image, findErr = w.Resolve(ctx, disk.Image); findErr != nil {
+			return o, err
+		}
 	}
 	w.disk = disk
 	o.note = disk.Note
@@ -322,9 +327,10 @@ func (w *work) withoutImage(ctx context.Context, o outcome, err error) (outcome,
 	return o, nil
 }
 
-// makeKey sets the key and its parts, where there is something to install.
+// makeKey sets the key, where there is something to install, and the parts.
 func (w *work) makeKey(ctx context.Context, resolved string) error {
 	if w.env.Install == "" {
+		w.parts = []KeyPart{{Name: ImagePart, Value: resolved}}
 		return nil
 	}
 	in := KeyInput{Image: resolved, Environment: &w.env, Variables: w.Keyed}
