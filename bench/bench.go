@@ -1,6 +1,6 @@
 // Package bench measures what Errand promises: how soon a machine is there, how
-// long a command takes to come back, what a snapshot and a checkout cost, what
-// goes through a machine's way out, how quickly the API answers and how much
+// long a command takes to come back, what a snapshot, an environment that was
+// built before and a checkout cost, what goes through a machine's way out, how quickly the API answers and how much
 // memory the server holds.
 //
 // It measures the parts as the server uses them, on a data directory of its
@@ -96,6 +96,7 @@ var parts = []part{
 	{"crowd", measureCrowd},
 	{"exec", measureExec},
 	{"snapshot", measureSnapshot},
+	{"unchanged", measureUnchanged},
 	{"egress", measureEgress},
 	{"checkout", measureCheckout},
 	{"api", measureAPI},

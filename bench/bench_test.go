@@ -87,6 +87,29 @@ func TestRunMeasuresRealMachines(t *testing.T) {
 	checkClean(t, o.Dir)
 }
 
+// TestUnchangedIsMeasured wants a figure of each kind of run, and what lies
+// between them.
+func TestUnchangedIsMeasured(t *testing.T) {
+	o := options(t, "unchanged")
+	r, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Results) != 3 {
+		t.Fatalf("the figures are %+v", r.Results)
+	}
+	without, with, adds := r.Results[0], r.Results[1], r.Results[2]
+	for _, f := range []Result{without, with} {
+		if f.Samples != 2 || f.Subject != "gvisor" || f.Min <= 0 {
+			t.Errorf("not a figure: %+v", f)
+		}
+	}
+	if adds.Samples != 2 || adds.Min < with.Min-without.Max || adds.Max > with.Max-without.Min {
+		t.Errorf("%+v does not lie between %+v and %+v", adds, without, with)
+	}
+	checkClean(t, o.Dir)
+}
+
 // TestRunCleansUpWhenInterrupted ends a run in the middle.
 func TestRunCleansUpWhenInterrupted(t *testing.T) {
 	for _, part := range []string{"crowd"} {

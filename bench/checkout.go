@@ -89,6 +89,12 @@ func makeHistory(ctx context.Context, dir string, commits int) error {
 	if out, err := exec.CommandContext(ctx, "git", "init", "-q", "--bare", "-b", "main", dir).CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
+	return fastImport(ctx, dir, func(w io.Writer) error { return writeHistory(w, commits) })
+}
+
+// fastImport gives a repository what write writes in the form of git
+// fast-import.
+func fastImport(ctx context.Context, dir string, write func(io.Writer) error) error {
 	cmd := exec.CommandContext(ctx, "git", "-C", dir, "fast-import", "--quiet")
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -97,7 +103,7 @@ func makeHistory(ctx context.Context, dir string, commits int) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	written := errors.Join(writeHistory(in, commits), in.Close())
+	written := errors.Join(write(in), in.Close())
 	return errors.Join(cmd.Wait(), written)
 }
 

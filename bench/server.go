@@ -25,8 +25,9 @@ import (
 
 // The prompts that the measurements' model knows.
 const (
-	promptShort = "Say that you are done" // answered at once
-	promptLong  = "Think it over"         // answered in an hour
+	promptShort   = "Say that you are done" // answered at once
+	promptLong    = "Think it over"         // answered in an hour
+	promptCommand = "Run one command"       // answered by a call of it
 )
 
 // model serves a scripted model on loopback.
@@ -37,6 +38,9 @@ func model() (url string, end func() error, err error) {
 	}
 	script := &scripted.Script{Conversations: []*scripted.Conversation{
 		{Match: scripted.Pat(promptLong), Turns: []*scripted.Turn{{Text: "It is over.", Delay: scripted.Duration(time.Hour)}}},
+		{Match: scripted.Pat(promptCommand), Turns: []*scripted.Turn{
+			{Calls: []scripted.Call{{Name: "run_terminal_cmd", Args: json.RawMessage(`{"command":"true"}`)}}}, {Text: "Done."},
+		}},
 		{Repeat: true, Turns: []*scripted.Turn{{Text: "Done."}}, FollowUps: []*scripted.FollowUp{{Repeat: true, Turns: []*scripted.Turn{{Text: "Done again."}}}}},
 	}}
 	ctx, cancel := context.WithCancel(context.Background())
