@@ -3,7 +3,6 @@ package errand
 import (
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -41,8 +40,6 @@ func BuildIDFor(at time.Time, op string) BuildID {
 	return BuildID("bld-" + at.UTC().Format("20060102") + "-" + uuid.NewSHA1(uuid.NameSpaceURL, []byte(op)).String())
 }
 
-const uuidPattern = `[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`
-
 var (
 	environmentPattern = regexp.MustCompile(`^env-` + uuidPattern + `$`)
 	versionPattern     = regexp.MustCompile(`^ver-` + uuidPattern + `$`)
@@ -53,30 +50,18 @@ var (
 // come in either case. Anything else is an Invalid error that shows the right
 // form.
 func ParseEnvironmentID(s string) (EnvironmentID, error) {
-	id := strings.ToLower(s)
-	if !environmentPattern.MatchString(id) {
-		return "", Errorf(Invalid, "validation_error", "%q is not an environment's id. It looks like env-00000000-0000-0000-0000-000000000001.", clip(s))
-	}
-	return EnvironmentID(id), nil
+	return parseID[EnvironmentID](s, environmentPattern, "an environment's id", "env-00000000-0000-0000-0000-000000000001")
 }
 
 // ParseVersionID reads the id of an environment's version as a client sent it,
 // as ParseEnvironmentID does.
 func ParseVersionID(s string) (VersionID, error) {
-	id := strings.ToLower(s)
-	if !versionPattern.MatchString(id) {
-		return "", Errorf(Invalid, "validation_error", "%q is not the id of a version. It looks like ver-00000000-0000-0000-0000-000000000001.", clip(s))
-	}
-	return VersionID(id), nil
+	return parseID[VersionID](s, versionPattern, "the id of a version", "ver-00000000-0000-0000-0000-000000000001")
 }
 
 // ParseBuildID reads a build id as a client sent it, as ParseEnvironmentID does.
 func ParseBuildID(s string) (BuildID, error) {
-	id := strings.ToLower(s)
-	if !buildPattern.MatchString(id) {
-		return "", Errorf(Invalid, "validation_error", "%q is not a build's id. It looks like bld-20260102-00000000-0000-0000-0000-000000000001.", clip(s))
-	}
-	return BuildID(id), nil
+	return parseID[BuildID](s, buildPattern, "a build's id", "bld-20260102-00000000-0000-0000-0000-000000000001")
 }
 
 // Owner says for whom an environment is.

@@ -13,7 +13,6 @@ package errand
 
 import (
 	"regexp"
-	"strings"
 
 	"github.com/google/uuid"
 )
@@ -31,34 +30,18 @@ func NewAgentID() AgentID { return AgentID("bc-" + uuid.NewString()) }
 func NewRunID() RunID { return RunID("run-" + uuid.NewString()) }
 
 var (
-	agentPattern = regexp.MustCompile(`^bc-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
-	runPattern   = regexp.MustCompile(`^run-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+	agentPattern = regexp.MustCompile(`^bc-` + uuidPattern + `$`)
+	runPattern   = regexp.MustCompile(`^run-` + uuidPattern + `$`)
 )
 
 // ParseAgentID reads an agent id as a client sent it. Letters may come in
 // either case. Anything else is an Invalid error that shows the right form.
 func ParseAgentID(s string) (AgentID, error) {
-	id := strings.ToLower(s)
-	if !agentPattern.MatchString(id) {
-		return "", Errorf(Invalid, "validation_error", "%q is not an agent id. An agent id looks like bc-00000000-0000-0000-0000-000000000001.", clip(s))
-	}
-	return AgentID(id), nil
+	return parseID[AgentID](s, agentPattern, "an agent id", "bc-00000000-0000-0000-0000-000000000001")
 }
 
 // ParseRunID reads a run id as a client sent it. Letters may come in either
 // case. Anything else is an Invalid error that shows the right form.
 func ParseRunID(s string) (RunID, error) {
-	id := strings.ToLower(s)
-	if !runPattern.MatchString(id) {
-		return "", Errorf(Invalid, "validation_error", "%q is not a run id. A run id looks like run-00000000-0000-0000-0000-000000000001.", clip(s))
-	}
-	return RunID(id), nil
-}
-
-// clip bounds a value that goes back to its sender inside a message.
-func clip(s string) string {
-	if len(s) > 80 {
-		return s[:80] + "…"
-	}
-	return s
+	return parseID[RunID](s, runPattern, "a run id", "run-00000000-0000-0000-0000-000000000001")
 }

@@ -3,7 +3,6 @@ package errand
 import (
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,11 +19,7 @@ var setupPattern = regexp.MustCompile(`^set-` + uuidPattern + `$`)
 // ParseSetupID reads a setup id as a client sent it. Letters may come in either
 // case. Anything else is an Invalid error that shows the right form.
 func ParseSetupID(s string) (SetupID, error) {
-	id := strings.ToLower(s)
-	if !setupPattern.MatchString(id) {
-		return "", Errorf(Invalid, "validation_error", "%q is not a setup's id. It looks like set-00000000-0000-0000-0000-000000000001.", clip(s))
-	}
-	return SetupID(id), nil
+	return parseID[SetupID](s, setupPattern, "a setup's id", "set-00000000-0000-0000-0000-000000000001")
 }
 
 // Proposal is what a look at a repository came to.

@@ -213,23 +213,13 @@ func (b *Builds) Named(ctx context.Context, caller errand.Caller, name string) (
 // Environments gives a page of the environments that caller has, newest first,
 // and the cursor of the next one ("" on the last).
 func (b *Builds) Environments(ctx context.Context, caller errand.Caller, limit int, cursor string) ([]errand.Environment, string, error) {
-	var before errand.EnvironmentID
-	if cursor != "" {
-		id, err := errand.ParseEnvironmentID(cursor)
-		if err != nil {
-			return nil, "", badCursor(cursor)
-		}
-		before = id
+	before, err := errand.Before(cursor, errand.ParseEnvironmentID)
+	if err != nil {
+		return nil, "", err
 	}
 	all, err := b.Store.Environments(ctx, store.EnvironmentQuery{Person: caller.Person(), Limit: limit + 1, Before: before})
-	if err != nil || len(all) <= limit {
-		return all, "", err
-	}
-	return all[:limit], string(all[limit-1].ID), nil
-}
-
-func badCursor(cursor string) error {
-	return errand.Errorf(errand.Invalid, "validation_error", "The cursor %.80q is not one that this server gave.", cursor)
+	page, next := errand.Page(all, limit, func(e errand.Environment) errand.EnvironmentID { return e.ID })
+	return page, next, err
 }
 
 // version makes a version of what was done now.

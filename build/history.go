@@ -19,17 +19,13 @@ func (b *Builds) Versions(ctx context.Context, caller errand.Caller, id errand.E
 	if err != nil {
 		return nil, "", "", err
 	}
-	var before errand.VersionID
-	if cursor != "" {
-		if before, err = errand.ParseVersionID(cursor); err != nil {
-			return nil, "", "", badCursor(cursor)
-		}
+	before, err := errand.Before(cursor, errand.ParseVersionID)
+	if err != nil {
+		return nil, "", "", err
 	}
 	all, err = b.Store.Versions(ctx, id, limit+1, before)
-	if err != nil || len(all) <= limit {
-		return all, e.Version, "", err
-	}
-	return all[:limit], e.Version, string(all[limit-1].ID), nil
+	all, next = errand.Page(all, limit, func(v errand.EnvironmentVersion) errand.VersionID { return v.ID })
+	return all, e.Version, next, err
 }
 
 // Diff gives what a version changed, or would, against another ("" is the one

@@ -43,17 +43,13 @@ func (b *Builds) List(ctx context.Context, caller errand.Caller, environment err
 	if err != nil {
 		return nil, "", "", err
 	}
-	var before errand.BuildID
-	if cursor != "" {
-		if before, err = errand.ParseBuildID(cursor); err != nil {
-			return nil, "", "", badCursor(cursor)
-		}
+	before, err := errand.Before(cursor, errand.ParseBuildID)
+	if err != nil {
+		return nil, "", "", err
 	}
 	all, err = b.Store.Builds(ctx, environment, limit+1, before)
-	if err != nil || len(all) <= limit {
-		return all, e.Active, "", err
-	}
-	return all[:limit], e.Active, string(all[limit-1].ID), nil
+	all, next = errand.Page(all, limit, func(b errand.Build) errand.BuildID { return b.ID })
+	return all, e.Active, next, err
 }
 
 // Events gives the events of a build's log after a number that are there now.

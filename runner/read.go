@@ -24,22 +24,16 @@ type AgentQuery struct {
 // Agents gives agents, newest first, and the cursor of the next page ("" on the
 // last one).
 func (r *Runner) Agents(ctx context.Context, _ errand.Caller, q AgentQuery) ([]errand.Agent, string, error) {
-	var before errand.AgentID
-	if q.Cursor != "" {
-		id, err := errand.ParseAgentID(q.Cursor)
-		if err != nil {
-			return nil, "", errand.Errorf(errand.Invalid, "validation_error", "The cursor %.80q is not one that this server gave.", q.Cursor)
-		}
-		before = id
+	before, err := errand.Before(q.Cursor, errand.ParseAgentID)
+	if err != nil {
+		return nil, "", err
 	}
 	if q.Limit == 0 {
 		q.Limit = 20
 	}
 	all, err := r.Store.Agents(ctx, store.AgentQuery{Limit: q.Limit + 1, Before: before, IncludeArchived: q.IncludeArchived})
-	if err != nil || len(all) <= q.Limit {
-		return all, "", err
-	}
-	return all[:q.Limit], string(all[q.Limit-1].ID), nil
+	page, next := errand.Page(all, q.Limit, func(a errand.Agent) errand.AgentID { return a.ID })
+	return page, next, err
 }
 
 // OneRun gives one run of an agent.
@@ -56,19 +50,13 @@ func (r *Runner) Runs(ctx context.Context, _ errand.Caller, agent errand.AgentID
 	if _, err := r.Store.Agent(ctx, agent); err != nil {
 		return nil, "", err
 	}
-	var before errand.RunID
-	if cursor != "" {
-		id, err := errand.ParseRunID(cursor)
-		if err != nil {
-			return nil, "", errand.Errorf(errand.Invalid, "validation_error", "The cursor %.80q is not one that this server gave.", cursor)
-		}
-		before = id
+	before, err := errand.Before(cursor, errand.ParseRunID)
+	if err != nil {
+		return nil, "", err
 	}
 	all, err := r.Store.Runs(ctx, agent, limit+1, before)
-	if err != nil || len(all) <= limit {
-		return all, "", err
-	}
-	return all[:limit], string(all[limit-1].ID), nil
+	page, next := errand.Page(all, limit, func(x errand.Run) errand.RunID { return x.ID })
+	return page, next, err
 }
 
 // Follow gives an agent's events after a number and then each as it is written,

@@ -84,19 +84,13 @@ func (s *Setups) Setup(ctx context.Context, _ errand.Caller, id errand.SetupID) 
 // List gives a page of setups, newest first, and the cursor of the next one (""
 // on the last).
 func (s *Setups) List(ctx context.Context, _ errand.Caller, limit int, cursor string) ([]errand.Setup, string, error) {
-	var before errand.SetupID
-	if cursor != "" {
-		id, err := errand.ParseSetupID(cursor)
-		if err != nil {
-			return nil, "", errand.Errorf(errand.Invalid, "validation_error", "The cursor %.80q is not one that this server gave.", cursor)
-		}
-		before = id
+	before, err := errand.Before(cursor, errand.ParseSetupID)
+	if err != nil {
+		return nil, "", err
 	}
 	all, err := s.Store.Setups(ctx, limit+1, before)
-	if err != nil || len(all) <= limit {
-		return all, "", err
-	}
-	return all[:limit], string(all[limit-1].ID), nil
+	page, next := errand.Page(all, limit, func(x errand.Setup) errand.SetupID { return x.ID })
+	return page, next, err
 }
 
 // Events gives at most limit of a setup's events after a number, those that are

@@ -10,29 +10,24 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/imagetest"
 	"github.com/errand-dev/errand/machine/oci"
 	"github.com/errand-dev/errand/snapshot"
 	"github.com/errand-dev/errand/store"
@@ -97,9 +92,7 @@ func openHere(t *testing.T, quota int64) keeper {
 // their own each, a megabyte or so both: HOST/app0, HOST/app1, …
 func serveImages(t *testing.T, n int) (host string) {
 	t.Helper()
-	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
-	t.Cleanup(server.Close)
-	host = strings.TrimPrefix(server.URL, "http://")
+	host = imagetest.Loopback(t)
 	shared := layer(t, "shared")
 	for i := range n {
 		img, err := mutate.AppendLayers(empty.Image, shared, layer(t, fmt.Sprint("own-", i)))
@@ -115,13 +108,7 @@ func serveImages(t *testing.T, n int) (host string) {
 		if img, err = mutate.ConfigFile(img, file); err != nil {
 			t.Fatal(err)
 		}
-		ref, err := name.ParseReference(fmt.Sprintf("%s/app%d:1", host, i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := remote.Write(ref, img); err != nil {
-			t.Fatal(err)
-		}
+		imagetest.Push(t, host, fmt.Sprint("app", i), img)
 	}
 	return host
 }
@@ -146,7 +133,7 @@ func layer(t *testing.T, file string) v1.Layer {
 
 func importApp(t *testing.T, k keeper, host string, i int, as string) errand.Snapshot {
 	t.Helper()
-	snap, err := k.Import(t.Context(), as, fmt.Sprintf("%s/app%d:1", host, i), nil, nil)
+	snap, err := k.Import(t.Context(), as, fmt.Sprintf("%s/app%d", host, i), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,11 +300,11 @@ func victim(dir, host string) error {
 		return err
 	}
 	maker := snapshot.New(snapshot.Options{Driver: k.driver, Store: k.store}) // without a quota
-	if _, err := maker.Import(ctx, "kept", host+"/app0:1", nil, nil); err != nil && errand.KindOf(err) != errand.Conflict {
+	if _, err := maker.Import(ctx, "kept", host+"/app0", nil, nil); err != nil && errand.KindOf(err) != errand.Conflict {
 		return err
 	}
 	for round := 0; ; round++ {
-		if _, err := maker.Import(ctx, "", fmt.Sprintf("%s/app%d:1", host, 1+round%5), nil, nil); err != nil {
+		if _, err := maker.Import(ctx, "", fmt.Sprintf("%s/app%d", host, 1+round%5), nil, nil); err != nil {
 			return err
 		}
 		if err := forgetImages(k); err != nil {
@@ -375,7 +362,7 @@ func afterCrash(t *testing.T, k keeper, host string) {
 			}
 		}
 	}
-	if _, err := snapshot.New(snapshot.Options{Driver: k.driver, Store: k.store}).Import(t.Context(), "", host+"/app5:1", nil, nil); err != nil {
+	if _, err := snapshot.New(snapshot.Options{Driver: k.driver, Store: k.store}).Import(t.Context(), "", host+"/app5", nil, nil); err != nil {
 		t.Errorf("importing again: %v", err)
 	}
 }

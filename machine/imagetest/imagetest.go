@@ -90,12 +90,23 @@ func (n *Network) Serve(h http.Handler) string {
 // host and port.
 func (n *Network) Registry(wrap func(http.Handler) http.Handler) string {
 	n.t.Helper()
-	var h http.Handler = registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	h := newRegistry()
 	if wrap != nil {
 		h = wrap(h)
 	}
 	return n.Serve(h)
 }
+
+// Loopback serves a registry on loopback, for what pulls on the host, and gives
+// its host and port.
+func Loopback(t testing.TB) string {
+	t.Helper()
+	server := httptest.NewServer(newRegistry())
+	t.Cleanup(server.Close)
+	return strings.TrimPrefix(server.URL, "http://")
+}
+
+func newRegistry() http.Handler { return registry.New(registry.Logger(log.New(io.Discard, "", 0))) }
 
 // Push puts img into a registry and gives its name.
 func Push(t testing.TB, host, repository string, img v1.Image, opts ...remote.Option) string {

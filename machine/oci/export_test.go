@@ -7,8 +7,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"log"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,39 +16,17 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/guest"
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/imagetest"
 )
-
-// testRegistry serves images until the test ends.
-func testRegistry(t *testing.T) (host string) {
-	t.Helper()
-	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
-	t.Cleanup(server.Close)
-	return strings.TrimPrefix(server.URL, "http://")
-}
-
-func push(t *testing.T, to string, img v1.Image) string {
-	t.Helper()
-	ref, err := name.ParseReference(to)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := remote.Write(ref, img); err != nil {
-		t.Fatal(err)
-	}
-	return ref.Name()
-}
 
 // toolImage is an image that holds testdata/tool, and files to change.
 func toolImage(t *testing.T) v1.Image {
@@ -128,7 +104,7 @@ func TestExportImport(t *testing.T) {
 			need(t, engines[0])
 			need(t, engines[1])
 			d := testDriver(t)
-			key, want := twoDisks(t, d, engines[0], push(t, testRegistry(t)+"/tool:1", img))
+			key, want := twoDisks(t, d, engines[0], imagetest.Push(t, imagetest.Loopback(t), "tool", img))
 			want = withoutLine(want, "not-a-whiteout")
 			var archive bytes.Buffer
 			if err := d.ExportSnapshot(t.Context(), key, &archive, machine.Export{Name: "mine:1"}); err != nil {
@@ -207,14 +183,14 @@ func checkConfig(t *testing.T, data []byte) {
 // machines start on it.
 func TestExportThroughRegistry(t *testing.T) {
 	need(t, Runc)
-	host := testRegistry(t)
+	host := imagetest.Loopback(t)
 	d := testDriver(t)
-	key, want := twoDisks(t, d, Runc, push(t, host+"/tool:1", toolImage(t)))
+	key, want := twoDisks(t, d, Runc, imagetest.Push(t, host, "tool", toolImage(t)))
 	var archive bytes.Buffer
 	if err := d.ExportSnapshot(t.Context(), key, &archive, machine.Export{}); err != nil {
 		t.Fatal(err)
 	}
-	ref := push(t, host+"/exported:1", readArchive(t, archive.Bytes()))
+	ref := imagetest.Push(t, host, "exported", readArchive(t, archive.Bytes()))
 	if err := d.KeepImage(t.Context(), "c1", ref, nil); err != nil {
 		t.Fatal(err)
 	}

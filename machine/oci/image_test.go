@@ -6,8 +6,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"io"
-	"log"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,16 +13,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/errand-dev/errand/guest"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/imagetest"
 )
 
 // A program that is all an image holds.
@@ -77,16 +73,7 @@ func pushImage(t *testing.T) string {
 	if img, err = mutate.ConfigFile(img, file); err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
-	t.Cleanup(server.Close)
-	ref, err := name.ParseReference(strings.TrimPrefix(server.URL, "http://") + "/show:latest")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := remote.Write(ref, img); err != nil {
-		t.Fatal(err)
-	}
-	return ref.Name()
+	return imagetest.Push(t, imagetest.Loopback(t), "show", img)
 }
 
 func tarLayer(t *testing.T, files map[string][]byte) v1.Layer {

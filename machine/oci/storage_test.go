@@ -18,6 +18,7 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/imagetest"
 )
 
 // ownImages gives a driver whose image store is nobody else's, so that its
@@ -35,7 +36,7 @@ func ownImages(t *testing.T) *Driver {
 func TestStored(t *testing.T) {
 	need(t, Runc)
 	d := ownImages(t)
-	ref := push(t, testRegistry(t)+"/tool:1", toolImage(t))
+	ref := imagetest.Push(t, imagetest.Loopback(t), "tool", toolImage(t))
 	key, _ := twoDisks(t, d, Runc, ref)
 	for _, id := range []machine.ID{"first", "second"} {
 		if err := (&Machine{driver: d, id: id}).Destroy(t.Context()); err != nil {
@@ -71,7 +72,7 @@ func TestStored(t *testing.T) {
 func TestSweep(t *testing.T) {
 	need(t, Runc)
 	d := ownImages(t)
-	ref := push(t, testRegistry(t)+"/tool:1", toolImage(t))
+	ref := imagetest.Push(t, imagetest.Loopback(t), "tool", toolImage(t))
 	key, sees := twoDisks(t, d, Runc, ref)
 	stored, err := d.Stored(t.Context())
 	if err != nil {
@@ -118,7 +119,7 @@ func TestCollectingAllTheTime(t *testing.T) {
 		t.Run(engine, func(t *testing.T) {
 			need(t, engine)
 			d := ownImages(t)
-			ref := push(t, testRegistry(t)+"/tool:1", image)
+			ref := imagetest.Push(t, imagetest.Loopback(t), "tool", image)
 			ctx, stop := context.WithCancel(t.Context())
 			var collecting, making sync.WaitGroup
 			collecting.Go(func() { collect(ctx, t, d) })
