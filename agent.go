@@ -1,6 +1,7 @@
 package errand
 
 import (
+	"cmp"
 	"strings"
 	"time"
 )
@@ -62,6 +63,11 @@ type Limits struct {
 	Memory int64   `json:"memory,omitempty"` // bytes
 	PIDs   int64   `json:"pids,omitempty"`   // processes and threads
 	Disk   int64   `json:"disk,omitempty"`   // bytes that the machine may write
+}
+
+// Or gives l with what is zero in it taken from def.
+func (l Limits) Or(def Limits) Limits {
+	return Limits{CPUs: cmp.Or(l.CPUs, def.CPUs), Memory: cmp.Or(l.Memory, def.Memory), PIDs: cmp.Or(l.PIDs, def.PIDs), Disk: cmp.Or(l.Disk, def.Disk)}
 }
 
 // Settings are what a person chose for an agent when it was made. They do not

@@ -72,6 +72,12 @@ type Spec struct {
 	Progress func(string)
 }
 
+// DefaultLimits are those of machines and builds where nobody says otherwise: 2
+// processors, 4 GiB of memory, 4096 processes, 20 GiB of disk.
+func DefaultLimits() errand.Limits {
+	return errand.Limits{CPUs: 2, Memory: 4 << 30, PIDs: 4096, Disk: 20 << 30}
+}
+
 // Driver makes machines of one kind. Its methods may be called at once from
 // many goroutines, also for one id.
 type Driver interface {
@@ -181,6 +187,9 @@ type ImageBuild struct {
 	// BuildImage then is an Invalid error, also for later builds with a layer in
 	// which something was found. Nil: nobody looks.
 	Search func(Added) (found bool, err error)
+	// Limits bound what all commands of the build take together; those that are
+	// zero are the builder's defaults. What they may write is the builder's alone.
+	Limits errand.Limits
 	// Step is told of each step as it begins, prints and ends; nil: nobody. It
 	// is called from one goroutine at a time.
 	Step func(ImageStep)

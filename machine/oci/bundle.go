@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/machine/cgroup"
 )
 
 // Inside the machine, the driver's own corner.
@@ -58,7 +59,7 @@ func (d *Driver) bundle(r *record, l *live) *specs.Spec {
 			MaskedPaths:   maskedPaths,
 			ReadonlyPaths: readonlyPaths,
 			CgroupsPath:   l.Cgroup,
-			Resources:     resources(r.Engine, r.Limits, d.cgroups.held),
+			Resources:     resources(r.Engine, r.Limits, d.cgroups.Held),
 			Seccomp:       seccompFor(r.Engine),
 		},
 	}
@@ -133,20 +134,20 @@ func (d *Driver) ownMounts(r *record, run string) []specs.Mount {
 const sentryThreads = 256
 
 // resources are the limits that the engine's program sets.
-func resources(engine string, l errand.Limits, held heldLimits) *specs.LinuxResources {
+func resources(engine string, l errand.Limits, held cgroup.Held) *specs.LinuxResources {
 	res := &specs.LinuxResources{
 		Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
 	}
-	if held.cpu {
+	if held.CPU {
 		period := uint64(100_000)
 		quota := int64(l.CPUs * float64(period))
 		res.CPU = &specs.LinuxCPU{Period: &period, Quota: &quota}
 	}
-	if held.memory {
+	if held.Memory {
 		limit := l.Memory
 		res.Memory = &specs.LinuxMemory{Limit: &limit}
 	}
-	if held.pids {
+	if held.PIDs {
 		limit := l.PIDs
 		if engine == GVisor {
 			limit += sentryThreads

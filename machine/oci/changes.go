@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/volume"
 )
 
 var _ machine.Changes = (*Machine)(nil)
@@ -28,7 +29,7 @@ func (m *Machine) Changes(ctx context.Context, look func(at string, written fs.F
 		return fmt.Errorf("looking at what a machine wrote: %w", err)
 	}
 	dir := d.path("disks", r.Disk)
-	if image := filepath.Join(dir, imageName); exists(image) {
+	if image := filepath.Join(dir, volume.FileName); exists(image) {
 		at := filepath.Join(d.run, "look", r.Disk)
 		if err := mkdirs(0o700, at); err != nil {
 			return fmt.Errorf("looking at what a machine wrote: %w", err)
@@ -39,7 +40,7 @@ func (m *Machine) Changes(ctx context.Context, look func(at string, written fs.F
 			err = errors.Join(err, unmountErr, os.Remove(at))
 		}()
 		if points, err := mountsUnder(at); err != nil || len(points) == 0 { // one may be left by a kill
-			if err := errors.Join(err, d.mountImage(image, at)); err != nil {
+			if err := errors.Join(err, d.volumes.Mount(image, at)); err != nil {
 				return fmt.Errorf("looking at what a machine wrote: %w", err)
 			}
 		}

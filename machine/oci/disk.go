@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/machine/volume"
 )
 
 // A disk is a directory disks/<id>. It holds an upper directory for each part
@@ -41,7 +42,7 @@ func (b *base) parts() []part {
 // cannot bound it, it is a plain directory; the machine's report says so.
 func (d *Driver) makeDisk(ctx context.Context, r *record) error {
 	dir := d.path("disks", r.Disk)
-	if _, err := os.Stat(filepath.Join(dir, imageName)); err == nil {
+	if _, err := os.Stat(filepath.Join(dir, volume.FileName)); err == nil {
 		return nil
 	}
 	if _, err := os.Stat(filepath.Join(dir, "upper")); err == nil {
@@ -53,7 +54,7 @@ func (d *Driver) makeDisk(ctx context.Context, r *record) error {
 	if err := mkdirs(0o755, dir); err != nil {
 		return err
 	}
-	err := makeImage(ctx, dir, d.run, r.Limits.Disk)
+	err := volume.Make(ctx, dir, d.run, r.Limits.Disk)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ func (s *stack) mount(target string) error {
 func (s *stack) attach(disk string) error {
 	dir := s.driver.path("disks", disk)
 	s.roots[disk] = dir
-	image := filepath.Join(dir, imageName)
+	image := filepath.Join(dir, volume.FileName)
 	if _, err := os.Stat(image); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -132,7 +133,7 @@ func (s *stack) attach(disk string) error {
 	if err := bind(s.driver.warmDir(disk), at, nil, false); err == nil {
 		return nil
 	}
-	return s.driver.mountImage(image, at)
+	return s.driver.volumes.Mount(image, at)
 }
 
 // makeUppers makes the writable directories. An overlay's top shows the mode
@@ -213,7 +214,7 @@ func (s *stack) overlay(p part) (overlay, error) {
 func (d *Driver) warmDir(disk string) string { return filepath.Join(d.run, "warm", disk) }
 
 func (d *Driver) keepWarm(disk string) error {
-	image, at := d.path("disks", disk, imageName), d.warmDir(disk)
+	image, at := d.path("disks", disk, volume.FileName), d.warmDir(disk)
 	if _, err := os.Stat(image); err != nil {
 		return nil // it is no file system of its own
 	}
@@ -223,7 +224,7 @@ func (d *Driver) keepWarm(disk string) error {
 	if err := mkdirs(0o700, at); err != nil {
 		return err
 	}
-	return d.mountImage(image, at)
+	return d.volumes.Mount(image, at)
 }
 
 // cool lets go of the frozen disks for which needed says false.

@@ -18,6 +18,7 @@ import (
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/machine/oci/archive"
+	"github.com/errand-dev/errand/machine/volume"
 )
 
 // Labels of an exported image say what it was here.
@@ -117,8 +118,8 @@ func (o *opened) disk(b base, disk string, stacks map[string][]*os.Root) (archiv
 		return layer, err
 	}
 	defer root.Close()
-	most := imageSize(o.driver.opts.Limits.Disk)
-	if st, err := os.Stat(o.driver.path("disks", disk, imageName)); err == nil {
+	most := volume.Size(o.driver.opts.Limits.Disk)
+	if st, err := os.Stat(o.driver.path("disks", disk, volume.FileName)); err == nil {
 		most = st.Size()
 	}
 	var covered []string

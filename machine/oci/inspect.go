@@ -4,7 +4,6 @@ package oci
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/volume"
 )
 
 // Inspect says what works on this host. It starts no machine.
@@ -70,13 +70,13 @@ func inspectTap() machine.Finding {
 
 func (d *Driver) inspectCgroups() machine.Finding {
 	f := machine.Finding{Name: "cgroups", OK: true}
-	switch d.cgroups.version {
+	switch d.cgroups.Version {
 	case 0:
 		f.Detail = "none that Errand can use"
 	default:
-		f.Detail = fmt.Sprintf("version %d", d.cgroups.version)
+		f.Detail = fmt.Sprintf("version %d", d.cgroups.Version)
 	}
-	if missing := d.cgroups.held.unenforced(); len(missing) > 0 {
+	if missing := d.cgroups.Held.Unenforced(); len(missing) > 0 {
 		f.OK, f.Detail = false, f.Detail+". "+strings.Join(missing, " ")
 	}
 	return f
@@ -84,13 +84,8 @@ func (d *Driver) inspectCgroups() machine.Finding {
 
 func inspectLoop() machine.Finding {
 	f := machine.Finding{Name: "disk limits"}
-	_, mkfs := exec.LookPath("mkfs.ext4")
-	control, loop := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
-	if loop == nil {
-		control.Close()
-	}
-	if err := errors.Join(mkfs, loop); err != nil {
-		f.Detail = fmt.Sprintf("Not enforced: %v. Install e2fsprogs and give the server loop devices.", err)
+	if err := volume.Ready(); err != nil {
+		f.Detail = fmt.Sprintf("Not enforced: %v.", err)
 		return f
 	}
 	f.OK, f.Detail = true, "loop devices and mkfs.ext4 are there"

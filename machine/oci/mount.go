@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/errand-dev/errand/machine/volume"
 )
 
 // overlay is one overlayfs mount.
@@ -73,11 +75,11 @@ func (o overlay) mountHere() error {
 	}
 	defer unix.Close(fsfd)
 	if err := o.configure(fsfd); err != nil {
-		return fmt.Errorf("mounting %s: %w%s", o.target, err, kernelSays(fsfd))
+		return fmt.Errorf("mounting %s: %w%s", o.target, err, volume.KernelSays(fsfd))
 	}
 	mfd, err := unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV)
 	if err != nil {
-		return fmt.Errorf("mounting %s: %w%s", o.target, err, kernelSays(fsfd))
+		return fmt.Errorf("mounting %s: %w%s", o.target, err, volume.KernelSays(fsfd))
 	}
 	defer unix.Close(mfd)
 	if err := unix.MoveMount(mfd, "", unix.AT_FDCWD, o.target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
@@ -123,23 +125,6 @@ func (o overlay) setLowersAtOnce(fsfd int) error {
 		names = append(names, strings.ReplaceAll(dir, ":", `\:`))
 	}
 	return unix.FsconfigSetString(fsfd, "lowerdir", strings.Join(names, ":"))
-}
-
-// kernelSays reads what the kernel logged into a mount's context.
-func kernelSays(fsfd int) string {
-	var said []string
-	buf := make([]byte, 1024)
-	for range 8 {
-		n, err := unix.Read(fsfd, buf)
-		if err != nil || n <= 0 {
-			break
-		}
-		said = append(said, strings.TrimSpace(string(buf[:n])))
-	}
-	if len(said) == 0 {
-		return ""
-	}
-	return " (" + strings.Join(said, "; ") + ")"
 }
 
 // bind shows the directory or file source at target, which must be there. With

@@ -22,6 +22,8 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/cgroup"
+	"github.com/errand-dev/errand/machine/volume"
 )
 
 // Name is the driver's name in handles.
@@ -49,8 +51,8 @@ type Options struct {
 	Runsc, Runc string
 	// DefaultEngine is taken where Spec.Engine is ""; "" is gVisor.
 	DefaultEngine string
-	// Limits are taken where Spec.Limits are zero. Zero here is 2 processors,
-	// 4 GiB of memory, 4096 processes, 20 GiB of disk.
+	// Limits are taken where Spec.Limits are zero. What is zero here is as in
+	// machine.DefaultLimits.
 	Limits errand.Limits
 	// Reserve is how many bytes of Dir's file system machines leave free;
 	// 0 is 2 GiB.
@@ -66,15 +68,15 @@ type Driver struct {
 	dir     string // absolute
 	run     string // RunDir and a name of dir's own
 	engines map[string]engine
-	cgroups cgroupHost
+	cgroups cgroup.Host
 	log     *slog.Logger
 
-	refs   sync.Mutex     // held while what a layer is needed by is read or changed
-	holds  map[string]int // layers and disks that are read now, under refs
-	locks  locks
-	runMu  sync.Mutex     // held while the run directory is made
-	loopMu sync.Mutex     // held while a loop device is found
-	after  sync.WaitGroup // work that goes on behind a finished call
+	refs    sync.Mutex     // held while what a layer is needed by is read or changed
+	holds   map[string]int // layers and disks that are read now, under refs
+	locks   locks
+	runMu   sync.Mutex // held while the run directory is made
+	volumes volume.Mounter
+	after   sync.WaitGroup // work that goes on behind a finished call
 }
 
 var (
@@ -112,7 +114,7 @@ func New(opts Options) (*Driver, error) {
 func newDriver(opts Options, dir, run string) *Driver {
 	return &Driver{
 		opts: opts, dir: dir, run: run, log: opts.Log,
-		cgroups: findCgroups(),
+		cgroups: cgroup.Find(),
 		holds:   map[string]int{},
 		locks:   locks{held: map[machine.ID]chan struct{}{}, file: map[machine.ID]*os.File{}},
 		engines: map[string]engine{
@@ -141,25 +143,8 @@ func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	o.Limits = limitsOr(o.Limits, errand.Limits{CPUs: 2, Memory: 4 << 30, PIDs: 4096, Disk: 20 << 30})
+	o.Limits = o.Limits.Or(machine.DefaultLimits())
 	return o
-}
-
-// limitsOr fills what is zero in l from def.
-func limitsOr(l, def errand.Limits) errand.Limits {
-	if l.CPUs == 0 {
-		l.CPUs = def.CPUs
-	}
-	if l.Memory == 0 {
-		l.Memory = def.Memory
-	}
-	if l.PIDs == 0 {
-		l.PIDs = def.PIDs
-	}
-	if l.Disk == 0 {
-		l.Disk = def.Disk
-	}
-	return l
 }
 
 // Close waits for the work that goes on behind finished calls: unmounting and
@@ -181,7 +166,7 @@ func (d *Driver) Close() error {
 func (d *Driver) removeRun() error {
 	h, err := unmountUnder(d.run)
 	h.release()
-	d.cgroups.tidy()
+	d.cgroups.Tidy()
 	return errors.Join(err, os.RemoveAll(d.run))
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/cgroup"
 	"github.com/errand-dev/errand/machine/machinetest"
 )
 
@@ -90,15 +91,15 @@ func charged(m machine.Machine) (time.Duration, error) {
 		return 0, err
 	}
 	host := own.driver.cgroups
-	if host.version == 1 {
-		data, err := os.ReadFile(filepath.Join(host.root, "cpuacct", l.Cgroup, "cpuacct.usage"))
+	if host.Version == 1 {
+		data, err := os.ReadFile(filepath.Join(host.Root, "cpuacct", l.Cgroup, "cpuacct.usage"))
 		if err != nil {
 			return 0, err
 		}
 		nanoseconds, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
 		return time.Duration(nanoseconds), err
 	}
-	data, err := os.ReadFile(filepath.Join(host.root, l.Cgroup, "cpu.stat"))
+	data, err := os.ReadFile(filepath.Join(host.Root, l.Cgroup, "cpu.stat"))
 	if err != nil {
 		return 0, err
 	}
@@ -152,7 +153,7 @@ func leftovers(dir string) ([]string, error) {
 			left = append(left, strings.ReplaceAll(string(line), "\x00", " "))
 		}
 	}
-	groups, err := filepath.Glob("/sys/fs/cgroup/*/" + cgroupParent + "/" + filepath.Base(d.run) + "-*")
+	groups, err := filepath.Glob("/sys/fs/cgroup/*/" + cgroup.Parent + "/" + filepath.Base(d.run) + "-*")
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/errand-dev/errand/machine/volume"
 )
 
 // openDisk gives the directory of a disk for reading, whether a machine stands
@@ -19,13 +21,13 @@ import (
 // let go of when the root is closed, or when we are killed.
 func (d *Driver) openDisk(disk string) (*os.Root, error) {
 	dir := d.path("disks", disk)
-	image := d.path("disks", disk, imageName)
+	image := d.path("disks", disk, volume.FileName)
 	if _, err := os.Stat(image); errors.Is(err, fs.ErrNotExist) {
 		return os.OpenRoot(dir)
 	}
 	mount, err := d.openWarm(disk)
 	if err != nil {
-		mount, err = d.openImage(image, unix.MOUNT_ATTR_RDONLY)
+		mount, err = d.volumes.Open(image, unix.MOUNT_ATTR_RDONLY)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening disk %s: %w", disk, err)

@@ -62,7 +62,7 @@ type freeze struct {
 
 // wake takes over what a woken machine takes from a new spec.
 func (r *record) wake(spec machine.Spec, def errand.Limits) {
-	r.Limits = limitsOr(spec.Limits, def)
+	r.Limits = spec.Limits.Or(def)
 	r.Env = spec.Env
 	r.Mounts = spec.Mounts
 	if spec.Hostname != "" {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/cgroup"
 	"github.com/errand-dev/errand/machine/netns"
 )
 
@@ -52,7 +53,7 @@ func (d *Driver) start(ctx context.Context, r *record) (err error) {
 	}
 	run := d.runDir(r.ID)
 	at := launch{id: r.ID, bundle: filepath.Join(run, "bundle"), pidFile: filepath.Join(run, "pid"),
-		log: filepath.Join(run, "engine.log"), cgroups: d.cgroups.version != 0, lock: d.lockOf(r.ID)}
+		log: filepath.Join(run, "engine.log"), cgroups: d.cgroups.Version != 0, lock: d.lockOf(r.ID)}
 	if err := d.engines[r.Engine].start(ctx, at); err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func (d *Driver) start(ctx context.Context, r *record) (err error) {
 // network, mounts, bundle. Under runc that is a user namespace, where the host
 // has what it takes.
 func (d *Driver) assemble(ctx context.Context, r *record) (*live, error) {
-	l := &live{Cgroup: filepath.Join("/", cgroupParent, filepath.Base(d.run)+"-"+string(r.ID)), Unenforced: d.cgroups.held.unenforced()}
+	l := &live{Cgroup: filepath.Join("/", cgroup.Parent, filepath.Base(d.run)+"-"+string(r.ID)), Unenforced: d.cgroups.Held.Unenforced()}
 	if r.Unbounded != "" {
 		l.Unenforced = append(l.Unenforced, "The disk limit is not enforced: "+r.Unbounded+".")
 	}
@@ -309,7 +310,7 @@ func (d *Driver) clear(ctx context.Context, id machine.ID) error {
 		return nil
 	}
 	for _, e := range d.engines {
-		if err := e.remove(ctx, id, filepath.Join(run, "engine.log"), d.cgroups.version != 0, d.lockOf(id)); err != nil {
+		if err := e.remove(ctx, id, filepath.Join(run, "engine.log"), d.cgroups.Version != 0, d.lockOf(id)); err != nil {
 			return err
 		}
 	}

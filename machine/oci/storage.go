@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/volume"
 )
 
 // ListSnapshots gives all snapshots, oldest first.
@@ -74,7 +75,7 @@ const sizeName = "size"
 // diskLayer measures a disk. A file system of its own is one sparse file.
 func (d *Driver) diskLayer(disk string, frozen bool) (machine.Layer, error) {
 	layer := machine.Layer{ID: disk, Kind: machine.LayerDisk}
-	if st, err := os.Stat(d.path("disks", disk, imageName)); err == nil {
+	if st, err := os.Stat(d.path("disks", disk, volume.FileName)); err == nil {
 		layer.Size = allocated(st)
 		return layer, nil
 	}

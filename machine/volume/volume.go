@@ -1,6 +1,14 @@
 //go:build linux
 
-package oci
+// Package volume keeps files on a file system of their own, of a bounded size, in
+// one sparse file on a loop device: an honest bound on every host, where quotas
+// are a matter of how the host's disk was made.
+//
+// What is not written takes no room on the host's disk, and what is removed is
+// given back. A volume that is mounted several times is one file system, on one
+// device, and the device goes with the last mount, however that ends. Nothing is
+// known here of what the files are.
+package volume
 
 import (
 	"bytes"
@@ -13,25 +21,22 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// A disk that holds its limit is a file system of its own in a sparse file, on
-// a loop device: an honest bound on every host, where quotas are a matter of
-// how the host's disk was made.
+// FileName is the name of a volume's file in its directory.
+const FileName = "disk.img"
 
-// imageName is the file system's file in a disk's directory.
-const imageName = "disk.img"
-
-// imageSize gives how large a file holds limit bytes of files: some of it goes
+// Size gives how large a file holds limit bytes of files: some of it goes
 // to inodes and the journal.
-func imageSize(limit int64) int64 { return limit + limit/32 + 64<<20 }
+func Size(limit int64) int64 { return limit + limit/32 + 64<<20 }
 
-// makeImage makes the file system in dir; it is there by one rename. It is
-// formatted in scratch, which is in memory, and only what was written is
-// copied: mkfs waits for the disk otherwise, which may be busy.
-func makeImage(ctx context.Context, dir, scratch string, limit int64) error {
+// Make makes a volume in dir that holds limit bytes of files; it is there by one
+// rename. It is formatted in scratch, and only what was written is copied: where
+// scratch is in memory, mkfs does not wait for the disk, which may be busy.
+func Make(ctx context.Context, dir, scratch string, limit int64) error {
 	mkfs, err := exec.LookPath("mkfs.ext4")
 	if err != nil {
 		return errors.New("mkfs.ext4 is not installed (package e2fsprogs)")
@@ -42,7 +47,7 @@ func makeImage(ctx context.Context, dir, scratch string, limit int64) error {
 	}
 	defer blank.Close()
 	defer os.Remove(blank.Name())
-	if err := blank.Truncate(imageSize(limit)); err != nil {
+	if err := blank.Truncate(Size(limit)); err != nil {
 		return err
 	}
 	args := []string{"-q", "-F", "-b", "4096", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0", blank.Name()}
@@ -50,11 +55,24 @@ func makeImage(ctx context.Context, dir, scratch string, limit int64) error {
 		args = append([]string{"-J", "size=64"}, args...)
 	}
 	cmd := exec.CommandContext(ctx, mkfs, args...)
-	cmd.Env = runtimeEnv()
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("making file system: %w: %s", err, bytes.TrimSpace(out))
 	}
-	return copySparse(blank, filepath.Join(dir, imageName))
+	return copySparse(blank, filepath.Join(dir, FileName))
+}
+
+// Ready says why this host can make no volumes, and what to do about it.
+func Ready() error {
+	_, mkfs := exec.LookPath("mkfs.ext4")
+	control, loop := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if loop == nil {
+		control.Close()
+	}
+	if err := errors.Join(mkfs, loop); err != nil {
+		return fmt.Errorf("%w. Install e2fsprogs and give the server loop devices", err)
+	}
+	return nil
 }
 
 // copySparse copies what src holds besides holes to the file to.
@@ -89,9 +107,15 @@ func copySparse(src *os.File, to string) error {
 	return os.Rename(to+".new", to)
 }
 
-// mountImage mounts the file system in file at target.
-func (d *Driver) mountImage(file, target string) error {
-	mount, err := d.openImage(file, 0)
+// Mounter mounts volumes. One for each process and directory of volumes is used
+// from many goroutines; the zero Mounter is ready.
+type Mounter struct {
+	mu sync.Mutex // a free device is free for all who ask
+}
+
+// Mount mounts the volume in file at target.
+func (m *Mounter) Mount(file, target string) error {
+	mount, err := m.Open(file, 0)
 	if err != nil {
 		return err
 	}
@@ -102,12 +126,12 @@ func (d *Driver) mountImage(file, target string) error {
 	return nil
 }
 
-// openImage gives the file system in file as a mount that is nowhere yet, with
-// attr besides what all have. A file that is in use is mounted from the loop
-// device that it has: two would not know of each other's writes.
-func (d *Driver) openImage(file string, attr int) (int, error) {
-	d.loopMu.Lock() // a free device is free for all who ask
-	defer d.loopMu.Unlock()
+// Open gives the volume in file as a mount that is nowhere yet, with the mount
+// attributes attr besides what all have. A file that is in use is mounted from the
+// loop device that it has: two would not know of each other's writes.
+func (m *Mounter) Open(file string, attr int) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for range 100 { // other programs of this host take devices too
 		loop, err := loopOf(file)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -138,7 +162,7 @@ func openExt4(device string, attr int) (int, error) {
 	errs := []error{unix.FsconfigSetString(fsfd, "source", device), unix.FsconfigSetFlag(fsfd, "noinit_itable"),
 		unix.FsconfigSetFlag(fsfd, "discard"), unix.FsconfigSetString(fsfd, "errors", "remount-ro")}
 	if err := errors.Join(append(errs, unix.FsconfigCreate(fsfd))...); err != nil {
-		return -1, fmt.Errorf("%w%s", err, kernelSays(fsfd))
+		return -1, fmt.Errorf("%w%s", err, KernelSays(fsfd))
 	}
 	return unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOATIME|attr)
 }
@@ -155,7 +179,7 @@ func loopOf(file string) (*os.File, error) {
 	}
 	for _, b := range backing {
 		name, err := os.ReadFile(b)
-		if err != nil || !strings.HasSuffix(strings.TrimSpace(string(name)), "/"+imageName) {
+		if err != nil || !strings.HasSuffix(strings.TrimSpace(string(name)), "/"+FileName) {
 			continue
 		}
 		dev, err := os.OpenFile("/dev/"+strings.Split(b, "/")[3], os.O_RDWR, 0)
@@ -200,4 +224,22 @@ func attachLoop(file string) (*os.File, error) {
 		return nil, err
 	}
 	return dev, nil
+}
+
+// KernelSays reads what the kernel logged into a mount's context, for errors: in
+// brackets, with a space before; "" is nothing.
+func KernelSays(fsfd int) string {
+	var said []string
+	buf := make([]byte, 1024)
+	for range 8 {
+		n, err := unix.Read(fsfd, buf)
+		if err != nil || n <= 0 {
+			break
+		}
+		said = append(said, strings.TrimSpace(string(buf[:n])))
+	}
+	if len(said) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(said, "; ") + ")"
 }
