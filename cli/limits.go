@@ -9,18 +9,19 @@ import (
 	"github.com/errand-dev/errand"
 )
 
-// limitFlags are the flags that bound a machine.
+// limitFlags are the flags that bound machines.
 type limitFlags struct {
 	cpus         float64
 	pids         int64
 	memory, disk string
 }
 
-func (l *limitFlags) flags(f *pflag.FlagSet) {
-	f.Float64Var(&l.cpus, "cpus", 0, "processors of the machine, 0.5 is half of one")
-	f.StringVar(&l.memory, "memory", "", "memory of the machine: 512M, 4G")
-	f.StringVar(&l.disk, "disk", "", "what the machine may write: 10G")
-	f.Int64Var(&l.pids, "pids", 0, "processes and threads of the machine")
+// flags adds them; of says what they bound.
+func (l *limitFlags) flags(f *pflag.FlagSet, of string) {
+	f.Float64Var(&l.cpus, "cpus", 0, "processors of "+of+", 0.5 is half of one")
+	f.StringVar(&l.memory, "memory", "", "memory of "+of+": 512M, 4G")
+	f.StringVar(&l.disk, "disk", "", "disk that is there to be written, of "+of+": 10G")
+	f.Int64Var(&l.pids, "pids", 0, "processes and threads of "+of)
 }
 
 // parse gives nil where no limit was set.

@@ -107,7 +107,7 @@ errand run --repo https://example.com/app.git --ref main --model claude-sonnet-5
 	f.StringVar(&req.Name, "name", "", "the agent's name (default: from the prompt)")
 	f.StringVar(&req.Branch, "branch", "", "the name of the agent's branch (default: errand/…)")
 	f.StringArrayVarP(&envs, "env", "e", nil, "a variable for the machine, NAME=VALUE, or NAME to pass it on; may be repeated")
-	limits.flags(f)
+	limits.flags(f, "the machine")
 	p.flags(cmd)
 	return cmd
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/errand-dev/errand"
 )
 
 // ServeOptions are what `errand serve` was told.
@@ -19,7 +21,8 @@ type ServeOptions struct {
 	Idle      time.Duration // a machine nobody uses is stopped after this; 0 is the runner's
 	Model     string        // of agents that name none; "" is the first that can be used
 	Models    string        // a file with more models; "" is none
-	DiskQuota int64         // bytes for machines, snapshots and images; 0 is no bound
+	DiskQuota int64         // bytes for machines, snapshots, images and the cache of builds; 0 is no bound
+	Limits    errand.Limits // of machines and builds that name none; zero is the driver's own
 	Builds    int           // builds at once; 0 is the runner's own bound
 	Every     time.Duration // of the schedule for builds; 0 is the runner's own, below 0 is never
 	KEK       string        // URL of the key-encryption key; "" is ERRAND_KEK, or the data directory's own
@@ -34,6 +37,8 @@ func (o ServeOptions) check() error {
 		return usageError("--runs %d: it must be a number of runs, or 0 for the default", o.Runs)
 	case o.Builds < 0:
 		return usageError("--builds %d: it must be a number of builds, or 0 for the default", o.Builds)
+	case o.Limits.CPUs < 0 || o.Limits.PIDs < 0:
+		return usageError("--cpus and --pids cannot be negative: leave them out for the default")
 	case o.Idle < 0:
 		return usageError("--idle %s: it must be a time such as 10m", o.Idle)
 	}
@@ -43,6 +48,7 @@ func (o ServeOptions) check() error {
 func (a *app) serveCommand() *cobra.Command {
 	var o ServeOptions
 	var level, quota string
+	var limits limitFlags
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the server",
@@ -59,6 +65,13 @@ start makes a key, prints it once and leaves it in the data directory's file
 			var err error
 			if o.DiskQuota, err = bytesOf("--disk-quota", quota); err != nil {
 				return err
+			}
+			bound, err := limits.parse()
+			if err != nil {
+				return err
+			}
+			if bound != nil {
+				o.Limits = *bound
 			}
 			if err := o.check(); err != nil {
 				return err
@@ -80,7 +93,8 @@ start makes a key, prints it once and leaves it in the data directory's file
 	f.DurationVar(&o.Idle, "idle", 0, "stop a machine that nobody has used for this long (default: 10m)")
 	f.StringVarP(&o.Model, "model", "m", "", "the model of agents that name none")
 	f.StringVar(&o.Models, "models", "", "a file with more models, as in llm/catalog.json")
-	f.StringVar(&quota, "disk-quota", "", "what machines, snapshots and images may take together: 200G (default: no bound)")
+	f.StringVar(&quota, "disk-quota", "", "what machines, snapshots, images and the cache of builds may take together: 200G (default: no bound)")
+	limits.flags(f, "machines that name none, and of the commands of a Dockerfile together")
 	f.StringVar(&o.KEK, "kek", "", "the URL of the key that seals secrets (ERRAND_KEK; default: secret.key in the data directory)")
 	f.StringVar(&level, "log", "info", "what to log: debug, info, warn or error")
 	return cmd

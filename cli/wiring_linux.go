@@ -47,6 +47,9 @@ type DriverOptions struct {
 	RunDir string       // for mounts and namespaces; the driver's own; "" is the driver's choice
 	Images *image.Store //
 	Engine string       // of machines that name none; "" is the driver's choice
+	// Limits of machines and builds that name none; what is zero is the driver's
+	// choice.
+	Limits errand.Limits
 	// Program finds a program that is shipped beside errand, or in PATH; "" if
 	// it is in neither.
 	Program func(name string) string
@@ -180,7 +183,7 @@ func (a *assembly) driver(w Wiring, o ServeOptions, in func(string) string) (dri
 		return driver{}, err
 	}
 	a.closers = append(a.closers, images.Close)
-	d, err := open(DriverOptions{Dir: in("machines"), Images: images, Engine: o.Engine, Program: beside, Log: a.log})
+	d, err := open(DriverOptions{Dir: in("machines"), Images: images, Engine: o.Engine, Limits: o.Limits, Program: beside, Log: a.log})
 	if err != nil {
 		return driver{}, err
 	}

@@ -82,7 +82,7 @@ func (w *work) carryOut(ctx context.Context, builder machine.Builder, r *recipe)
 		search = nil
 	}
 	ref, err := builder.BuildImage(running, machine.ImageBuild{
-		Key: r.key, File: r.text, Name: r.Name, Secrets: w.BuildSecrets,
+		Key: r.key, File: r.text, Name: r.Name, Secrets: w.BuildSecrets, Limits: w.Spec.Limits,
 		Context: func(ctx context.Context, to *os.Root) error { return w.export(ctx, r, to) },
 		Search:  search,
 		Step:    steps.tell, Attach: w.AttachBuild,

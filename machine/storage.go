@@ -41,6 +41,22 @@ type Storage interface {
 	Sweep(ctx context.Context) ([]Layer, error)
 }
 
+// Cache is a Driver that keeps what makes its builds fast, and can let go of it.
+type Cache interface {
+	// StoredCache says what the cache takes.
+	StoredCache(ctx context.Context) (StoredCache, error)
+	// ShrinkCache removes what was used least recently, until bytes less are
+	// taken or nothing more can go. While a build is under way it does nothing.
+	ShrinkCache(ctx context.Context, bytes int64) error
+}
+
+// StoredCache is what a cache takes on this host's disk.
+type StoredCache struct {
+	Size int64     // bytes
+	Used time.Time // when a build last used it
+	Busy bool      // a build uses it now: it stays
+}
+
 // Stored is what a driver keeps on this host's disk.
 type Stored struct {
 	Snapshots []Snapshot      // oldest first

@@ -46,7 +46,7 @@ func newOCI(o cli.DriverOptions) (machine.Driver, error) {
 	machines, err := oci.New(oci.Options{
 		Dir: dir, RunDir: o.RunDir, Images: o.Images,
 		Guest: o.Program("errand-guest"), Runsc: o.Program("runsc"), Runc: o.Program("runc"),
-		DefaultEngine: o.Engine, Log: o.Log,
+		DefaultEngine: o.Engine, Limits: o.Limits, Log: o.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func newOCI(o cli.DriverOptions) (machine.Driver, error) {
 	images, err := buildkit.New(buildkit.Options{
 		Dir: filepath.Join(dir, "dockerfiles"), Images: o.Images,
 		Daemon: o.Program("buildkitd"), Runsc: o.Program("runsc"), Runc: o.Program("runc"),
-		Engine: o.Engine, Log: o.Log,
+		Engine: o.Engine, Limits: o.Limits, Log: o.Log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, machines.Close())

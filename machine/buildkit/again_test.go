@@ -32,7 +32,7 @@ type told struct {
 func (s *told) tell(step machine.ImageStep) {
 	s.output.Write(step.Output)
 	if step.Ended {
-		fmt.Fprintf(&s.output, "%s: line %d, cached %t\n", step.Name, step.Line, step.Cached)
+		fmt.Fprintf(&s.output, "%s: line %d, cached %t, took %v\n", step.Name, step.Line, step.Cached, step.Took)
 	}
 	if step.Ended && step.Line > 0 {
 		s.steps = append(s.steps, step)
@@ -268,10 +268,26 @@ func TestKill(t *testing.T) {
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if left, err := filepath.Glob("/sys/fs/cgroup/*/" + b.cgroup()); err != nil || len(left) > 0 {
-			t.Errorf("cgroups are left: %v, %v", left, err)
+		if left := b.group("").Left(); len(left) > 0 {
+			t.Errorf("control groups are left: %v", left)
 		}
+		await(t, "the disk's device to go", func() bool { return len(devicesOf(t, w.dir)) == 0 })
 	})
+}
+
+// devicesOf gives the loop devices of files in a directory.
+func devicesOf(t testing.TB, dir string) (devices []string) {
+	t.Helper()
+	found, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range found {
+		if name, err := os.ReadFile(file); err == nil && strings.HasPrefix(string(name), dir) {
+			devices = append(devices, file)
+		}
+	}
+	return devices
 }
 
 func ignore(error) error { return nil }

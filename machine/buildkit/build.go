@@ -21,6 +21,7 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/dockerfile"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/cgroup"
 	"github.com/errand-dev/errand/machine/netns"
 )
 
@@ -66,8 +67,9 @@ type build struct {
 	machine.ImageBuild
 	builder *Builder
 	file    *dockerfile.File
-	dir     string    // for what it hands over and gets back
-	network io.Closer // may be nil
+	dir     string          // for what it hands over and gets back
+	network io.Closer       // may be nil
+	before  cgroup.Refusals // to the builds before it
 }
 
 // ready makes the daemon run as this build needs it, and its network.
@@ -76,6 +78,10 @@ func (o *build) ready(ctx context.Context) (err error) {
 	if err := b.wake(ctx, plainRegistries(o.file)); err != nil {
 		return err
 	}
+	if err := b.bound(o.Limits.Or(b.opts.Limits)); err != nil {
+		return err
+	}
+	o.before = b.refusals()
 	if o.dir, err = os.MkdirTemp(b.path("work"), "build-"); err != nil {
 		return fmt.Errorf("readying a build: %w", err)
 	}

@@ -19,6 +19,8 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/cgroup"
+	"github.com/errand-dev/errand/machine/volume"
 )
 
 // The engines that commands of a Dockerfile run under.
@@ -47,10 +49,14 @@ type Options struct {
 	// Idle is how long the daemon stays when there is nothing to build; 0 is
 	// two minutes.
 	Idle time.Duration
+	// Limits are taken where ImageBuild.Limits are zero. What is zero here is as
+	// in machine.DefaultLimits. Disk is what a build may write above the cache,
+	// and holds for all builds.
+	Limits errand.Limits
 	// Cache is how many bytes of steps are kept at most; 0 is 20 GiB.
 	Cache int64
-	// Reserve is how many bytes of Dir's file system the cache leaves free; 0
-	// is 2 GiB.
+	// Reserve is how many bytes of Dir's file system builds leave free; 0 is
+	// 2 GiB.
 	Reserve int64
 	Log     *slog.Logger // nil is silent
 }
@@ -62,7 +68,12 @@ type Builder struct {
 	log   *slog.Logger
 	turns *semaphore.Weighted // held by the build under way, or whoever ends the daemon
 
-	daemon *daemon // belongs to the holder of turns; nil when none runs
+	cgroups cgroup.Host
+	volumes volume.Mounter
+
+	// These belong to the holder of turns.
+	daemon    *daemon // nil when none runs
+	unbounded string  // why the daemon's disk is not bounded; "" if it is
 
 	mu     sync.Mutex
 	idle   *time.Timer // ends the daemon
@@ -86,19 +97,20 @@ func New(opts Options) (*Builder, error) {
 	opts.Idle = cmp.Or(opts.Idle, 2*time.Minute)
 	opts.Cache = cmp.Or(opts.Cache, 20<<30)
 	opts.Reserve = cmp.Or(opts.Reserve, 2<<30)
+	opts.Limits = opts.Limits.Or(machine.DefaultLimits())
 	if opts.Keychain == nil {
 		opts.Keychain = authn.DefaultKeychain
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	b := &Builder{opts: opts, log: opts.Log, turns: semaphore.NewWeighted(1)}
-	for _, sub := range []string{"state", "root", "work", "known", "leaked"} {
+	b := &Builder{opts: opts, log: opts.Log, turns: semaphore.NewWeighted(1), cgroups: cgroup.Find()}
+	for _, sub := range []string{"root", "work", "known", "leaked"} {
 		if err := os.MkdirAll(b.path(sub), 0o700); err != nil {
 			return nil, fmt.Errorf("opening the image builder: %w", err)
 		}
 	}
-	b.sweepCgroups()
+	b.group("").Remove()
 	return b, nil
 }
 
@@ -127,7 +139,8 @@ func (b *Builder) Ready() error {
 	return err
 }
 
-// Inspect says whether Dockerfiles can be built. It starts nothing.
+// Inspect says whether Dockerfiles can be built, and whether their commands are
+// held to their limits. It starts nothing.
 func (b *Builder) Inspect(context.Context) []machine.Finding {
 	f := machine.Finding{Name: "dockerfiles"}
 	if err := b.Ready(); err != nil {
@@ -135,7 +148,7 @@ func (b *Builder) Inspect(context.Context) []machine.Finding {
 		return []machine.Finding{f}
 	}
 	f.OK, f.Detail = true, fmt.Sprintf("%s builds them, under %s", b.opts.Daemon, b.opts.Engine)
-	return []machine.Finding{f}
+	return []machine.Finding{f, b.inspectLimits()}
 }
 
 // take waits for the builder's turn and keeps the daemon from being ended for
@@ -144,6 +157,12 @@ func (b *Builder) take(ctx context.Context) error {
 	if err := b.turns.Acquire(ctx, 1); err != nil {
 		return err
 	}
+	return b.taken()
+}
+
+// taken is what who got the turn does first. With an error the turn is given
+// back.
+func (b *Builder) taken() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.idle != nil {
@@ -180,7 +199,7 @@ func (b *Builder) end() {
 	if b.daemon != nil {
 		b.daemon.stop()
 		b.daemon = nil
-		b.sweepCgroups()
+		b.group("").Remove()
 	}
 }
 
@@ -198,5 +217,6 @@ func (b *Builder) Close() error {
 	}
 	defer b.turns.Release(1)
 	b.end()
+	b.cgroups.Tidy()
 	return nil
 }

@@ -4,8 +4,6 @@ package buildkit
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -50,11 +48,11 @@ func (b *Builder) startDaemon(ctx context.Context, plain []string) (*daemon, err
 	if err := b.Ready(); err != nil {
 		return nil, err
 	}
-	if err := b.clear(ctx); err != nil {
+	if err := errors.Join(removeAll(b.path("work", "*")), b.makeDisk(ctx)); err != nil {
 		return nil, fmt.Errorf("readying the image builder: %w", err)
 	}
 	d := &daemon{plain: plain, ended: make(chan struct{}), said: &lastLines{log: b.log}}
-	if err := b.spawn(d); err != nil {
+	if err := b.spawn(ctx, d); err != nil {
 		return nil, fmt.Errorf("starting buildkitd: %w", err)
 	}
 	if err := d.furnish(ctx); err != nil {
@@ -66,11 +64,11 @@ func (b *Builder) startDaemon(ctx context.Context, plain []string) (*daemon, err
 }
 
 // clear waits until no daemon of an earlier process has the state, and removes
-// what a killed one left of builds that were under way.
-func (b *Builder) clear(ctx context.Context) error {
+// what a killed one left there.
+func (b *Builder) clear(ctx context.Context, state string) error {
 	ctx, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
-	f, err := os.OpenFile(b.path("state", "buildkitd.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(state, "buildkitd.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
@@ -82,51 +80,36 @@ func (b *Builder) clear(ctx context.Context) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	b.sweepCgroups()
-	for _, left := range []string{b.path("state", "*", "executor", "*"), b.path("work", "*")} {
-		paths, err := filepath.Glob(left)
-		if err != nil {
+	return removeAll(filepath.Join(state, "*", "executor", "*"))
+}
+
+// removeAll removes what a pattern matches.
+func removeAll(pattern string) error {
+	paths, err := filepath.Glob(pattern)
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		if err := os.RemoveAll(path); err != nil {
 			return err
-		}
-		for _, path := range paths {
-			if err := os.RemoveAll(path); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
 }
 
-// cgroup is the group under which runc puts those of commands.
-func (b *Builder) cgroup() string {
-	sum := sha256.Sum256([]byte(b.opts.Dir))
-	return "errand-build-" + hex.EncodeToString(sum[:4])
-}
-
-// sweepCgroups removes the groups of commands that have ended. One that is in
-// use stays.
-func (b *Builder) sweepCgroups() {
-	for _, depth := range []string{"/buildkit/*", "/buildkit", ""} {
-		for _, mount := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
-			groups, _ := filepath.Glob(mount + b.cgroup() + depth) // the pattern is good
-			for _, group := range groups {
-				_ = unix.Rmdir(group) // files of a group are none of ours to remove
-			}
-		}
-	}
-}
-
 // spawn starts the daemon's process in namespaces of its own, on a thread that
 // is in a mount namespace with the daemon's root. The thread lives as long as
 // the process: the kernel ends a child with the thread that made it.
-func (b *Builder) spawn(d *daemon) error {
+func (b *Builder) spawn(ctx context.Context, d *daemon) error {
 	started := make(chan error, 1)
 	offMain(func() {
-		if err := b.enterRoot(d.plain); err != nil {
+		err := errors.Join(b.enterRoot(ctx, d.plain), b.makeGroups())
+		if err != nil {
 			started <- err
 			return
 		}
-		cmd := exec.Command("/bin/sh", "-c", `mount -t proc proc /proc && exec "$@"`, "sh", daemonProgram, "--config", configFile)
+		script := `mount -t proc proc /proc && ` + enter(b.group(daemonGroup)) + ` && exec "$@"`
+		cmd := exec.Command("/bin/sh", "-c", script, "sh", daemonProgram, "--config", configFile)
 		cmd.Dir = "/"
 		cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TMPDIR=/tmp"}
 		cmd.Stdout, cmd.Stderr = d.said, d.said
@@ -135,7 +118,7 @@ func (b *Builder) spawn(d *daemon) error {
 			Pdeathsig:  syscall.SIGKILL,
 			Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
 		}
-		err := cmd.Start()
+		err = cmd.Start()
 		if err == nil {
 			d.pid = cmd.Process.Pid
 		}
@@ -176,19 +159,17 @@ func (d *daemon) furnish(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	socket := fmt.Sprintf("/proc/%d/root%s", d.pid, socketFile)
-	c, err := client.New(ctx, "unix://"+socketFile, client.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+	socket := d.root() + socketFile
+	dial := func(ctx context.Context, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}))
-	if err != nil {
-		return err
 	}
-	d.client = c
+	// The client waits a second before it tries again: it is made when there is
+	// somebody to answer.
 	for {
-		if _, err = os.Stat(socket); err == nil {
-			if _, err = c.Info(ctx); err == nil {
-				return nil
-			}
+		conn, err := dial(ctx, "")
+		if err == nil {
+			conn.Close()
+			break
 		}
 		select {
 		case <-d.ended:
@@ -198,10 +179,20 @@ func (d *daemon) furnish(ctx context.Context) error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+	c, err := client.New(ctx, "unix://"+socketFile, client.WithContextDialer(dial))
+	if err != nil {
+		return err
+	}
+	d.client = c
+	_, err = c.Info(ctx)
+	return err
 }
 
 // network is where its network namespace is found.
 func (d *daemon) network() string { return "/proc/" + strconv.Itoa(d.pid) + "/ns/net" }
+
+// root is where its root file system is found.
+func (d *daemon) root() string { return "/proc/" + strconv.Itoa(d.pid) + "/root" }
 
 // alive says whether it still runs.
 func (d *daemon) alive() bool {

@@ -34,9 +34,14 @@ func (o *build) explain(ctx context.Context, err error, steps *steps) error {
 			line = int(r.Start.Line)
 		}
 	}
+	output := steps.outputOf(err)
+	if known := o.limitError(err, line, output); known != nil {
+		known.Output = output
+		return known
+	}
 	var exit *pb.ExitError
 	if errors.As(err, &exit) && exit.ExitCode != pb.UnknownExitStatus {
-		return o.commandError(err, line, int(exit.ExitCode), steps)
+		return o.commandError(line, int(exit.ExitCode), output)
 	}
 	if strings.Contains(err.Error(), pulling) {
 		return o.pullError(err, line)
@@ -91,17 +96,23 @@ func statusIn(said string) int {
 }
 
 // commandError tells of a RUN that failed.
-func (o *build) commandError(err error, line, code int, steps *steps) error {
+func (o *build) commandError(line, code int, output string) error {
 	known := errand.Errorf(errand.Invalid, "dockerfile_failed", "%s: the command ended with exit code %d.%s\nIts output is below. Correct the Dockerfile or what it runs, and try again.",
 		o.file.At(line), code, o.quote(line))
-	known.ExitCode = &code
-	var vertex *errdefs.VertexError
-	if errors.As(err, &vertex) {
-		if s := steps.all[digest.Digest(vertex.Digest)]; s != nil {
-			known.Output = strings.ToValidUTF8(string(s.tail), "")
-		}
-	}
+	known.ExitCode, known.Output = &code, output
 	return known
+}
+
+// outputOf gives the end of what the step printed that failed with err.
+func (s *steps) outputOf(err error) string {
+	var vertex *errdefs.VertexError
+	if !errors.As(err, &vertex) {
+		return ""
+	}
+	if failed := s.all[digest.Digest(vertex.Digest)]; failed != nil {
+		return strings.ToValidUTF8(string(failed.tail), "")
+	}
+	return ""
 }
 
 func (o *build) quote(line int) string {

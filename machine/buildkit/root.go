@@ -3,6 +3,7 @@
 package buildkit
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/errand-dev/errand/machine/cgroup"
 	"github.com/errand-dev/errand/machine/netns"
 )
 
@@ -39,7 +41,7 @@ var deviceFiles = []string{"null", "zero", "full", "random", "urandom", "tty"}
 // root holds what the daemon needs and nothing else of the host: no home
 // directory, no configuration, no data of ours but its own. Nothing of it is
 // seen outside, and it is gone with the last process inside.
-func (b *Builder) enterRoot(plain []string) error {
+func (b *Builder) enterRoot(ctx context.Context, plain []string) error {
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("leaving the mount namespace: %w", err)
 	}
@@ -52,6 +54,8 @@ func (b *Builder) enterRoot(plain []string) error {
 	}
 	for _, fill := range []func(root string) error{
 		showSystem, makeDevices, b.showPrograms, func(root string) error { return b.writeFiles(root, plain) },
+		func(root string) error { return b.showState(filepath.Join(root, stateDir)) },
+		func(root string) error { return b.clear(ctx, filepath.Join(root, stateDir)) },
 	} {
 		if err := fill(root); err != nil {
 			return err
@@ -127,7 +131,6 @@ func (b *Builder) showPrograms(root string) error {
 	return errors.Join(
 		show(b.opts.Daemon, filepath.Join(root, daemonProgram), true),
 		show(engine, filepath.Join(root, engineProgram), true),
-		show(b.path("state"), filepath.Join(root, stateDir), false),
 	)
 }
 
@@ -175,7 +178,7 @@ func (b *Builder) writeFiles(root string, plain []string) error {
 		{"/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n", 0o644},
 		{"/etc/group", "root:x:0:\n", 0o644},
 		{configFile, b.config(plain), 0o600},
-		{engineWrapper, wrappers[name], 0o700},
+		{engineWrapper, b.wrapper(name), 0o700},
 	} {
 		if err := os.WriteFile(filepath.Join(root, f.path), []byte(f.text), f.mode); err != nil {
 			return err
@@ -193,16 +196,23 @@ func mkdirs(dirs ...string) error {
 	return nil
 }
 
-// wrappers are what BuildKit runs in place of an engine, which it takes for
-// runc.
-//
-// gVisor's program needs flags of its own. Its network is that of the daemon's
-// namespace, which ends in our process. It knows no --keep, removes what has
-// ended by itself, and is then asked to remove it. On a /tmp that is empty it
+// wrapper is what BuildKit runs in place of an engine, which it takes for runc.
+func (b *Builder) wrapper(engine string) string {
+	steps := b.group(commandGroup)
+	if engine == Runc {
+		return runcWrapper(steps)
+	}
+	return gvisorWrapper(steps)
+}
+
+// gvisorWrapper is for gVisor's program, which needs flags of its own. A command
+// starts in the group of all commands. Its network is that of the daemon's
+// namespace, which ends in our process. The program knows no --keep, removes what
+// has ended by itself, and is then asked to remove it. On a /tmp that is empty it
 // puts a memory file system, and what a command leaves there would be in no
 // layer: so something is there for as long as the command runs.
-var wrappers = map[string]string{
-	GVisor: `#!/bin/sh
+func gvisorWrapper(steps cgroup.Group) string {
+	return `#!/bin/sh
 bundle= last=
 for arg do
 	shift
@@ -217,9 +227,11 @@ done
 engine() {
 	` + engineProgram + ` --root=/run/engine --platform=systrap --network=host --overlay2=none --ignore-cgroups --host-settings=ignore "$@"
 }
+[ -n "$bundle" ] || { engine "$@"; exit; }
+` + enter(steps) + ` || exit
 tmp=$bundle/rootfs/tmp
-[ -z "$bundle" ] || [ -L "$tmp" ] || [ -e "$tmp" ] || mkdir -m 1777 "$tmp"
-if [ -z "$bundle" ] || [ -L "$tmp" ] || [ ! -d "$tmp" ] || [ -n "$(ls -A "$tmp")" ] || ! mkdir "$tmp/.X11-unix"; then
+[ -L "$tmp" ] || [ -e "$tmp" ] || mkdir -m 1777 "$tmp"
+if [ -L "$tmp" ] || [ ! -d "$tmp" ] || [ -n "$(ls -A "$tmp")" ] || ! mkdir "$tmp/.X11-unix"; then
 	engine "$@"
 	exit
 fi
@@ -227,10 +239,23 @@ engine "$@"
 code=$?
 [ -L "$tmp" ] || rmdir "$tmp/.X11-unix"
 exit $code
-`,
-	Runc: `#!/bin/sh
-exec ` + engineProgram + ` --root=/run/engine "$@"
-`,
+`
+}
+
+// runcWrapper is for runc, which puts a command into a group of its own below
+// that of all commands. What was refused to it is noted before it is removed.
+func runcWrapper(steps cgroup.Group) string {
+	return `#!/bin/sh
+` + note(steps) + `bundle= last=
+for arg do
+	[ "$last" = --bundle ] && bundle=$arg
+	last=$arg
+done
+` + engineProgram + ` --root=/run/engine "$@"
+code=$?
+[ -z "$bundle" ] || [ $code = 0 ] || note "${bundle##*/}"
+exit $code
+`
 }
 
 // config is the daemon's configuration.
@@ -253,7 +278,7 @@ func (b *Builder) config(plain []string) string {
   enabled = false
 [cdi]
   disabled = true
-`, stateDir, "unix://"+socketFile, engineWrapper, b.cgroup(), b.opts.Cache, b.opts.Reserve)
+`, stateDir, "unix://"+socketFile, engineWrapper, b.group(commandGroup).Name(), b.opts.Cache, b.opts.Reserve)
 	for _, host := range plain {
 		fmt.Fprintf(&t, "[registry.%q]\n  http = true\n", host)
 	}

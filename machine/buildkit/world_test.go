@@ -84,14 +84,18 @@ func newWorld(t testing.TB) *world {
 }
 
 // builder opens a builder in the world's directory.
-func (w *world) builder(engine string) *Builder {
+func (w *world) builder(engine string, change ...func(*Options)) *Builder {
 	w.t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	b, err := New(Options{Dir: filepath.Join(w.dir, "build"), Images: w.images, Daemon: built("buildkitd"),
-		Engine: engine, Runsc: program(GVisor), Runc: program(Runc), Log: log})
+	o := Options{Dir: filepath.Join(w.dir, "build"), Images: w.images, Daemon: built("buildkitd"),
+		Engine: engine, Runsc: program(GVisor), Runc: program(Runc), Log: log}
+	for _, c := range change {
+		c(&o)
+	}
+	b, err := New(o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
