@@ -88,7 +88,7 @@ func TestGoShape(t *testing.T) {
 		guesttest.Lacking(t, "this test needs go: %v", err)
 	}
 	goroot := strings.TrimSpace(string(root))
-	deps, err := exec.Command("go", "list", "-deps", "-f", "{{.Dir}}", "os").Output()
+	deps, err := exec.Command("go", "list", "-deps", "-f", "{{.Dir}}", "runtime").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,9 +119,9 @@ COPY --from=builder /bin/busybox /bin/sh
 ENTRYPOINT ["/bin/app"]
 `
 	ref, _ := w.mustBuild(w.builder(Runc), text, files(map[string]string{
-		"go.mod": "module example.com/app\n\ngo 1.26\n", "cmd/app/main.go": "package main\n\nimport \"os\"\n\nvar version = \"none\"\n\nfunc main() { os.Stdout.WriteString(\"version \" + version + \"\\n\") }\n",
+		"go.mod": "module example.com/app\n\ngo 1.26\n", "cmd/app/main.go": "package main\n\nvar version = \"none\"\n\nfunc main() { print(\"version \" + version + \"\\n\") }\n",
 	}))
-	if got := w.boot("runc", ref, "/bin/app"); got != "version dev\n" {
+	if got := w.boot("runc", ref, "/bin/app 2>&1"); got != "version dev\n" {
 		t.Errorf("it says %q", got)
 	}
 }
