@@ -50,8 +50,8 @@ type SnapshotUse struct {
 
 // Removal is something that was taken off the disk to make room.
 type Removal struct {
-	What string `json:"what"` // "snapshot", "image", "disk" or "layer"
-	Name string `json:"name"` // a snapshot's key, an image's reference, a layer's id
+	What string `json:"what"` // "snapshot", "image", "cache", "disk" or "layer"
+	Name string `json:"name"` // a snapshot's key, an image's reference, what a cache is of, a layer's id
 	// Freed is what was counted on to become free, in bytes.
 	Freed  int64     `json:"freed"`
 	UsedAt time.Time `json:"usedAt,omitzero"` // when it was last used, where that is known
@@ -62,7 +62,7 @@ type Collection struct {
 	ID      int64     `json:"id"`
 	At      time.Time `json:"at"`
 	Why     string    `json:"why"`     // a sentence
-	Used    int64     `json:"used"`    // bytes that machines, snapshots and images took before
+	Used    int64     `json:"used"`    // bytes that machines, snapshots, images and caches took before
 	Quota   int64     `json:"quota"`   // bytes; 0 is none
 	Free    int64     `json:"free"`    // bytes that the host's disk had left before
 	Removed []Removal `json:"removed"` // in the order in which it went

@@ -46,8 +46,9 @@ type Cache interface {
 	// StoredCache says what the cache takes.
 	StoredCache(ctx context.Context) (StoredCache, error)
 	// ShrinkCache removes what was used least recently, until bytes less are
-	// taken or nothing more can go. While a build is under way it does nothing.
-	ShrinkCache(ctx context.Context, bytes int64) error
+	// taken or nothing more can go, and gives how many became free. While a build
+	// is under way it removes nothing, and waits for none.
+	ShrinkCache(ctx context.Context, bytes int64) (int64, error)
 }
 
 // StoredCache is what a cache takes on this host's disk.

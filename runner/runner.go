@@ -69,7 +69,7 @@ type Defaults struct {
 	Egress       egress.Policy // unless the environment narrows it
 	MaxTurns     int           // model requests in a run; 0 is the loop's own bound
 	Builds       int           // builds of environments at once; 0 is 2
-	DiskQuota    int64         // bytes for machines, snapshots and images together; 0 is no bound
+	DiskQuota    int64         // bytes for machines, snapshots, images and the cache of builds together; 0 is no bound
 	BuildEvery   time.Duration // of the schedule for builds; 0 is an hour, below 0 is never
 }
 

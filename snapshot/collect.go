@@ -125,9 +125,15 @@ func (s *Snapshots) removeOne(ctx context.Context, storage machine.Storage, id i
 	if err != nil || !gone {
 		return false, err
 	}
-	if r.What == "image" {
+	switch r.What {
+	case "cache":
+		var bytes int64
+		if bytes, err = s.Driver.(machine.Cache).ShrinkCache(ctx, r.Freed); bytes == 0 && err == nil {
+			return false, s.Store.Write(ctx, func(t *store.Tx) error { return t.CancelRemoval(id, number) })
+		}
+	case "image":
 		err = storage.RemoveImage(ctx, r.Name)
-	} else {
+	default:
 		err = storage.RemoveSnapshot(ctx, machine.SnapshotKey(r.Name))
 	}
 	if err != nil {
@@ -184,7 +190,7 @@ func (s *Snapshots) settleOpen(ctx context.Context, storage machine.Storage) err
 	if err != nil {
 		return fmt.Errorf("looking at what is stored: %w", err)
 	}
-	there := map[string]bool{}
+	there := map[string]bool{"cache " + cacheName: true} // whether it became smaller shows by what it takes
 	for _, snap := range stored.Snapshots {
 		there["snapshot "+string(snap.Key)] = true
 	}
@@ -247,7 +253,7 @@ func (s *Snapshots) Room(ctx context.Context) error {
 	}
 	if s.Quota > 0 && c.Used-c.Freed > s.Quota {
 		return errand.Errorf(errand.Unavailable, "disk_quota",
-			"Machines, snapshots and images take %d MB of the %d MB that the server may use, and all of it is in use or named. Remove agents or snapshots, or start the server with a larger --disk-quota.", (c.Used-c.Freed)>>20, s.Quota>>20)
+			"Machines, snapshots, images and the cache of builds take %d MB of the %d MB that the server may use, and all of it is in use or named. Remove agents or snapshots, or start the server with a larger --disk-quota.", (c.Used-c.Freed)>>20, s.Quota>>20)
 	}
 	return nil // the driver has the last word on what is free
 }

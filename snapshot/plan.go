@@ -70,7 +70,16 @@ func (a around) counted() count {
 	for _, img := range a.Images {
 		c.add(img.Layers)
 	}
+	c.add(a.cacheLayer())
 	return c
+}
+
+// cacheName is what the cache of builds is called in a record.
+const cacheName = "steps of Dockerfiles"
+
+// cacheLayer is the cache of builds, which can also go in part, as a layer.
+func (a around) cacheLayer() []machine.Layer {
+	return []machine.Layer{{ID: cacheName, Size: a.cache.Size}}
 }
 
 // excess is how many bytes have to go: over the quota, or short of the space
@@ -97,6 +106,9 @@ func (a around) plan(excess int64, now time.Time) (removals []errand.Removal, sh
 			}
 		}
 		freed := c.frees(left[i].layers)
+		if left[i].what == "cache" {
+			freed = min(freed, excess)
+		}
 		removals = append(removals, errand.Removal{What: left[i].what, Name: left[i].name, Freed: freed, UsedAt: left[i].used})
 		excess -= freed
 		c.remove(left[i].layers)
@@ -131,6 +143,9 @@ func (a around) candidates(now time.Time) []candidate {
 		if now.Sub(img.Used) >= fresh {
 			all = append(all, candidate{"image", img.Reference, img.Used, img.Layers})
 		}
+	}
+	if !a.cache.Busy {
+		all = append(all, candidate{"cache", cacheName, a.cache.Used, a.cacheLayer()})
 	}
 	slices.SortStableFunc(all, func(x, y candidate) int {
 		return cmp.Or(x.used.Compare(y.used), cmp.Compare(x.name, y.name))

@@ -81,6 +81,12 @@ func TestPlan(t *testing.T) {
 		{"an image that is just being pulled is left alone",
 			around{Stored: machine.Stored{Images: []machine.StoredImage{{Reference: "new", Used: now.Add(-time.Minute), Layers: layers("image:i")}}}},
 			5, "", 5},
+		{"of the cache goes what is needed, in its turn",
+			around{Stored: machine.Stored{Snapshots: three}, cache: machine.StoredCache{Size: 100, Used: days(8).Add(-time.Hour)}}, 25, "a " + cacheName, 0},
+		{"the cache goes when all else has",
+			around{Stored: machine.Stored{Snapshots: three}, cache: machine.StoredCache{Size: 15, Used: days(1)}}, 60, "a b c " + cacheName, 5},
+		{"a cache in use stays",
+			around{cache: machine.StoredCache{Size: 100, Used: days(1), Busy: true}}, 25, "", 25},
 		{"the host's own directories are nobody's room",
 			around{Stored: machine.Stored{Snapshots: []machine.Snapshot{snap("h", "host:/usr", 9)}}}, 5, "", 5},
 	} {

@@ -35,8 +35,9 @@ type Options struct {
 	// speak of: lists are empty, and nothing is ever short of room.
 	Driver machine.Driver
 	Store  *store.Store
-	// Quota bounds what machines, snapshots and images take together, in bytes;
-	// 0 is no bound but the free space that the driver leaves to the host.
+	// Quota bounds what machines, snapshots, images and the driver's cache of
+	// builds take together, in bytes; 0 is no bound but the free space that the
+	// driver leaves to the host.
 	Quota int64
 	Log   *slog.Logger // nil is silent
 }
@@ -59,6 +60,7 @@ func New(o Options) *Snapshots {
 // around is what there is, and what is known of it.
 type around struct {
 	machine.Stored
+	cache  machine.StoredCache // of builds
 	rows   map[machine.SnapshotKey]store.Snapshot
 	builds map[string][]errand.SnapshotUse
 	agents map[machine.ID]errand.AgentID
@@ -75,6 +77,11 @@ func (s *Snapshots) look(ctx context.Context) (around, bool, error) {
 	var err error
 	if a.Stored, err = storage.Stored(ctx); err != nil {
 		return a, true, fmt.Errorf("looking at what is stored: %w", err)
+	}
+	if keeper, ok := s.Driver.(machine.Cache); ok {
+		if a.cache, err = keeper.StoredCache(ctx); err != nil {
+			return a, true, fmt.Errorf("looking at what is stored: %w", err)
+		}
 	}
 	rows, err := s.Store.Snapshots(ctx)
 	if err != nil {

@@ -104,7 +104,7 @@ func New(opts Options) (*Builder, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	b := &Builder{opts: opts, log: opts.Log, turns: semaphore.NewWeighted(1), cgroups: cgroup.Find()}
+	b := &Builder{opts: opts, log: opts.Log, turns: semaphore.NewWeighted(1), cgroups: cgroup.Find(), volumes: volume.Mounter{Hasty: true}}
 	for _, sub := range []string{"root", "work", "known", "leaked"} {
 		if err := os.MkdirAll(b.path(sub), 0o700); err != nil {
 			return nil, fmt.Errorf("opening the image builder: %w", err)
@@ -192,6 +192,7 @@ func (b *Builder) rest() {
 	}
 	defer b.turns.Release(1)
 	b.end()
+	b.settle()
 }
 
 // end ends the daemon. The caller holds turns.
@@ -217,6 +218,7 @@ func (b *Builder) Close() error {
 	}
 	defer b.turns.Release(1)
 	b.end()
+	b.settle()
 	b.cgroups.Tidy()
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/moby/buildkit/client"
 	"golang.org/x/sys/unix"
@@ -21,25 +22,28 @@ import (
 
 // The daemon keeps all that it writes, its cache and what a build makes, in a
 // volume, which is mounted in its mount namespace alone and goes with it. It has
-// room for a full cache and a build.
+// room for a full cache and a build. The volume is a hasty one: BuildKit waits for
+// the disk some hundred times in each build, for what can be made again. When no
+// daemon runs it is settled, so that it outlives a restart of the host.
 
 // makeDisk makes the volume if it is not there. Where the host cannot bound it,
-// it is a plain directory; Inspect says so. A volume of another size was made
-// under other limits: its cache is given up.
+// it is a plain directory; Inspect says so. The cache is given up when a crash of
+// the host may have hurt the volume, or when it has another size, as it was made
+// under other limits.
 func (b *Builder) makeDisk(ctx context.Context) error {
 	if err := b.reserve(); err != nil {
 		return err
 	}
 	limit := b.opts.Cache + b.opts.Limits.Disk
 	b.unbounded = ""
-	st, err := os.Stat(b.path(volume.FileName))
-	if err == nil && st.Size() == volume.Size(limit) {
+	file := b.path(volume.FileName)
+	if st, err := os.Stat(file); err == nil && st.Size() == volume.Size(limit) && volume.Whole(file) {
 		return nil
 	}
 	if err := b.dropCache(); err != nil {
 		return err
 	}
-	err = volume.Make(ctx, b.opts.Dir, b.opts.Dir, limit)
+	err := volume.Make(ctx, b.opts.Dir, b.opts.Dir, limit)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
@@ -75,6 +79,19 @@ func (b *Builder) showState(at string) error {
 	return nil
 }
 
+// settle has the cache outlive the host. No daemon runs.
+func (b *Builder) settle() {
+	ctx, cancel := context.WithTimeout(context.Background(), settleLimit)
+	defer cancel()
+	if err := volume.Settle(ctx, b.path(volume.FileName)); err != nil {
+		b.log.Warn("the cache of builds will not outlive a restart of the host", "error", err)
+	}
+}
+
+// settleLimit bounds how long the last of a daemon's processes may take to let go
+// of its disk.
+const settleLimit = 5 * time.Second
+
 // dropCache removes the whole cache. No daemon runs.
 func (b *Builder) dropCache() error {
 	return errors.Join(os.RemoveAll(b.path(volume.FileName)), os.RemoveAll(b.path("state")))
@@ -94,14 +111,19 @@ func (b *Builder) StoredCache(context.Context) (machine.StoredCache, error) {
 	} else {
 		c.Busy = true
 	}
+	c.Size, err = b.cacheSize()
+	return c, err
+}
+
+func (b *Builder) cacheSize() (bytes int64, err error) {
 	for _, name := range []string{volume.FileName, "state"} {
 		size, err := measure(b.path(name))
 		if err != nil {
-			return c, fmt.Errorf("measuring the cache of builds: %w", err)
+			return 0, fmt.Errorf("measuring the cache of builds: %w", err)
 		}
-		c.Size += size
+		bytes += size
 	}
-	return c, nil
+	return bytes, nil
 }
 
 // measure gives what a file or a directory takes on the disk.
@@ -123,46 +145,48 @@ func measure(root string) (size int64, err error) {
 }
 
 // ShrinkCache has the daemon let go of the steps that were used least recently.
-func (b *Builder) ShrinkCache(ctx context.Context, bytes int64) error {
+func (b *Builder) ShrinkCache(ctx context.Context, bytes int64) (int64, error) {
 	if !b.turns.TryAcquire(1) {
-		return nil // a build is under way, and uses it
+		return 0, nil // a build is under way, and uses it
 	}
 	if err := b.taken(); err != nil {
-		return err
+		return 0, err
 	}
 	defer b.give()
-	return b.shrink(ctx, bytes)
+	before, err := b.cacheSize()
+	if err != nil {
+		return 0, err
+	}
+	if err := b.shrink(ctx, before, bytes); err != nil {
+		return 0, fmt.Errorf("shrinking the cache of builds: %w", err)
+	}
+	after, err := b.cacheSize()
+	return max(0, before-after), err
 }
 
-func (b *Builder) shrink(ctx context.Context, bytes int64) error {
+// shrink takes bytes off a cache of size. The caller holds turns.
+func (b *Builder) shrink(ctx context.Context, size, bytes int64) error {
+	if bytes >= size {
+		b.end()
+		return b.dropCache()
+	}
 	if err := b.wake(ctx, nil); err != nil {
-		return fmt.Errorf("shrinking the cache of builds: %w", err)
+		return err
 	}
 	records, err := b.daemon.client.DiskUsage(ctx)
 	if err != nil {
-		return fmt.Errorf("shrinking the cache of builds: %w", err)
+		return err
 	}
 	keep := -bytes
 	for _, r := range records {
 		keep += r.Size
 	}
-	if keep <= 0 {
-		b.end()
-		return b.dropCache()
+	// 1: to the daemon, 0 is no bound.
+	if err := b.daemon.client.Prune(ctx, nil, client.PruneAll, client.WithKeepOpt(0, 0, max(1, keep), 0)); err != nil {
+		return err
 	}
-	if err := b.daemon.client.Prune(ctx, nil, client.PruneAll, client.WithKeepOpt(0, 0, keep, 0)); err != nil {
-		return fmt.Errorf("shrinking the cache of builds: %w", err)
+	if b.unbounded != "" {
+		return nil
 	}
-	return b.daemon.trim()
-}
-
-// trim has what was removed given back to the host's disk, which happens when it
-// is written down.
-func (d *daemon) trim() error {
-	state, err := os.Open(filepath.Join(d.root(), stateDir))
-	if err != nil {
-		return fmt.Errorf("trimming the cache of builds: %w", err)
-	}
-	defer state.Close()
-	return unix.Syncfs(int(state.Fd()))
+	return volume.Trim(filepath.Join(b.daemon.root(), stateDir))
 }

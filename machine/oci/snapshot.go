@@ -19,6 +19,7 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/volume"
 )
 
 // snapshot is the file snapshots/<key>.json.
@@ -53,7 +54,7 @@ func (d *Driver) loadSnapshot(key machine.SnapshotKey) (*snapshot, error) {
 	if err := json.Unmarshal(data, &s); err != nil {
 		return nil, fmt.Errorf("reading snapshot %s: %w", key, err)
 	}
-	if s.Boot != "" && s.Boot != bootID() {
+	if s.Boot != "" && s.Boot != volume.Boot() {
 		return nil, missingSnapshot(key)
 	}
 	return &s, nil
@@ -67,11 +68,6 @@ func missingSnapshot(key machine.SnapshotKey) error {
 func isMissing(err error) bool {
 	var setup *machine.SetupError
 	return errors.As(err, &setup)
-}
-
-func bootID() string {
-	data, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // without it, all boots are one
-	return strings.TrimSpace(string(data))
 }
 
 // settle waits until the snapshot's content is on the host's disk and notes it

@@ -22,6 +22,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -110,6 +112,11 @@ func copySparse(src *os.File, to string) error {
 // Mounter mounts volumes. One for each process and directory of volumes is used
 // from many goroutines; the zero Mounter is ready.
 type Mounter struct {
+	// Hasty is for what can be lost: who writes to a volume does not wait for the
+	// host's disk, and after a crash of the host the volume may hold anything. A
+	// crash of ours does no harm. See Whole and Settle.
+	Hasty bool
+
 	mu sync.Mutex // a free device is free for all who ask
 }
 
@@ -130,6 +137,11 @@ func (m *Mounter) Mount(file, target string) error {
 // attributes attr besides what all have. A file that is in use is mounted from the
 // loop device that it has: two would not know of each other's writes.
 func (m *Mounter) Open(file string, attr int) (int, error) {
+	if m.Hasty {
+		if err := os.WriteFile(file+unsettled, []byte(Boot()), 0o600); err != nil {
+			return -1, err
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for range 100 { // other programs of this host take devices too
@@ -143,7 +155,7 @@ func (m *Mounter) Open(file string, attr int) (int, error) {
 		if err != nil {
 			return -1, fmt.Errorf("attaching %s: %w", file, err)
 		}
-		mount, err := openExt4(loop.Name(), attr)
+		mount, err := openExt4(loop.Name(), attr, m.Hasty)
 		loop.Close() // from here on the mount holds it
 		if err != nil {
 			return -1, fmt.Errorf("mounting %s: %w", file, err)
@@ -153,7 +165,7 @@ func (m *Mounter) Open(file string, attr int) (int, error) {
 	return -1, fmt.Errorf("attaching %s: no loop device stays free", file)
 }
 
-func openExt4(device string, attr int) (int, error) {
+func openExt4(device string, attr int, hasty bool) (int, error) {
 	fsfd, err := unix.Fsopen("ext4", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, err
@@ -161,10 +173,89 @@ func openExt4(device string, attr int) (int, error) {
 	defer unix.Close(fsfd)
 	errs := []error{unix.FsconfigSetString(fsfd, "source", device), unix.FsconfigSetFlag(fsfd, "noinit_itable"),
 		unix.FsconfigSetFlag(fsfd, "discard"), unix.FsconfigSetString(fsfd, "errors", "remount-ro")}
+	if hasty {
+		errs = append(errs, unix.FsconfigSetString(fsfd, "barrier", "0"))
+	}
 	if err := errors.Join(append(errs, unix.FsconfigCreate(fsfd))...); err != nil {
 		return -1, fmt.Errorf("%w%s", err, KernelSays(fsfd))
 	}
 	return unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOATIME|attr)
+}
+
+// unsettled ends the name of the file that goes with a hasty volume which may
+// not be on the disk; it holds the boot in which it was mounted.
+const unsettled = ".unsettled"
+
+// Whole says whether the volume in file is there as it was left, which a hasty
+// one is not after a crash of the host.
+func Whole(file string) bool {
+	if _, err := os.Stat(file); err != nil {
+		return false
+	}
+	boot, err := os.ReadFile(file + unsettled)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && string(boot) == Boot()
+}
+
+// Settle waits until nobody has the hasty volume in file any more, and until it is
+// on the host's disk: from then on it outlives a crash of the host.
+func Settle(ctx context.Context, file string) error {
+	for {
+		loop, err := loopOf(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("settling %s: %w", file, err)
+		}
+		loop.Close()
+		select { // the kernel tells nobody when it lets go of a device
+		case <-ctx.Done():
+			return fmt.Errorf("settling %s: it is in use: %w", file, ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("settling %s: %w", file, err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("settling %s: %w", file, err)
+	}
+	if err := os.Remove(file + unsettled); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("settling %s: %w", file, err)
+	}
+	return nil
+}
+
+// Trim returns when what was removed of the volume that is mounted at dir has been
+// given back to the host's disk, which happens by itself, but later.
+func Trim(dir string) error {
+	root, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("trimming a volume: %w", err)
+	}
+	defer root.Close()
+	if err := unix.Syncfs(int(root.Fd())); err != nil {
+		return fmt.Errorf("trimming %s: %w", dir, err)
+	}
+	all := struct{ start, length, least uint64 }{length: 1<<64 - 1}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, root.Fd(), fitrim, uintptr(unsafe.Pointer(&all))); errno != 0 {
+		return fmt.Errorf("trimming %s: %w", dir, errno)
+	}
+	return nil
+}
+
+// fitrim is FITRIM of linux/fs.h, on all that Go runs on but MIPS and PowerPC.
+const fitrim = 0xc0185879
+
+// Boot names the time since the host was started.
+func Boot() string {
+	data, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // without it, all boots are one
+	return strings.TrimSpace(string(data))
 }
 
 // loopOf opens the loop device that file has.

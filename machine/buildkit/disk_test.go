@@ -1,0 +1,68 @@
+//go:build linux
+
+package buildkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/errand-dev/errand/machine"
+)
+
+// TestShrinkCache takes away a part of the cache, the older one, and then all.
+func TestShrinkCache(t *testing.T) {
+	need(t, Runc)
+	w := newWorld(t)
+	b := w.builder(Runc)
+	if c, err := b.StoredCache(t.Context()); err != nil || c.Size != 0 || c.Busy {
+		t.Errorf("before the first build the cache is %+v, %v", c, err)
+	}
+	const large = 24 << 20
+	text := func(i int) string {
+		return fmt.Sprintf("FROM %s/busybox\nRUN dd if=/dev/urandom of=/large bs=1M count=%d # %d\n", w.host, large>>20, i)
+	}
+	builds := 0
+	again := func(i int, cached bool) {
+		t.Helper()
+		builds++
+		_, s := w.mustBuild(b, text(i), func(in *machine.ImageBuild) { in.Key += fmt.Sprint("-", builds) })
+		if got := fmt.Sprintf("# %d: line 2, cached %t", i, cached); !strings.Contains(s.output.String(), got) {
+			t.Errorf("build %d: want cached %t:\n%s", i, cached, s.output.String())
+		}
+	}
+	w.mustBuild(b, text(1))
+	w.mustBuild(b, text(2), func(in *machine.ImageBuild) {
+		in.Context = func(context.Context, *os.Root) error {
+			c, err := b.StoredCache(t.Context())
+			freed, shrinkErr := b.ShrinkCache(t.Context(), 1)
+			if !c.Busy || freed != 0 {
+				t.Errorf("while a build is under way the cache is %+v, and gives %d", c, freed)
+			}
+			return errors.Join(err, shrinkErr)
+		}
+	})
+	before, err := b.StoredCache(t.Context())
+	if err != nil || before.Size < 2*large || before.Busy || before.Used.IsZero() {
+		t.Errorf("after two builds the cache is %+v, %v", before, err)
+	}
+	freed, err := b.ShrinkCache(t.Context(), large/2)
+	after, err2 := b.StoredCache(t.Context())
+	if err != nil || err2 != nil || freed < large/2 || freed > before.Size-large || after.Size > before.Size-large/2 {
+		t.Errorf("it gave %d, and from %d it has %d; %v, %v", freed, before.Size, after.Size, err, err2)
+	}
+	again(2, true)
+	again(1, false)
+
+	freed, err = b.ShrinkCache(t.Context(), before.Size*10)
+	if _, statErr := os.Stat(b.path("disk.img")); err != nil || freed < 2*large || !os.IsNotExist(statErr) {
+		t.Errorf("all of it gave %d, %v; %v", freed, err, statErr)
+	}
+	if c, err := b.StoredCache(t.Context()); err != nil || c.Size != 0 {
+		t.Errorf("then the cache is %+v, %v", c, err)
+	}
+	again(1, false)
+}
