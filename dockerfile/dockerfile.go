@@ -22,7 +22,6 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
-	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 
@@ -32,8 +31,8 @@ import (
 // Scratch is the base that is no image.
 const Scratch = "scratch"
 
-// maxSize is how many bytes a Dockerfile may have.
-const maxSize = 512 << 10
+// MaxSize is how many bytes a Dockerfile may have.
+const MaxSize = 512 << 10
 
 // File is what a Dockerfile asks for.
 type File struct {
@@ -44,8 +43,6 @@ type File struct {
 	Images  []Image
 	Context Context
 	Secrets []Secret
-	// Findings are what BuildKit's linter has to say, by line.
-	Findings []Finding
 
 	lines []string
 }
@@ -71,51 +68,34 @@ type Secret struct {
 	Line     int  // from 1
 }
 
-// Finding is one thing that is odd and yet can be built.
-type Finding struct {
-	Line int    // from 1; 0 where the file as a whole is meant
-	Rule string // the linter's name for it, such as "MaintainerDeprecated"
-	Text string // a sentence
-	URL  string // where it is explained; may be ""
-}
-
 // Parse reads text, a Dockerfile that people know as name. With args, the
 // values of build arguments, it fills in what FROM and COPY --from name.
 //
 // The error for what cannot be read is an *errand.Error of kind Invalid that
 // names file and line and shows the line.
 func Parse(name string, text []byte, args map[string]string) (*File, error) {
-	if len(text) > maxSize {
-		return nil, errand.Errorf(errand.TooLarge, "invalid_dockerfile", "%s has %d bytes; a Dockerfile may have %d. Move long commands into scripts.", name, len(text), maxSize)
+	if len(text) > MaxSize {
+		return nil, errand.Errorf(errand.TooLarge, "invalid_dockerfile", "%s has %d bytes; a Dockerfile may have %d. Move long commands into scripts.", name, len(text), MaxSize)
 	}
 	f := &File{Name: name, lines: strings.Split(string(text), "\n")}
-	tree, err := parser.Parse(bytes.NewReader(text))
-	if err != nil {
+	if err := f.parse(text, args); err != nil {
 		return nil, f.refuse(err)
 	}
-	for _, w := range tree.Warnings {
-		f.find(lineOf(rangesOf(w.Location)), "", w.Short, w.URL)
-	}
-	lint := linter.New(&linter.Config{Warn: func(rule, description, url, text string, where []parser.Range) {
-		f.find(lineOf(where), rule, text, url)
-	}})
-	stages, globals, err := instructions.Parse(tree.AST, lint)
-	if err != nil {
-		return nil, f.refuse(err)
-	}
-	r := reader{file: f, lex: shell.NewLex(tree.EscapeToken), args: args}
-	if err := r.read(stages, globals); err != nil {
-		return nil, f.refuse(err)
-	}
-	slices.SortStableFunc(f.Findings, func(a, b Finding) int { return a.Line - b.Line })
 	return f, nil
 }
 
-func rangesOf(r *parser.Range) []parser.Range {
-	if r == nil {
-		return nil
+// parse fills the file in. Its errors are the parser's.
+func (f *File) parse(text []byte, args map[string]string) error {
+	tree, err := parser.Parse(bytes.NewReader(text))
+	if err != nil {
+		return err
 	}
-	return []parser.Range{*r}
+	stages, globals, err := instructions.Parse(tree.AST, nil)
+	if err != nil {
+		return err
+	}
+	r := reader{file: f, lex: shell.NewLex(tree.EscapeToken), args: args}
+	return r.read(stages, globals)
 }
 
 func lineOf(where []parser.Range) int {
@@ -125,32 +105,26 @@ func lineOf(where []parser.Range) int {
 	return where[0].Start.Line
 }
 
-func (f *File) find(line int, rule, text, url string) {
-	text = strings.TrimSpace(text)
-	if text != "" && !strings.HasSuffix(text, ".") {
-		text += "."
-	}
-	finding := Finding{Line: line, Rule: rule, Text: text, URL: url}
-	if !slices.Contains(f.Findings, finding) {
-		f.Findings = append(f.Findings, finding)
-	}
-}
-
 // refuse makes the parser's error into one that shows the line.
 func (f *File) refuse(err error) error {
-	var located *parser.LocationError
-	line := 0
-	if errors.As(err, &located) && len(located.Locations) > 0 {
-		line = lineOf(located.Locations[len(located.Locations)-1])
+	line, said := located(err)
+	return errand.Errorf(errand.Invalid, "invalid_dockerfile", "%s: %s%s", f.At(line), said, f.quote(line))
+}
+
+// located takes the line out of the parser's error; 0 is none.
+func located(err error) (line int, said string) {
+	var at *parser.LocationError
+	if errors.As(err, &at) && len(at.Locations) > 0 {
+		line = lineOf(at.Locations[len(at.Locations)-1])
 	}
-	said := err.Error()
-	if at, rest, ok := strings.Cut(said, ": "); ok && strings.HasPrefix(at, "dockerfile parse error on line ") {
+	said = err.Error()
+	if where, rest, ok := strings.Cut(said, ": "); ok && strings.HasPrefix(where, "dockerfile parse error on line ") {
 		said = rest
 		if line == 0 {
-			line, _ = strconv.Atoi(strings.TrimPrefix(at, "dockerfile parse error on line "))
+			line, _ = strconv.Atoi(strings.TrimPrefix(where, "dockerfile parse error on line "))
 		}
 	}
-	return errand.Errorf(errand.Invalid, "invalid_dockerfile", "%s: %s%s", f.At(line), said, f.quote(line))
+	return line, said
 }
 
 // At gives a place in the file in the form of a compiler: file:line.

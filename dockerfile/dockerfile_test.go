@@ -143,22 +143,6 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-func TestFindings(t *testing.T) {
-	t.Parallel()
-	f, err := dockerfile.Parse("Dockerfile", []byte("FROM scratch as Base\nMAINTAINER joe\nENV a b\nRUN true && \\\n\n  true\n"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, found := range f.Findings {
-		got = append(got, f.At(found.Line)+" "+found.Rule)
-	}
-	want := []string{"Dockerfile:1 StageNameCasing", "Dockerfile:1 FromAsCasing", "Dockerfile:2 MaintainerDeprecated", "Dockerfile:6 "}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got):\n%s\n%+v", diff, f.Findings)
-	}
-}
-
 func TestIgnore(t *testing.T) {
 	t.Parallel()
 	ignore, err := dockerfile.ParseIgnore(".dockerignore", []byte("# a comment\nnode_modules\n**/*.log\n/docs\n!docs/keep.md\n"))

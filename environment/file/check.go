@@ -3,12 +3,16 @@ package file
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/tailscale/hujson"
+
+	"github.com/errand-dev/errand/dockerfile"
 )
 
 // Report is what a check of a file found.
@@ -35,7 +39,7 @@ type Around struct {
 // Check reads an environment file as Parse does and tells all that is odd about
 // it, each with what corrects it. Beyond Parse it tells what is certain to go
 // wrong later: a Dockerfile that is not there, a context outside the repository,
-// an install that never ends.
+// an install that never ends. Of the Dockerfile it tells what its own linter says.
 func Check(file string, data []byte, around Around) Report {
 	r := newReader(file, data)
 	r.around = &around
@@ -100,6 +104,7 @@ func (r *reader) look() {
 	if b := r.env.Build; b != nil && r.env.Image == "" {
 		r.lookDockerfile(b)
 		r.lookContext(b)
+		r.lint(b)
 	}
 	if name := r.env.Snapshot; name != "" && r.around.Snapshot != nil && !r.around.Snapshot(name) {
 		r.drop(r.warn(r.places["snapshot"].StartOffset, "There is no snapshot %q here; the environment starts from its image.", clip(name)), r.top, r.fields["snapshot"])
@@ -141,6 +146,52 @@ func (r *reader) lookDockerfile(b *BuildSpec) {
 		b.Dockerfile = meant
 	default:
 		r.fail(v, "There is no Dockerfile %s in the repository, and no %s.", clip(file), clip(path.Clean(b.Dockerfile)))
+	}
+}
+
+// lint says what is odd about the Dockerfile itself. Where it is not there,
+// lookDockerfile has said so.
+func (r *reader) lint(b *BuildSpec) {
+	if b.Contents != "" {
+		line, column := r.position(r.place("dockerfileContents").StartOffset)
+		r.tellOdd([]byte(b.Contents), func(odd int) Finding {
+			return Finding{File: r.file, Line: line, Column: column, Text: fmt.Sprintf("Line %d of \"dockerfileContents\": ", odd)}
+		})
+		return
+	}
+	name := r.env.Dockerfile()
+	if r.around.Repository == nil || outside(name) {
+		return
+	}
+	f, err := r.around.Repository.Open(name)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, dockerfile.MaxSize+1))
+	if err != nil {
+		return
+	}
+	r.tellOdd(text, func(odd int) Finding { return Finding{File: name, Line: odd, Column: min(odd, 1)} })
+}
+
+// tellOdd adds what is odd about a Dockerfile. at gives a finding for one of its
+// lines, to which the text is added.
+func (r *reader) tellOdd(text []byte, at func(line int) Finding) {
+	for _, odd := range dockerfile.Lint(text) {
+		if len(r.findings) >= maxFindings {
+			return
+		}
+		f := at(odd.Line)
+		f.Severity = Warning
+		f.Text += odd.Text
+		if odd.Rule != "" {
+			f.Text += " (" + odd.Rule + ", " + odd.URL + ")"
+		}
+		if odd.Fatal {
+			f.Severity = Error
+		}
+		r.findings = append(r.findings, &f)
 	}
 }
 

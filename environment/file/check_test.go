@@ -132,7 +132,8 @@ func once(t *testing.T, report file.Report, data []byte) {
 
 func TestCheckAround(t *testing.T) {
 	tree := fstest.MapFS{
-		".cursor/Dockerfile": {}, "Dockerfile.dev": {}, "docker/x": {},
+		".cursor/Dockerfile": {Data: []byte("FROM scratch\n")}, "Dockerfile.dev": {Data: []byte("FROM scratch\n")}, "docker/x": {},
+		"docker/old": {Data: []byte("FROM scratch\nENV a b\n")}, "docker/bad": {Data: []byte("FROM scratch\nENVV a b\n")},
 	}
 	tests := []struct {
 		name, text string
@@ -151,6 +152,10 @@ func TestCheckAround(t *testing.T) {
 		{"context outside", `{"build": {"dockerfile": "Dockerfile", "context": "../.."}}`, []string{"error The build's context"}, ""},
 		{"context missing", `{"build": {"dockerfile": "Dockerfile", "context": "../app"}}`, []string{"error There is no directory app"}, ""},
 		{"context", `{"build": {"dockerfile": "Dockerfile", "context": "../docker"}}`, nil, ""},
+		{"an odd Dockerfile", `{"build": {"dockerfile": "../docker/old"}, "instal": "x"}`,
+			[]string{`warning "instal" is not a key`, `warning "ENV key=value" should be used instead of legacy "ENV key value" format. (LegacyKeyValueFormat, https://`}, `{"build": {"dockerfile": "../docker/old"} /* "instal": "x" */}`},
+		{"a Dockerfile that is none", `{"build": {"dockerfile": "../docker/bad"}}`, []string{"error unknown instruction: ENVV"}, ""},
+		{"odd contents", `{"build": {"dockerfileContents": "FROM scratch\nENV a b"}}`, []string{`warning Line 2 of "dockerfileContents": "ENV key=value" should be used`}, ""},
 		{"snapshot", `{"snapshot": "known"}`, nil, ""},
 		{"no snapshot", `{"snapshot": "other", "install": "x"}`, []string{"warning There is no snapshot"}, `{/* "snapshot": "other", */ "install": "x"}`},
 		{"image and build", `{"image": "a", "build": {"dockerfile": "Dockerfile"}}`, []string{"warning \"image\" and a Dockerfile"}, `{"image": "a" /* "build": {"dockerfile": "Dockerfile"} */}`},

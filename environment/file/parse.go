@@ -67,12 +67,20 @@ func (r *reader) readAll() error {
 	}
 	r.edits()
 	slices.SortStableFunc(r.findings, func(a, b *Finding) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		return cmp.Or(r.foreign(a)-r.foreign(b), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	if len(r.env.Extra) == 0 {
 		r.env.Extra = nil
 	}
 	return err
+}
+
+// foreign is 1 for a finding about another file than the one that is read.
+func (r *reader) foreign(f *Finding) int {
+	if f.File == r.file {
+		return 0
+	}
+	return 1
 }
 
 // keys are the keys of the format, each with what reads it.
