@@ -79,13 +79,14 @@ const (
 // way and fails leads back to where it began, with Setup.Error.
 var setupFollows = map[SetupStatus][]SetupStatus{
 	SetupSurveying: {SetupProposed, SetupOpening, SetupWorking},
-	SetupProposed:  {SetupSurveying, SetupOpening, SetupWorking, SetupProving, SetupWriting},
-	SetupOpening:   {SetupProposed},
-	SetupWorking:   {SetupProposed, SetupProving},
-	SetupProving:   {SetupProposed, SetupProved, SetupWorking},
-	SetupProved:    {SetupSurveying, SetupProposed, SetupOpening, SetupWorking, SetupProving, SetupWriting},
-	SetupWriting:   {SetupProposed, SetupProved, SetupAccepted},
-	SetupAccepted:  nil,
+	// A draft that is edited back to what was shown is proved again.
+	SetupProposed: {SetupSurveying, SetupOpening, SetupWorking, SetupProving, SetupProved, SetupWriting},
+	SetupOpening:  {SetupProposed},
+	SetupWorking:  {SetupProposed, SetupProving},
+	SetupProving:  {SetupProposed, SetupProved, SetupWorking},
+	SetupProved:   {SetupSurveying, SetupProposed, SetupOpening, SetupWorking, SetupProving, SetupWriting},
+	SetupWriting:  {SetupProposed, SetupProved, SetupAccepted},
+	SetupAccepted: nil,
 }
 
 // MayBecome says whether next can follow s.

@@ -73,7 +73,7 @@ func (g *guide) walk(ctx context.Context) error {
 		switch {
 		case setup.Status == errand.SetupAccepted:
 			return g.accepted(setup)
-		case setup.Commit == "":
+		case setup.Proposal == nil:
 			return g.failure(setup)
 		case g.flags.proposeOnly:
 			return g.proposed(setup)

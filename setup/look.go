@@ -3,7 +3,9 @@ package setup
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/environment/survey"
@@ -39,6 +41,7 @@ func (s *Setups) survey(ctx context.Context, setup *errand.Setup) error {
 	if err != nil {
 		return err
 	}
+	setup.Proposal.Notes = append(setup.Proposal.Notes, strays(setup.Proposal.Questions, setup.Answers)...)
 	setup.Draft, setup.Verify = setup.Proposal.Text, setup.Proposal.Verify
 	if verify != "" {
 		setup.Verify = verify // the person's own
@@ -75,4 +78,27 @@ func (s *Setups) look(ctx context.Context, setup *errand.Setup) error {
 	}
 	setup.Proposal = &p
 	return nil
+}
+
+// strays says, in a sentence each, which answers are to no question or are none
+// of its choices.
+func strays(questions []errand.Question, answers map[string]string) []string {
+	var all []string
+	for _, id := range slices.Sorted(maps.Keys(answers)) {
+		at := slices.IndexFunc(questions, func(q errand.Question) bool { return q.ID == id })
+		switch {
+		case at >= 0 && slices.Contains(questions[at].Choices, answers[id]):
+		case at >= 0:
+			all = append(all, fmt.Sprintf("%.80q is no answer to %s; it may be %s.", answers[id], id, strings.Join(questions[at].Choices, ", ")))
+		case len(questions) == 0:
+			all = append(all, fmt.Sprintf("The repository leaves nothing open, so the answer to %.80q has no effect.", id))
+		default:
+			var ids []string
+			for _, q := range questions {
+				ids = append(ids, q.ID)
+			}
+			all = append(all, fmt.Sprintf("There is no question %.80q, so its answer has no effect. There is: %s.", id, strings.Join(ids, ", ")))
+		}
+	}
+	return all
 }

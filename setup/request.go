@@ -135,6 +135,9 @@ func (s *Setups) Edit(ctx context.Context, _ errand.Caller, id errand.SetupID, e
 		if err := s.look(ctx, &setup); err != nil {
 			return setup, err
 		}
+		if stray := strays(setup.Proposal.Questions, e.Answers); len(stray) > 0 {
+			return setup, errand.Errorf(errand.Invalid, "validation_error", "%s", stray[0])
+		}
 		setup.Draft, setup.Verify = setup.Proposal.Text, setup.Proposal.Verify
 	}
 	if e.Draft != nil {
@@ -220,7 +223,7 @@ func (s *Setups) ready(ctx context.Context, id errand.SetupID) (errand.Setup, er
 	if err := waits(setup); err != nil {
 		return setup, err
 	}
-	if setup.Commit == "" {
+	if setup.Proposal == nil {
 		return setup, errand.Errorf(errand.Conflict, "setup_not_surveyed", "The repository of setup %s could not be looked at. Begin anew once it can: errand setup --repo %s", setup.ID, setup.Repository.URL)
 	}
 	return setup, nil
