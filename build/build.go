@@ -23,6 +23,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/egress"
 	"github.com/errand-dev/errand/environment"
@@ -54,7 +56,7 @@ type Options struct {
 
 	Engine       string        // of machines; "" is the driver's own
 	Image        string        // where an environment names none; "" is "host"
-	AtOnce       int           // builds at once; 0 is 2
+	AtOnce       int           // builds at once, with what else takes a Slot; 0 is 2
 	InstallLimit time.Duration // 0 is 30 minutes
 	Every        time.Duration // of the schedule; 0 is an hour, below 0 is never
 	Egress       egress.Policy // unless the environment narrows it
@@ -64,7 +66,8 @@ type Options struct {
 // be called from many goroutines.
 type Builds struct {
 	Options
-	wakeup chan struct{} // a build was queued, or a slot became free
+	wakeup chan struct{}       // a build was queued, or a slot became free
+	slots  *semaphore.Weighted // AtOnce of them
 
 	mu     sync.Mutex
 	active map[errand.BuildID]context.CancelCauseFunc // those that this process makes
@@ -77,7 +80,7 @@ func New(o Options) *Builds {
 	o.AtOnce = cmp.Or(o.AtOnce, 2)
 	o.InstallLimit = cmp.Or(o.InstallLimit, 30*time.Minute)
 	o.Every = cmp.Or(o.Every, time.Hour)
-	return &Builds{Options: o, wakeup: make(chan struct{}, 1), active: map[errand.BuildID]context.CancelCauseFunc{}}
+	return &Builds{Options: o, wakeup: make(chan struct{}, 1), slots: semaphore.NewWeighted(int64(o.AtOnce)), active: map[errand.BuildID]context.CancelCauseFunc{}}
 }
 
 // nudge makes Run look for builds again.

@@ -25,11 +25,8 @@ import (
 func (b *Builds) Run(ctx context.Context) {
 	b.work.Go(func() { b.schedule(ctx) })
 	defer b.work.Wait()
-	slots := make(chan struct{}, b.AtOnce)
 	for {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
+		if b.slots.Acquire(ctx, 1) != nil {
 			return
 		}
 		build, ok, err := b.take(ctx)
@@ -40,13 +37,13 @@ func (b *Builds) Run(ctx context.Context) {
 			making, cancel := b.hold(ctx, build.ID)
 			b.work.Go(func() {
 				defer b.nudge()
-				defer func() { <-slots }()
+				defer b.slots.Release(1)
 				defer b.letGo(build.ID)
 				b.carry(making, cancel, build)
 			})
 			continue
 		}
-		<-slots
+		b.slots.Release(1)
 		select {
 		case <-b.wakeup:
 		case <-time.After(retry):

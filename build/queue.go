@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/journal"
@@ -157,4 +158,27 @@ func logOf(build errand.Build) (errand.Subject, errand.RunID) {
 		return build.Agent, build.Run
 	}
 	return build.ID, ""
+}
+
+// Slot takes one of the places for builds, for work that loads the host as a
+// build does, and waits for it in line with the builds. Where that takes longer
+// than a moment, waiting is called first. The caller calls leave, once.
+func (b *Builds) Slot(ctx context.Context, waiting func() error) (leave func(), err error) {
+	leave = func() { b.slots.Release(1) }
+	// Run holds a place too while it only looks what there is to do.
+	moment, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if b.slots.Acquire(moment, 1) == nil {
+		return leave, nil
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err := waiting(); err != nil {
+		return nil, err
+	}
+	if err := b.slots.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	return leave, nil
 }

@@ -88,7 +88,7 @@ start makes a key, prints it once and leaves it in the data directory's file
 	f.StringVar(&o.Engine, "engine", "", "what isolates machines: gvisor or runc (default: gvisor)")
 	f.StringVar(&o.Image, "image", "", `the image of machines that name none (default: "host")`)
 	f.IntVar(&o.Runs, "runs", 0, "runs at once (default: 4)")
-	f.IntVar(&o.Builds, "builds", 0, "builds of environments at once (default: 2)")
+	f.IntVar(&o.Builds, "builds", 0, "builds of environments and proofs of setups at once (default: 2)")
 	f.DurationVar(&o.Every, "build-every", 0, "look this often whether a default branch has moved, and build (default: 1h; -1s: never)")
 	f.DurationVar(&o.Idle, "idle", 0, "stop a machine that nobody has used for this long (default: 10m)")
 	f.StringVarP(&o.Model, "model", "m", "", "the model of agents that name none")

@@ -82,6 +82,7 @@ func newYard(t *testing.T) *yard {
 		Mirrors: mirrors, Gate: egress.New(egress.Options{Log: log}), Log: log, Models: &runner.Models{Catalog: llm.NewCatalog()},
 	}
 	y.open()
+	t.Cleanup(func() { y.stop() })
 	return y
 }
 
@@ -170,7 +171,6 @@ func (y *yard) run() {
 		cancel()
 		work.Wait()
 	})
-	y.t.Cleanup(func() { y.stop() })
 }
 
 // restart ends the process and starts another on its rows.

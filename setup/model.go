@@ -44,7 +44,7 @@ func (s *Setups) letWork(ctx context.Context, setup *errand.Setup) error {
 		return err
 	}
 	setup.Error = nil
-	setup.Proof = &errand.Proof{Draft: setup.Draft, Verify: setup.Verify, Agent: proofAgent(*setup)}
+	setup.Proof = newProof(*setup)
 	return s.put(ctx, setup, errand.SetupProving, "the model has left a draft")
 }
 

@@ -15,8 +15,9 @@ import (
 // againLimit is how long the second install may take.
 const againLimit = 30 * time.Minute
 
-// prove shows a draft in clean machines. Entered again it begins anew, on new
-// machines: what an interrupted proof left goes first.
+// prove shows a draft in clean machines, when it is its turn: it loads the host
+// as a build does, so it takes one of the builds' places. Entered again it begins
+// anew, on new machines: what an interrupted proof left goes first.
 func (s *Setups) prove(ctx context.Context, setup *errand.Setup) error {
 	e, _, err := file.Parse(pathOf(*setup), []byte(setup.Draft))
 	if err != nil {
@@ -29,6 +30,15 @@ func (s *Setups) prove(ctx context.Context, setup *errand.Setup) error {
 			}
 		}
 	}
+	leave, err := s.Runner.Builds.Slot(ctx, func() error {
+		_, err := s.Journal.Append(ctx, setup.ID, "", errand.Fact{Kind: errand.EventNotice, Data: errand.Notice{
+			Level: "info", Text: "As many builds and proofs are under way as this server makes at once; the proof waits for its turn."}})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer leave()
 	p := &errand.Proof{Draft: setup.Draft, Verify: setup.Verify, StartedAt: time.Now().UTC().Truncate(time.Millisecond), Agent: errand.NewAgentID()}
 	if e.Install != "" {
 		p.Installing = errand.NewAgentID()

@@ -245,17 +245,18 @@ func (s *Setups) Prove(ctx context.Context, _ errand.Caller, id errand.SetupID, 
 		}
 	}
 	setup.Error = nil
-	// What an earlier proof left goes with this one's beginning.
-	setup.Proof = &errand.Proof{Draft: setup.Draft, Verify: setup.Verify, Agent: proofAgent(setup)}
+	setup.Proof = newProof(setup)
 	return setup, s.ask(ctx, &setup, errand.SetupProving, "the draft is to be proved")
 }
 
-// proofAgent is the agent of the latest proof, "" for none.
-func proofAgent(setup errand.Setup) errand.AgentID {
-	if setup.Proof == nil {
-		return ""
+// newProof is the proof of a draft as it stands, before it has begun. The
+// machines of the one before are its own until it removes them.
+func newProof(setup errand.Setup) *errand.Proof {
+	p := &errand.Proof{Draft: setup.Draft, Verify: setup.Verify}
+	if old := setup.Proof; old != nil {
+		p.Installing, p.Agent = old.Installing, old.Agent
 	}
-	return setup.Proof.Agent
+	return p
 }
 
 // Accept queues the writing of the draft. A draft that is not proved is a

@@ -14,6 +14,7 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
+	"github.com/errand-dev/errand/client"
 	"github.com/errand-dev/errand/llm/scripted"
 )
 
@@ -362,6 +363,43 @@ func TestSetupByHand(t *testing.T) {
 	}
 	if _, err := in.client.Setup(ctx, id); errand.KindOf(err) != errand.NotFound {
 		t.Errorf("after its end the setup gives %v", err)
+	}
+	in.checkNoAgents()
+}
+
+// TestSetupKilled kills the server in the middle of each command of a proof. The
+// next one begins the proof anew, and nothing is left of those before.
+func TestSetupKilled(t *testing.T) {
+	in := install(t, setupScript())
+	repo := remote(t, map[string]string{"README": "hello\n", ".errand/environment.json": `{"install": "sleep 1", "start": "sleep 1"}`})
+	s, err := in.client.CreateSetup(t.Context(), api.CreateSetup{Repository: api.Repo{URL: repo}, Verify: "sleep 1", Engine: "runc"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := errand.SetupID(s.ID)
+	in.waits(id)
+	if _, err := in.client.ProveSetup(t.Context(), id, api.ProveSetup{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, phase := range []errand.Phase{errand.PhaseInstall, errand.PhaseAgain, errand.PhaseStart, errand.PhaseVerify} {
+		in.underWay(id, phase)
+		in.kill()
+		in.start()
+	}
+	if s = in.waits(id); s.Status != errand.SetupProved || !s.Proof.OK {
+		t.Fatalf("after the kills the setup is %s: %+v\n%s", s.Status, s.Error, in.setupStory(s.ID))
+	}
+	agents := 0
+	for a, err := range in.client.AllAgents(t.Context(), client.AgentQuery{IncludeArchived: true}) {
+		if agents++; err != nil || a.ID != string(s.Proof.Agent) {
+			t.Errorf("the proofs left the agent %s, %v", a.ID, err)
+		}
+	}
+	if agents != 1 {
+		t.Errorf("there are %d agents, want the one of the proof", agents)
+	}
+	if err := in.client.DeleteSetup(t.Context(), id); err != nil {
+		t.Fatal(err)
 	}
 	in.checkNoAgents()
 }
