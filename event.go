@@ -90,6 +90,7 @@ const (
 
 	PhaseSurvey Phase = "survey" // what the repository says of its environment
 	PhaseAgain  Phase = "again"  // install a second time, on the disk of the first
+	PhasePorts  Phase = "ports"  // which ports are listened on, once start and terminals are up
 	PhaseVerify Phase = "verify" // the command that shows that the environment works
 	PhaseWrite  Phase = "write"  // the environment file, where it belongs
 )

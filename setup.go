@@ -151,9 +151,12 @@ type Proof struct {
 	Installing AgentID     `json:"installing,omitempty"`
 	Agent      AgentID     `json:"agent,omitempty"`
 	Steps      []ProofStep `json:"steps,omitempty"` // those that are done
-	OK         bool        `json:"ok,omitempty"`    // all of it succeeded
-	StartedAt  time.Time   `json:"startedAt"`
-	EndedAt    time.Time   `json:"endedAt,omitzero"` // zero: it is under way
+	// Ports are those that the draft names and those that were listened on without
+	// being named.
+	Ports     []ProofPort `json:"ports,omitempty"`
+	OK        bool        `json:"ok,omitempty"` // all of it succeeded
+	StartedAt time.Time   `json:"startedAt"`
+	EndedAt   time.Time   `json:"endedAt,omitzero"` // zero: it is under way
 }
 
 // ProofStep is one thing that a proof showed.
@@ -166,6 +169,27 @@ type ProofStep struct {
 	Output     string `json:"output,omitempty"` // the end of it, at most 16 KiB
 	Note       string `json:"note,omitempty"`   // in a line
 	Failed     bool   `json:"failed,omitempty"`
+}
+
+// ProofPort is what a proof showed of a port.
+type ProofPort struct {
+	Port    int    `json:"port"`
+	Name    string `json:"name,omitempty"`    // as the draft calls it
+	Named   bool   `json:"named,omitempty"`   // the draft has it
+	Address string `json:"address,omitempty"` // that is listened on; "" is none
+}
+
+// Found are the ports that were listened on without being named in the draft.
+func (p *Proof) Found() []int {
+	var all []int
+	if p != nil {
+		for _, port := range p.Ports {
+			if !port.Named {
+				all = append(all, port.Port)
+			}
+		}
+	}
+	return all
 }
 
 // The ways to write an environment file.

@@ -22,6 +22,7 @@ type EditSetup struct {
 	Draft   *string           `json:"draft,omitempty" doc:"The text of the environment file."`
 	Verify  *string           `json:"verify,omitempty" doc:"The verify command; empty is none."`
 	Answers map[string]string `json:"answers,omitempty" doc:"Answers to questions, by id; the draft is proposed anew with them."`
+	Ports   bool              `json:"ports,omitempty" doc:"Add the ports that the latest proof found open without being named in the draft; the proof holds for the draft with them."`
 }
 
 // OpenSetup opens a machine for work on a setup's draft.

@@ -219,9 +219,14 @@ func (a *app) setupGoCommand() *cobra.Command {
 
 func (a *app) setupEditCommand() *cobra.Command {
 	var verify, file string
+	var ports bool
 	cmd := &cobra.Command{
 		Use: "edit [SETUP]", Short: "Change a setup's draft or its verify command", Args: usage(cobra.MaximumNArgs(1)),
-		Long: `Change a setup's draft: in $EDITOR, or from a file ("-" is standard input).`,
+		Long: `Change a setup's draft: in $EDITOR, or from a file ("-" is standard input).
+With --ports, those that the latest proof found open come into it.`,
+		Example: `errand setup edit
+errand setup edit set-0a1b2c3d --file environment.json --verify "make check"
+errand setup edit --ports`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, setup, err := a.setupArg(cmd.Context(), args)
 			if err != nil {
@@ -231,7 +236,8 @@ func (a *app) setupEditCommand() *cobra.Command {
 			if cmd.Flags().Changed("verify") {
 				edit.Verify = &verify
 			}
-			if file != "" || edit.Verify == nil {
+			edit.Ports = ports
+			if file != "" || edit.Verify == nil && !ports {
 				draft, err := a.newDraft(cmd.Context(), file, setup.Draft)
 				if err != nil {
 					return err
@@ -246,6 +252,7 @@ func (a *app) setupEditCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&verify, "verify", "", "the verify command; empty is none")
+	cmd.Flags().BoolVar(&ports, "ports", false, "add the ports that the latest proof found open")
 	cmd.Flags().StringVarP(&file, "file", "f", "", `read the draft from a file; "-" is standard input`)
 	return cmd
 }

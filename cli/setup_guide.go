@@ -215,7 +215,15 @@ type choice struct{ key, text string }
 // choicesFor are the steps that make sense for a setup, the likeliest first.
 func choicesFor(setup api.Setup) []choice {
 	if setup.Status == errand.SetupProved {
-		return []choice{{"c", "commit it on a branch"}, {"t", "take it as a patch"}, {"s", "store it on the server"}, {"l", "look into the proof's machine"}, {"e", "edit"}, {"q", "leave it"}}
+		all := []choice{{"c", "commit it on a branch"}, {"t", "take it as a patch"}, {"s", "store it on the server"}}
+		if found := setup.Proof.Found(); len(found) > 0 {
+			text := "add the open ports"
+			if len(found) == 1 {
+				text = fmt.Sprintf("add port %d", found[0])
+			}
+			all = append(all, choice{"o", text})
+		}
+		return append(all, choice{"l", "look into the proof's machine"}, choice{"e", "edit"}, choice{"q", "leave it"})
 	}
 	all := []choice{{"p", "prove it"}, {"e", "edit"}, {"v", "another verify command"}}
 	if setup.MachineID == "" {
@@ -326,6 +334,11 @@ func (g *guide) do(ctx context.Context, setup api.Setup, key string) (done bool,
 		err = g.edit(ctx, setup)
 	case "v":
 		err = g.editVerify(ctx, setup)
+	case "o":
+		setup, err = g.client.EditSetup(ctx, g.id, api.EditSetup{Ports: true})
+		if err == nil {
+			g.say("\n%s", indent(printable(setup.Draft)))
+		}
 	case "m":
 		err = g.open(ctx, errand.SetupPerson)
 	case "g":

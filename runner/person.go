@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -160,6 +162,21 @@ func (r *Runner) Ports(ctx context.Context, _ errand.Caller, id errand.AgentID) 
 		return nil, err
 	}
 	return r.placeOf(id).now().environment.Ports, nil
+}
+
+// Listeners gives the TCP ports that programs listen on in the agent's machine
+// now, without our own. A machine that sleeps has none.
+func (r *Runner) Listeners(ctx context.Context, _ errand.Caller, id errand.AgentID) ([]guest.Listener, error) {
+	if _, err := r.Store.Agent(ctx, id); err != nil {
+		return nil, err
+	}
+	line := r.placeOf(id).current()
+	if line == nil {
+		return nil, nil
+	}
+	all, err := line.Listeners(ctx)
+	broker := netip.MustParseAddrPort(git.BrokerAddress)
+	return slices.DeleteFunc(all, func(l guest.Listener) bool { return l.Port == int(broker.Port()) && l.Address == broker.Addr() }), err
 }
 
 // visit wakes the machine for a person, or makes that of an agent which has no

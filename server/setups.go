@@ -115,7 +115,7 @@ func (s *Server) getSetup(ctx context.Context, w who, in *BySetup) (api.Setup, e
 
 func (s *Server) editSetup(ctx context.Context, w who, in *editSetup) (api.Setup, error) {
 	return in.with(func(id errand.SetupID) (errand.Setup, error) {
-		return s.setups.Edit(ctx, w.caller, id, setup.Edit{Draft: in.Body.Draft, Verify: in.Body.Verify, Answers: in.Body.Answers})
+		return s.setups.Edit(ctx, w.caller, id, setup.Edit{Draft: in.Body.Draft, Verify: in.Body.Verify, Answers: in.Body.Answers, Ports: in.Body.Ports})
 	})
 }
 

@@ -73,7 +73,7 @@ func (s *Setups) prove(ctx context.Context, setup *errand.Setup) error {
 // show goes through a proof and notes its steps. failed says what of the draft
 // does not work; err is another fault.
 func (s *Setups) show(ctx context.Context, setup *errand.Setup, e *file.Environment) (failed *errand.Error, err error) {
-	steps := []func(context.Context, *errand.Setup, *file.Environment) (*errand.Error, error){s.showInstall, s.showStart, s.showVerify, s.showTerminals}
+	steps := []func(context.Context, *errand.Setup, *file.Environment) (*errand.Error, error){s.showInstall, s.showStart, s.showPorts, s.showVerify, s.showTerminals}
 	for _, step := range steps {
 		if failed, err = step(ctx, setup, e); failed != nil || err != nil {
 			return failed, err

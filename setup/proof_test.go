@@ -233,3 +233,44 @@ func TestProofClears(t *testing.T) {
 		}
 	}
 }
+
+// TestPorts proves a draft whose terminals serve HTTP: on a port that it names,
+// late, and on one that it does not; and nothing serves another that it names.
+func TestPorts(t *testing.T) {
+	y := withMachines(t, runner.Defaults{}, setup.Options{PortLimit: 5 * time.Second})
+	const server = `node -e 'const h = require(\"http\"), f = (_, s) => s.end(\"ok\"); h.createServer(f).listen(4011, \"127.0.0.1\"); setTimeout(() => h.createServer(f).listen(4010), 1000)'`
+	repo := repository(t, map[string]string{"README": "hello\n"})
+	terminals := `"terminals": [{"name": "web", "command": "` + server + `"}]`
+	for _, c := range []struct {
+		draft, note string
+		warnings    int
+	}{
+		{`{` + terminals + `, "ports": [{"name": "web", "port": 4010}]}`, "open: 4010; open and not named: 4011", 0},
+		{`{` + terminals + `, "ports": [4010, 9999]}`, "nothing on 9999; open: 4010; open and not named: 4011", 1},
+		{`{` + terminals + `}`, "open and not named: 4011", 0},
+	} {
+		id := y.drafted(repo, c.draft, "true")
+		y.prove(id)
+		s := y.waits(id)
+		if s.Status != errand.SetupProved {
+			t.Fatalf("the setup is %s: %v\n%s", s.Status, s.Error, y.story(id))
+		}
+		at := slices.IndexFunc(s.Proof.Steps, func(step errand.ProofStep) bool { return step.Phase == errand.PhasePorts })
+		if at < 0 || s.Proof.Steps[at].Note != c.note || s.Proof.Steps[at].Failed {
+			t.Errorf("the proof of %s shows %+v, want %q", c.draft, s.Proof.Steps, c.note)
+		}
+		warnings := 0
+		for _, e := range y.events(id) {
+			if e.Kind == errand.EventNotice && read[errand.Notice](t, e).Level == "warning" {
+				warnings++
+			}
+		}
+		if warnings != c.warnings {
+			t.Errorf("there are %d warnings, want %d\n%s", warnings, c.warnings, y.story(id))
+		}
+		s, err := y.setups.Edit(t.Context(), caller, id, setup.Edit{Ports: true})
+		if err != nil || !strings.Contains(s.Draft, `{ "port": 4011 }`) || s.Status != errand.SetupProved {
+			t.Errorf("with the found ports the draft is %s, %s, %v", s.Draft, s.Status, err)
+		}
+	}
+}

@@ -113,6 +113,7 @@ type Edit struct {
 	Draft   *string           // the text of the environment file
 	Verify  *string           // "" is none
 	Answers map[string]string // added to those given before; the draft is proposed anew
+	Ports   bool              // the ports that the latest proof found come into the draft
 }
 
 // Edit changes a setup's draft. A setup that is under way or accepted is a
@@ -145,6 +146,11 @@ func (s *Setups) Edit(ctx context.Context, _ errand.Caller, id errand.SetupID, e
 			return setup, err
 		}
 		setup.Draft = *e.Draft
+	}
+	if e.Ports {
+		if err := addFound(&setup); err != nil {
+			return setup, err
+		}
 	}
 	if e.Verify != nil {
 		if len(*e.Verify) > maxCommand {

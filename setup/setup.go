@@ -6,7 +6,7 @@
 // it, or go into a machine with it, or a model does), proof, acceptance. A proof
 // makes the draft's machines as agents get them, from nothing: install runs, runs
 // a second time on the disk that it left, then start and terminals come up on
-// that disk, then a command shows that the result works. What was proved is kept
+// that disk, then their ports are looked for, then a command shows that the result works. What was proved is kept
 // as a snapshot, so the first agent on it starts at once.
 //
 // Every machine is that of an agent whose id was written down before it was
@@ -20,6 +20,7 @@
 package setup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -48,6 +49,9 @@ type Options struct {
 	Programs func(context.Context) map[string]string
 	// VerifyLimit is how long a verify command may take; 0 is 30 minutes.
 	VerifyLimit time.Duration
+	// PortLimit is how long a proof waits for the ports that a draft names; 0 is a
+	// minute.
+	PortLimit time.Duration
 }
 
 // Setups are the setups of a data directory. Methods may be called from many
@@ -72,9 +76,8 @@ var errDeleted = errors.New("the setup was deleted")
 
 // New gives the setups of a store. Nothing is worked on until Run.
 func New(o Options) *Setups {
-	if o.VerifyLimit == 0 {
-		o.VerifyLimit = 30 * time.Minute
-	}
+	o.VerifyLimit = cmp.Or(o.VerifyLimit, 30*time.Minute)
+	o.PortLimit = cmp.Or(o.PortLimit, time.Minute)
 	if o.Programs == nil {
 		o.Programs = func(context.Context) map[string]string { return nil }
 	}

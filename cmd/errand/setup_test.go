@@ -116,22 +116,27 @@ const (
 // right it says so; in the Python one it installs what is missing, first in a
 // way that cannot be repeated.
 func setupScript() *scripted.Script {
-	write := func(install string) scripted.Call {
-		text, _ := json.Marshal(map[string]string{"install": install})
+	write := func(install string, more ...any) scripted.Call {
+		file := map[string]any{"install": install}
+		for i := 0; i < len(more); i += 2 {
+			file[more[i].(string)] = more[i+1]
+		}
+		text, _ := json.Marshal(file)
 		return call("write_file", map[string]any{"path": ".errand/environment.json", "content": string(text) + "\n"})
 	}
 	run := func(command string) scripted.Call {
 		return call("run_terminal_cmd", map[string]any{"command": command})
 	}
-	confirm := func(match, install, verify, expect string) *scripted.Conversation {
+	confirm := func(match, install, verify, expect string, more ...any) *scripted.Conversation {
 		return &scripted.Conversation{Match: scripted.Pat(match), Turns: []*scripted.Turn{
 			{Calls: []scripted.Call{run(install + " && " + install + " && " + verify)}},
-			{Expect: scripted.Pat(expect), Calls: []scripted.Call{run("mkdir -p .errand; printf '{\"install\": \"" + install + "\"}\\n' > .errand/environment.json")}},
+			{Expect: scripted.Pat(expect), Calls: []scripted.Call{write(install, more...)}},
 			{Text: "The draft is right."},
 		}}
 	}
 	return &scripted.Script{Conversations: []*scripted.Conversation{
-		confirm(`"npm ci"`, "npm ci", "npm test", "1 test passes"),
+		confirm(`"npm ci"`, "npm ci", "npm test", "1 test passes",
+			"terminals", []any{map[string]any{"name": "dev", "command": "npm run dev"}}, "ports", []any{4010}),
 		confirm(`"go mod download"`, "go mod download", "go list -m all", "google/uuid"),
 		{
 			Match: scripted.Pat(`pip install -r requirements.txt`),
@@ -192,6 +197,9 @@ func TestSetup(t *testing.T) {
 				t.Errorf("it is verified by %q, want %q", s.Verify, c.verify)
 			}
 			checkProof(t, s)
+			if p := s.Proof.Ports; c.name == "node" && (len(p) != 1 || p[0].Port != 4010 || p[0].Address == "") {
+				t.Errorf("the development server's port is %+v", p)
+			}
 			if story := in.setupStory(s.ID); strings.Count(story, "the model works in its machine") != c.tries {
 				t.Errorf("the model was not sent %d times:\n%s", c.tries, story)
 			}
