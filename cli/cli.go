@@ -129,6 +129,7 @@ for root, else ~/.local/share/errand).`,
 	add(root, host.ID, a.serveCommand(), a.keyCommand(), a.secretCommand(), a.doctorCommand(), a.scriptedCommand())
 	add(root, "", a.versionCommand())
 	a.addHostCommands(root, host.ID)
+	a.completeNames(root)
 	return root
 }
 

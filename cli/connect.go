@@ -118,8 +118,11 @@ func shortID(id string) string {
 	if len(id) > 11 && strings.HasPrefix(id, "bc-") {
 		return id[:11]
 	}
-	if len(id) > 12 && strings.HasPrefix(id, "run-") {
+	if len(id) > 12 && (strings.HasPrefix(id, "run-") || strings.HasPrefix(id, "env-")) {
 		return id[:12]
+	}
+	if most := len("bld-20060102-00000000"); len(id) > most && strings.HasPrefix(id, "bld-") {
+		return id[:most]
 	}
 	return id
 }

@@ -23,13 +23,21 @@ func (a *app) environmentArg(ctx context.Context, name string) (*client.Client, 
 	if err != nil {
 		return nil, "", err
 	}
+	id, err := findEnvironment(ctx, c, name)
+	if err != nil {
+		return nil, "", err
+	}
+	return c, id, nil
+}
+
+func findEnvironment(ctx context.Context, c *client.Client, name string) (errand.EnvironmentID, error) {
 	if id, err := errand.ParseEnvironmentID(name); err == nil {
-		return c, id, nil
+		return id, nil
 	}
 	var found []api.EnvironmentSummary
 	for e, err := range c.AllEnvironments(ctx) {
 		if err != nil {
-			return nil, "", err
+			return "", err
 		}
 		if e.Name == name || len(name) >= 4 && strings.HasPrefix(e.ID, strings.ToLower(name)) {
 			found = append(found, e)
@@ -37,11 +45,11 @@ func (a *app) environmentArg(ctx context.Context, name string) (*client.Client, 
 	}
 	switch len(found) {
 	case 0:
-		return nil, "", errand.Errorf(errand.NotFound, "environment_not_found", "There is no environment %q. `errand env ls` shows which there are.", name)
+		return "", errand.Errorf(errand.NotFound, "environment_not_found", "There is no environment %q. `errand env ls` shows which there are.", name)
 	case 1:
-		return c, errand.EnvironmentID(found[0].ID), nil
+		return errand.EnvironmentID(found[0].ID), nil
 	}
-	return nil, "", usageError("%q means more than one environment (%s and %s). Give its id", name, found[0].ID, found[1].ID)
+	return "", usageError("%q means more than one environment (%s and %s). Give its id", name, found[0].ID, found[1].ID)
 }
 
 func (a *app) envListCommand() *cobra.Command {
@@ -66,7 +74,7 @@ func (a *app) envListCommand() *cobra.Command {
 				if len(e.Repos) > 0 {
 					repo = clip(e.Repos[0].URL, 60)
 				}
-				rows = append(rows, []string{e.ID, string(e.Owner), cmp.Or(e.ActiveBuildID, "-"), ago(e.UsedAt, now), clip(e.Name, 40), repo})
+				rows = append(rows, []string{shortID(e.ID), string(e.Owner), cmp.Or(shortID(e.ActiveBuildID), "-"), ago(e.UsedAt, now), clip(e.Name, 40), repo})
 			}
 			if len(all) == 0 {
 				return nil

@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -32,6 +34,7 @@ type guide struct {
 	after       errand.Seq // of the journal, what was shown
 	asked       bool       // the questions were
 	watched     bool       // the latest proof was shown as it went
+	sent        bool       // a model was
 }
 
 func (a *app) guide(c *client.Client, id errand.SetupID, f setupFlags, interactive bool) *guide {
@@ -139,6 +142,9 @@ func (g *guide) wait(ctx context.Context) (api.Setup, error) {
 		if e.Kind == errand.EventSetupChanged {
 			show(e, func(data errand.SetupChanged) { d = data })
 			g.changed(d)
+			g.watched = g.watched || t != nil && d.Status == errand.SetupProving
+		} else if e.Kind == errand.EventNotice && t != nil {
+			show(e, g.notice)
 		} else if t != nil {
 			t.Event(e)
 		}
@@ -152,6 +158,15 @@ func (g *guide) wait(ctx context.Context) (api.Setup, error) {
 		}
 	}
 	return setup, errand.Errorf(errand.Gone, "setup_not_found", "The setup was deleted.")
+}
+
+// notice shows what a person should know, in lines that fit.
+func (g *guide) notice(d errand.Notice) {
+	text := wrap("  ", printable(d.Text), width(g.app.err))
+	if d.Level == "warning" {
+		text = g.style.yellow(text)
+	}
+	g.say("%s", text)
 }
 
 // changed tells a person what a change of status is worth telling.
@@ -195,7 +210,7 @@ func (g *guide) ask(ctx context.Context, setup api.Setup) (done bool, err error)
 		g.say("\nThe machine is open. In another terminal:  %s", g.style.bold("errand attach "+shortID(setup.MachineID)+" desk"))
 		g.say("The draft is %s there; what stands in it is proved.", setup.Proposal.Path)
 	}
-	key, err := g.choose(ctx, choicesFor(setup))
+	key, err := g.choose(ctx, choicesFor(setup, g.flags.agent && !g.sent))
 	if err != nil {
 		return false, err
 	}
@@ -212,8 +227,9 @@ func stepsOf(setup api.Setup) []errand.ProofStep {
 // choice is one key of a menu.
 type choice struct{ key, text string }
 
-// choicesFor are the steps that make sense for a setup, the likeliest first.
-func choicesFor(setup api.Setup) []choice {
+// choicesFor are the steps that make sense for a setup, the likeliest first:
+// where a model is wanted that was not sent yet, to send it.
+func choicesFor(setup api.Setup, wanted bool) []choice {
 	if setup.Status == errand.SetupProved {
 		all := []choice{{"c", "commit it on a branch"}, {"t", "take it as a patch"}, {"s", "store it on the server"}}
 		if found := setup.Proof.Found(); len(found) > 0 {
@@ -234,7 +250,12 @@ func choicesFor(setup api.Setup) []choice {
 	if setup.Proof != nil && setup.Proof.Agent != "" && setup.Error != nil {
 		all = append(all, choice{"l", "look into the proof's machine"})
 	}
-	return append(all, choice{"g", "send an agent"}, choice{"q", "leave it"})
+	if agent := (choice{"g", "send an agent"}); wanted {
+		all = append([]choice{agent}, all...)
+	} else {
+		all = append(all, agent)
+	}
+	return append(all, choice{"q", "leave it"})
 }
 
 // choose shows a menu on one or two lines and reads a key of it.
@@ -256,6 +277,9 @@ func (g *guide) choose(ctx context.Context, all []choice) (string, error) {
 	for {
 		g.say("\n%s", b.String())
 		line, err := g.line(ctx, "? ["+all[0].key+"] ")
+		if errors.Is(err, io.EOF) {
+			return "q", nil
+		}
 		if err != nil {
 			return "", err
 		}
@@ -267,7 +291,7 @@ func (g *guide) choose(ctx context.Context, all []choice) (string, error) {
 	}
 }
 
-// line reads a line that a person types; the end of input leaves the walk.
+// line reads a line that a person types. The end of input is io.EOF.
 func (g *guide) line(ctx context.Context, prompt string) (string, error) {
 	fmt.Fprint(g.app.err, g.style.cyan(prompt))
 	type answer struct {
@@ -282,7 +306,7 @@ func (g *guide) line(ctx context.Context, prompt string) (string, error) {
 	select {
 	case a := <-typed:
 		if a.err != nil {
-			return "q", nil
+			return "", io.EOF
 		}
 		return strings.TrimSpace(a.text), nil
 	case <-ctx.Done():
@@ -306,13 +330,12 @@ func (g *guide) questions(ctx context.Context, setup api.Setup) (api.Setup, erro
 		for i, c := range q.Choices {
 			g.say("  %d %s", i+1, printable(c))
 		}
-		at := slices.Index(q.Choices, q.Answer) + 1
-		line, err := g.line(ctx, fmt.Sprintf("? [%d] ", at))
+		answer, err := g.answer(ctx, q)
 		if err != nil {
 			return setup, err
 		}
-		if n, err := strconv.Atoi(line); err == nil && n >= 1 && n <= len(q.Choices) && n != at {
-			answers[q.ID] = q.Choices[n-1]
+		if answer != q.Answer {
+			answers[q.ID] = answer
 		}
 	}
 	if len(answers) == 0 {
@@ -323,6 +346,27 @@ func (g *guide) questions(ctx context.Context, setup api.Setup) (api.Setup, erro
 		showProposal(g.app.err, g.style, width(g.app.err), setup)
 	}
 	return setup, err
+}
+
+// answer reads a person's choice by its number or its words; nothing typed is
+// what holds already.
+func (g *guide) answer(ctx context.Context, q errand.Question) (string, error) {
+	for {
+		line, err := g.line(ctx, fmt.Sprintf("? [%d] ", slices.Index(q.Choices, q.Answer)+1))
+		if line == "" && (err == nil || errors.Is(err, io.EOF)) {
+			return q.Answer, nil
+		}
+		if err != nil {
+			return "", err
+		}
+		if n, err := strconv.Atoi(line); err == nil && n >= 1 && n <= len(q.Choices) {
+			return q.Choices[n-1], nil
+		}
+		if at := slices.IndexFunc(q.Choices, func(c string) bool { return strings.EqualFold(c, line) }); at >= 0 {
+			return q.Choices[at], nil
+		}
+		g.say("There is no %q here; type a number from 1 to %d.", clip(line, 20), len(q.Choices))
+	}
 }
 
 // do takes the step that a person chose.
@@ -342,6 +386,7 @@ func (g *guide) do(ctx context.Context, setup api.Setup, key string) (done bool,
 	case "m":
 		err = g.open(ctx, errand.SetupPerson)
 	case "g":
+		g.sent = true
 		err = g.open(ctx, errand.SetupAgent)
 	case "a":
 		err = g.enter(ctx, setup.MachineID)
@@ -389,7 +434,10 @@ func (g *guide) edit(ctx context.Context, setup api.Setup) error {
 func (g *guide) editVerify(ctx context.Context, setup api.Setup) error {
 	g.say("Now: %s", cmp.Or(printable(setup.Verify), "none"))
 	line, err := g.line(ctx, "the verify command: ")
-	if err != nil || line == "" {
+	if errors.Is(err, io.EOF) || err == nil && line == "" {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	_, err = g.client.EditSetup(ctx, g.id, api.EditSetup{Verify: &line})
@@ -403,6 +451,7 @@ func (g *guide) enter(ctx context.Context, agent string) error {
 	if err != nil {
 		return fmt.Errorf("finding this program: %w", err)
 	}
+	g.say("%s", g.style.dim("A shared terminal of the machine follows. Leave it with Ctrl-B D; it goes on without you."))
 	cmd := exec.CommandContext(ctx, self, "attach", agent, "desk")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = g.app.in, g.app.out, g.app.err
 	cmd.Env = append(os.Environ(), "ERRAND_URL="+g.client.URL())
@@ -443,7 +492,7 @@ func (g *guide) accepted(setup api.Setup) error {
 			return nil
 		}
 		g.name(to)
-		g.say("%s %s is in %s. Apply it: %s", s.green("✓"), setup.Proposal.Path, s.bold(to), "git apply "+quoteArg(to))
+		g.say("%s %s is in %s. Apply and commit it; then agents start ready:\n  %s", s.green("✓"), setup.Proposal.Path, s.bold(to), "git apply "+quoteArg(to))
 	case errand.AcceptStored:
 		g.name(string(w.Environment))
 		g.say("%s It is stored as %s. Agents on this repository start on it:", s.green("✓"), s.bold(printable(w.Name)))

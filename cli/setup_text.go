@@ -18,11 +18,13 @@ func showProposal(w io.Writer, s style, columns int, setup api.Setup) {
 	}
 	fmt.Fprintf(w, "\n%s\n", s.bold(printable(p.Path)))
 	fmt.Fprintln(w, indent(printable(setup.Draft)))
-	if len(p.Reasons) > 0 && setup.Draft == p.Text {
-		fmt.Fprintln(w, "\nWhy:")
+	if setup.Draft == p.Text {
+		mark := "\nWhy:\n"
 		for _, r := range p.Reasons {
 			if r.Key != "verify" {
+				fmt.Fprint(w, mark)
 				showReason(w, s, columns, r)
+				mark = ""
 			}
 		}
 	}

@@ -190,7 +190,7 @@ func (t *transcript) phaseEvent(e errand.Event) {
 			t.phase = tail{}
 			t.doing(strings.TrimSpace(string(d.Phase) + " " + clip(d.Command, 60)))
 			if d.Command != "" && d.Phase != errand.PhaseWork {
-				t.note(t.style.dim(string(d.Phase)+": ") + clip(d.Command, 100))
+				t.note(t.style.dim(string(d.Phase)+": ") + clip(d.Command, 66))
 			}
 		})
 	case errand.EventPhaseOutput:

@@ -36,7 +36,7 @@ func (s *Setups) survey(ctx context.Context, setup *errand.Setup) error {
 		if err := s.look(ctx, setup); err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("%d findings, %d questions", len(setup.Proposal.Reasons), len(setup.Proposal.Questions)), nil
+		return counted(len(setup.Proposal.Reasons), "finding") + ", " + counted(len(setup.Proposal.Questions), "question"), nil
 	})
 	if err != nil {
 		return err
@@ -101,4 +101,12 @@ func strays(questions []errand.Question, answers map[string]string) []string {
 		}
 	}
 	return all
+}
+
+// counted gives a number of things in words.
+func counted(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
 }

@@ -135,7 +135,7 @@ func (s *Setups) portNotices(setup errand.Setup) []errand.Notice {
 	for _, p := range setup.Proof.Ports {
 		n := errand.Notice{Level: "warning", Text: fmt.Sprintf("The draft names port %d, but nothing listened on it within %s of start and terminals. Correct it, unless its program is one that you start when you need it.", p.Port, s.PortLimit)}
 		if !p.Named {
-			n = errand.Notice{Level: "info", Text: fmt.Sprintf("Something listens on port %d (%s) once start and terminals are up, and the draft does not name it. To add it: errand setup edit %s --ports", p.Port, p.Address, setup.ID)}
+			n = errand.Notice{Level: "info", Text: fmt.Sprintf("Something listens on port %d (%s) once start and terminals are up, and the draft does not name it. To add it: errand setup edit %.12s --ports", p.Port, p.Address, setup.ID)}
 		} else if p.Address != "" {
 			continue
 		}
