@@ -69,7 +69,7 @@ func (a *app) endFlags(cmd *cobra.Command, f *setupFlags) {
 	fl.StringVar(&f.as, "as", "", "what to write: commit, patch or stored")
 	fl.StringVar(&f.branch, "branch", "", "the branch for --as commit (default: errand/…)")
 	fl.StringVar(&f.name, "name", "", "the name for --as stored (default: the repository's)")
-	fl.BoolVar(&f.team, "team", false, "--as stored for everybody, not for you alone")
+	fl.BoolVar(&f.team, "team", false, "store it for everybody, not for you alone")
 	fl.StringVarP(&f.out, "out", "o", "environment.patch", `where --as patch writes it; "-" is standard output`)
 	fl.BoolVar(&f.unproved, "unproved", false, "write the file although it was not shown to work")
 }
@@ -149,7 +149,7 @@ func pairsOf(flag string, all []string) (map[string]string, error) {
 
 func (a *app) setupListCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "ls", Short: "List setups", Args: usage(cobra.NoArgs),
+		Use: "ls", Aliases: []string{"list"}, Short: "List setups, newest first", Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.connect()
 			if err != nil {

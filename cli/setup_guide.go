@@ -35,6 +35,7 @@ type guide struct {
 	asked       bool       // the questions were
 	watched     bool       // the latest proof was shown as it went
 	sent        bool       // a model was
+	ended       bool       // nothing more will be typed
 }
 
 func (a *app) guide(c *client.Client, id errand.SetupID, f setupFlags, interactive bool) *guide {
@@ -291,8 +292,12 @@ func (g *guide) choose(ctx context.Context, all []choice) (string, error) {
 	}
 }
 
-// line reads a line that a person types. The end of input is io.EOF.
+// line reads a line that a person types. The end of input is io.EOF, from then
+// on: a terminal would go on after it.
 func (g *guide) line(ctx context.Context, prompt string) (string, error) {
+	if g.ended {
+		return "", io.EOF
+	}
 	fmt.Fprint(g.app.err, g.style.cyan(prompt))
 	type answer struct {
 		text string
@@ -306,6 +311,7 @@ func (g *guide) line(ctx context.Context, prompt string) (string, error) {
 	select {
 	case a := <-typed:
 		if a.err != nil {
+			g.ended = true
 			return "", io.EOF
 		}
 		return strings.TrimSpace(a.text), nil
