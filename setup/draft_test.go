@@ -63,6 +63,19 @@ func TestNotInstalled(t *testing.T) {
 	}
 }
 
+// TestCarryOthers wants events that are not for people who set up passed over,
+// whatever they hold: a connection's error is a word, a phase's is an object.
+func TestCarryOthers(t *testing.T) {
+	data, err := json.Marshal(errand.Connection{Error: "refused"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{phases: []errand.Phase{errand.PhaseInstall}}
+	if err := r.carry(t.Context(), errand.Event{Seq: 14, Kind: errand.EventConnection, Data: data}); err != nil || r.after != 14 {
+		t.Errorf("a connection that failed gives %v, and the next to carry is after %d", err, r.after)
+	}
+}
+
 // TestTail wants the end of a text, in whole characters.
 func TestTail(t *testing.T) {
 	for _, c := range []struct {

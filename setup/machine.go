@@ -126,6 +126,12 @@ func (r *relay) during(ctx context.Context, agent errand.AgentID, do func() erro
 
 // carry writes one event into the setup's journal, if it is for there.
 func (r *relay) carry(ctx context.Context, e errand.Event) error {
+	switch e.Kind {
+	case errand.EventPhaseStarted, errand.EventPhaseOutput, errand.EventPhaseEnded, errand.EventNotice:
+	default:
+		r.after = e.Seq
+		return nil
+	}
 	var d struct {
 		Phase      errand.Phase
 		Command    string
@@ -157,10 +163,8 @@ func (r *relay) carry(ctx context.Context, e errand.Event) error {
 			step.ExitCode = d.Error.ExitCode
 		}
 		r.steps = append(r.steps, step)
-	case errand.EventNotice:
-		wanted = d.Level == "warning"
 	default:
-		wanted = false
+		wanted = d.Level == "warning"
 	}
 	if wanted {
 		if _, err := r.setups.Journal.Append(ctx, r.setup, "", errand.Fact{Kind: e.Kind, Data: e.Data}); err != nil {
