@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Guard looks through what a push adds for what must not leave.
@@ -95,34 +96,20 @@ func (q *quarantine) drop() error { return os.RemoveAll(q.dir) }
 // names, and what commits say. A file that had the secret at the same place
 // before is not the push's doing.
 func (b *broker) inspect(ctx context.Context, dir, id string, q *quarantine, g *Guard) ([]leak, error) {
-	found, err := b.sift(ctx, dir, id, q, g)
-	if err != nil || len(found) == 0 {
-		return nil, err
+	leaks, err := b.sift(ctx, dir, id, q, g, b.before(ctx, dir, id, q, g))
+	for i, l := range leaks {
+		leaks[i].commit = b.addedBy(ctx, dir, id, q, l)
 	}
-	edges, err := b.edges(ctx, dir, id, q)
-	if err != nil {
-		return nil, err
-	}
-	var leaks []leak
-	for _, l := range found {
-		known, err := b.hadBefore(ctx, dir, edges, q, l, g)
-		if err != nil {
-			return nil, err
-		}
-		if !known {
-			l.commit = b.addedBy(ctx, dir, id, q, l)
-			leaks = append(leaks, l)
-		}
-	}
-	return leaks, nil
+	return leaks, err
 }
 
 // added are the arguments that choose what id adds.
 func added(id string) []string { return []string{id, "--not", "--branches", "--alternate-refs"} }
 
-// sift gives the new objects that hold a secret. git lists the objects and hands
-// them over one after another; none is kept.
-func (b *broker) sift(ctx context.Context, dir, id string, q *quarantine, g *Guard) ([]leak, error) {
+// sift gives the first places in new objects where a secret stands that is not
+// known there. git lists the objects and hands them over one after another; none
+// is kept.
+func (b *broker) sift(ctx context.Context, dir, id string, q *quarantine, g *Guard, known func(leak) (bool, error)) ([]leak, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	names := make(chan string, 1024)
@@ -140,7 +127,7 @@ func (b *broker) sift(ctx context.Context, dir, id string, q *quarantine, g *Gua
 		haveW.CloseWithError(err)
 		handed <- err
 	}()
-	leaks, err := siftObjects(bufio.NewReaderSize(haveR, 64<<10), names, g)
+	leaks, err := siftObjects(bufio.NewReaderSize(haveR, 64<<10), names, g, known)
 	cancel()
 	haveR.Close()
 	wantR.Close()
@@ -185,7 +172,9 @@ func (l *listing) Write(p []byte) (int, error) {
 	}
 }
 
-func siftObjects(r *bufio.Reader, names <-chan string, g *Guard) ([]leak, error) {
+// siftObjects reads objects until the end or until mostLeaks are found. What is
+// known does not count: it must not hide what stands behind it.
+func siftObjects(r *bufio.Reader, names <-chan string, g *Guard, known func(leak) (bool, error)) ([]leak, error) {
 	var leaks []leak
 	for len(leaks) < mostLeaks {
 		header, err := r.ReadString('\n')
@@ -216,7 +205,14 @@ func siftObjects(r *bufio.Reader, names <-chan string, g *Guard) ([]leak, error)
 			return nil, err
 		}
 		for _, x := range found {
-			leaks = append(leaks, leak{Found: x, object: f[0], kind: f[1], path: name})
+			l := leak{Found: x, object: f[0], kind: f[1], path: name}
+			had, err := known(l)
+			if err != nil {
+				return nil, err
+			}
+			if !had {
+				leaks = append(leaks, l)
+			}
 		}
 	}
 	return leaks[:mostLeaks], nil
@@ -260,11 +256,31 @@ func (b *broker) edges(ctx context.Context, dir, id string, q *quarantine) ([]st
 	return edges, nil
 }
 
+// before gives a function that says whether a leak is none of the push's doing.
+// It remembers those, which are no more than the remote has.
+func (b *broker) before(ctx context.Context, dir, id string, q *quarantine, g *Guard) func(leak) (bool, error) {
+	type place struct{ path, secret string }
+	known := map[place]bool{}
+	edges := sync.OnceValues(func() ([]string, error) { return b.edges(ctx, dir, id, q) })
+	return func(l leak) (bool, error) {
+		at := place{l.path, l.Name}
+		if l.kind != "blob" || known[at] {
+			return l.kind == "blob", nil
+		}
+		from, err := edges()
+		if err != nil {
+			return false, err
+		}
+		had, err := b.hadBefore(ctx, dir, from, q, l, g)
+		if had {
+			known[at] = true
+		}
+		return had, err
+	}
+}
+
 // hadBefore says whether a file had the same secret before the push.
 func (b *broker) hadBefore(ctx context.Context, dir string, edges []string, q *quarantine, l leak, g *Guard) (bool, error) {
-	if l.kind != "blob" {
-		return false, nil
-	}
 	for _, edge := range edges {
 		r, w := io.Pipe()
 		ended := make(chan struct{})

@@ -114,6 +114,30 @@ func TestPushWithSecret(t *testing.T) {
 	}
 }
 
+// TestKnownLeaksHideNone touches more files that held the secret before than are
+// told of one push; the new one behind them is seen all the same.
+func TestKnownLeaksHideNone(t *testing.T) {
+	t.Parallel()
+	bare, clone := newRemote(t)
+	known := func(dir, what string) {
+		for i := range mostLeaks + 1 {
+			write(t, filepath.Join(dir, fmt.Sprintf("known-%d.txt", i)), fmt.Sprintln(what, i, hidden))
+		}
+	}
+	known(clone, "first")
+	git(t, clone, "add", ".")
+	git(t, clone, "commit", "-q", "-m", "second")
+	git(t, clone, "push", "-q", "origin", "main")
+	m := newMirrors(t, Options{})
+	box, _ := working(t, m, Grant{URL: bare, Branch: ownBranch, Guard: guarded})
+	known(box.dir, "changed")
+	box.commit("z-leak.txt", hidden+"\n")
+	out, err := box.git("push", "origin", "HEAD:"+ownBranch)
+	if err == nil || !strings.Contains(out, "z-leak.txt, line 1 in commit ") || strings.Contains(out, "known-") {
+		t.Errorf("err %v\n%s", err, out)
+	}
+}
+
 // TestManyLeaks is told of some, and ends.
 func TestManyLeaks(t *testing.T) {
 	t.Parallel()
