@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	neturl "net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -210,13 +211,15 @@ func repositoryName(url string) (string, error) {
 	if strings.HasPrefix(clean, "/") {
 		return clean, nil
 	}
-	_, rest, isURL := strings.Cut(clean, "://")
-	if !isURL { // user@host:path
-		_, rest, _ = strings.Cut(clean, "@")
+	if !strings.Contains(clean, "://") { // user@host:path
+		_, rest, _ := strings.Cut(clean, "@")
 		host, path, _ := strings.Cut(rest, ":")
-		rest = host + "/" + strings.TrimLeft(path, "/")
-	} else if _, after, ok := strings.Cut(rest, "@"); ok {
-		rest = after
+		return strings.ToLower(host + "/" + strings.TrimLeft(path, "/")), nil
 	}
-	return strings.ToLower(rest), nil
+	// Parsed, for an @ in the path is no end of a user's name.
+	u, err := neturl.Parse(clean)
+	if err != nil {
+		return "", fmt.Errorf("reading the repository's address: %w", err)
+	}
+	return strings.ToLower(u.Host + u.RequestURI()), nil
 }

@@ -102,6 +102,30 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// TestRepository: all ways to write an address are one, and no other address is
+// taken for it, however its path is written.
+func TestRepository(t *testing.T) {
+	const same = "github.com/acme/private"
+	for url, want := range map[string]string{
+		"https://github.com/Acme/Private.git":             same,
+		"https://bob:pw@github.com/acme/private/":         same,
+		"ssh://git@github.com/acme/private":               same,
+		"git@github.com:acme/private.git":                 same,
+		"github.com/acme/private":                         same,
+		"https://evil.example/x@github.com/acme/private":  "evil.example/x@github.com/acme/private",
+		"ssh://git@evil.example/x@github.com/acme/secret": "evil.example/x@github.com/acme/secret",
+		"git@evil.example:x@github.com/acme/private":      "evil.example/x@github.com/acme/private",
+		"https://evil.example/?@github.com/acme/private":  "",
+		"https://github.com/acme%2Fprivate":               "github.com/acme%2fprivate",
+		"/srv/x@github.com/acme/private":                  "/srv/x@github.com/acme/private",
+	} {
+		got, err := vault.Repository(url)
+		if got.ID != want || (err != nil) != (want == "") {
+			t.Errorf("Repository(%q) = %q, %v; want %q", url, got.ID, err, want)
+		}
+	}
+}
+
 func TestWhoIsGivenWhat(t *testing.T) {
 	h := open(t)
 	token := h.put(vault.Team, "TOKEN", "0123456789", errand.SecretRuntime)
