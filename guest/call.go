@@ -101,12 +101,24 @@ func open(ctx context.Context, session *yamux.Session) (stream *yamux.Stream, re
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}
-	stream, err = session.OpenStream()
+	stream, err = openStream(session)
 	if err != nil {
 		return nil, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { stream.SetDeadline(time.Now()) })
 	return stream, func() { stop(); stream.Close() }, nil
+}
+
+var errStreams = errors.New("guest leaves too many streams open")
+
+// openStream opens a stream, or ends a session that holds too many: its guest
+// does not close what we closed.
+func openStream(session *yamux.Session) (*yamux.Stream, error) {
+	if session.NumStreams() >= maxStreams {
+		session.Close()
+		return nil, errStreams
+	}
+	return session.OpenStream()
 }
 
 // translate turns the wire's errors into this package's.

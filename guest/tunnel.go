@@ -13,11 +13,14 @@ import (
 	"github.com/errand-dev/errand/guest/wire"
 )
 
-// Bounds of what a guest may send up: how many connections at once, and how
-// long it may take to say what one is.
+// Bounds of what a guest may send up: how many connections at once, how long it
+// may take to say what one is, and how many streams a line may hold, ours and
+// those that the guest leaves half closed included: each may be filled with what
+// nobody reads.
 const (
 	maxIncoming = 256
 	offerLimit  = 10 * time.Second
+	maxStreams  = 512
 )
 
 // DialPort connects to an address inside the machine, "127.0.0.1:3000" or
@@ -27,7 +30,7 @@ const (
 func (l *Line) DialPort(ctx context.Context, address string) (net.Conn, error) {
 	var tunnel net.Conn
 	err := l.again(ctx, func(session *yamux.Session) error {
-		stream, err := session.OpenStream()
+		stream, err := openStream(session)
 		if err != nil {
 			return err
 		}
@@ -69,12 +72,17 @@ func (l *Line) Unlisten(ctx context.Context, address string) error {
 	return err
 }
 
-// accept takes the connections that the guest sends up until session ends.
-// What their services do is waited for by Close.
+// accept takes the connections that the guest sends up until session ends, or
+// holds more streams than a sound guest leaves open. What their services do is
+// waited for by Close.
 func (l *Line) accept(session *yamux.Session) {
 	for {
 		stream, err := session.AcceptStream()
 		if err != nil {
+			return
+		}
+		if session.NumStreams() > maxStreams {
+			l.log.Debug("ending a line", "err", errStreams)
 			return
 		}
 		select {

@@ -18,7 +18,7 @@ const (
 	dialLimit  = 30 * time.Second
 	offerLimit = 5 * time.Second  // for a server to take a connection
 	waitLimit  = 60 * time.Second // for a server to be there at all
-	maxWaiting = 512              // connections of one listener at once
+	maxWaiting = 256              // connections of one listener at once
 )
 
 // listener is an address in the machine whose connections go up to a server.

@@ -10,8 +10,8 @@ import (
 // guard ends a line whose guest sends more pings than a sound one does. yamux
 // answers each ping in a goroutine of its own, which waits for up to
 // ConnectionWriteTimeout while the guest takes nothing: without a bound a
-// machine could fill the server's memory with them. All else that yamux takes
-// is bounded by its windows and its backlog.
+// machine could fill the server's memory with them. What yamux takes in a stream
+// is bounded by its window; how many streams there are, package guest bounds.
 type guard struct {
 	net.Conn
 

@@ -10,8 +10,15 @@ import (
 )
 
 // Client makes the server's end of a line over conn. It owns conn from then on.
+//
+// A stream that this end has closed stays until the guest has closed it too: who
+// opens or accepts streams must bound how many there are (Session.NumStreams).
 func Client(conn net.Conn, logger *slog.Logger) (*yamux.Session, error) {
-	return yamux.Client(&guard{Conn: conn}, config(logger))
+	c := config(logger)
+	// yamux's timer would hold the stream, and what the guest has sent in it,
+	// also when the session has long ended.
+	c.StreamCloseTimeout = 0
+	return yamux.Client(&guard{Conn: conn}, c)
 }
 
 // Server makes the guest's end of a line over conn. It owns conn from then on.
