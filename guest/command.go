@@ -36,6 +36,29 @@ func (l *Line) Run(ctx context.Context, c Command, out func(Output)) (Exit, erro
 	return l.join(ctx, wire.MethodRun, j, func() any { c.From = j.next; return c })
 }
 
+// RunBounded is Run for a command that has little to say, whatever the machine
+// has made of it: one that prints more than most bytes is killed, and the error
+// is ErrTooLarge. out gets none of the piece that goes past the bound.
+func (l *Line) RunBounded(ctx context.Context, c Command, most int64, out func(Output)) (Exit, error) {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	var printed int64
+	exit, err := l.Run(running, c, func(o Output) {
+		if printed += int64(len(o.Data)); printed > most {
+			stop()
+			return
+		}
+		out(o)
+	})
+	if printed <= most {
+		return exit, err
+	}
+	if err := l.Signal(ctx, c.ID, "KILL"); err != nil && !errors.Is(err, ErrEnded) {
+		return Exit{}, err
+	}
+	return Exit{}, fmt.Errorf("%w: %s printed more than %d KiB", ErrTooLarge, c.Args[0], most>>10)
+}
+
 // Start is Run that returns as soon as the command is started, or is found to
 // be. Use Rejoin for its output and its exit.
 func (l *Line) Start(ctx context.Context, c Command) error {
@@ -162,7 +185,7 @@ func (l *Line) join(ctx context.Context, m wire.Method, j *joint, params func() 
 		if err := wire.WriteRequest(stream, m, params(), nil); err != nil {
 			return err
 		}
-		exit, err = j.follow(stream)
+		exit, err = j.follow(ctx, stream)
 		return translate(m, err)
 	})
 	if err != nil {
@@ -172,10 +195,14 @@ func (l *Line) join(ctx context.Context, m wire.Method, j *joint, params func() 
 	return exit, nil
 }
 
-// follow takes chunks until the answer.
-func (j *joint) follow(stream io.ReadWriter) (Exit, error) {
+// follow takes chunks until the answer, or until ctx ends: the stream's deadline
+// alone does not end what never has to wait for the next chunk.
+func (j *joint) follow(ctx context.Context, stream io.ReadWriter) (Exit, error) {
 	r := bufio.NewReaderSize(stream, 16<<10)
 	for {
+		if ctx.Err() != nil {
+			return Exit{}, context.Cause(ctx)
+		}
 		kind, payload, err := wire.ReadFrame(r, wire.MaxChunk)
 		if err != nil {
 			return Exit{}, err

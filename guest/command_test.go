@@ -285,6 +285,29 @@ func TestKeepDropsTheMiddle(t *testing.T) {
 	}
 }
 
+// TestRunBounded ends what prints without an end, and leaves alone what does not.
+func TestRunBounded(t *testing.T) {
+	_, l := plain(t)
+	ctx := within(t, 60*time.Second)
+	c := sh("echo little")
+	c.ID = id()
+	p := &printed{t: t}
+	if exit, err := l.RunBounded(ctx, c, 7, p.take); err != nil || exit.Code != 0 || p.stdout.String() != "little\n" {
+		t.Errorf("%+v, %v, printed %q", exit, err, p.stdout.String())
+	}
+	c = sh("exec yes")
+	c.ID = id()
+	got := 0
+	_, err := l.RunBounded(ctx, c, 1<<20, func(o guest.Output) { got += len(o.Data) })
+	if !errors.Is(err, guest.ErrTooLarge) || got > 1<<20 {
+		t.Errorf("%v after %d bytes", err, got)
+	}
+	exit, err := l.Rejoin(ctx, c.ID, 1<<40, nil)
+	if err != nil || exit.Signal != "KILL" {
+		t.Errorf("it ended with %+v, %v", exit, err)
+	}
+}
+
 func TestLargeOutput(t *testing.T) {
 	m, l := plain(t)
 	ctx := within(t, 120*time.Second)

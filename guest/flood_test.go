@@ -2,6 +2,7 @@ package guest_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"runtime"
@@ -141,6 +142,37 @@ func TestOurStreamsAreBounded(t *testing.T) {
 	}
 	if answered[0] == 0 || answered[1] == 0 || answered[0]+answered[1] != calls {
 		t.Errorf("%v requests were answered over one line each, want %d over two", answered, calls)
+	}
+}
+
+// TestRunEndsWithItsContext also when the guest always has more to tell.
+func TestRunEndsWithItsContext(t *testing.T) {
+	r, open := newRogue(t)
+	session := r.greet()
+	l := open()
+	ctx, cancel := context.WithCancel(t.Context())
+	handed := 0
+	stuffed := make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		_, err := l.Run(ctx, guest.Command{ID: "endless", Args: []string{"yes"}}, func(guest.Output) {
+			handed++
+			cancel()
+			<-stuffed
+		})
+		ended <- err
+	}()
+	stream, err := session.AcceptStream()
+	must(t, err)
+	_, _, err = wire.ReadRequest(stream, wire.MaxRequest)
+	must(t, err)
+	piece := make([]byte, 32<<10)
+	for i := range 4 { // which the line takes without anybody who reads it
+		must(t, wire.WriteChunk(stream, false, int64(i*len(piece)), piece))
+	}
+	close(stuffed)
+	if err := <-ended; !errors.Is(err, context.Canceled) || handed != 1 {
+		t.Errorf("%v after %d pieces, of which one came before the end", err, handed)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -52,7 +53,11 @@ const (
 	maxTerminalLast    = 4 << 10
 	maxTyped           = 1 << 20
 	maxSent            = 4 << 10 // as keys; more goes through a buffer of tmux's
+	maxPrinted         = 32 << 20
 )
+
+// tmuxLimit is how long one tmux command may take.
+const tmuxLimit = time.Minute
 
 // sharedPrefix begins the names of the tmux sessions that hold several
 // terminals. It is not what tmuxName makes of any.
@@ -386,7 +391,7 @@ func (l *Line) Type(ctx context.Context, op, name, text string, enter bool) erro
 	if enter {
 		steps = append(steps, []string{"send-keys", "-t", at, "Enter"})
 	}
-	c := Command{ID: op, Args: l.tmuxArgs(steps...)}
+	c := Command{ID: op, Args: l.tmuxArgs(steps...), Limit: tmuxLimit}
 	if len(text) <= maxSent {
 		_, err = l.runTmux(ctx, c)
 		return err
@@ -443,7 +448,7 @@ func (l *Line) AttachCommand(ctx context.Context, name string, readOnly bool) ([
 
 // tmux runs tmux commands in one go and gives what they print.
 func (l *Line) tmux(ctx context.Context, steps ...[]string) (string, error) {
-	c := Command{ID: "tmux-" + rand.Text(), Args: l.tmuxArgs(steps...), Keep: 32 << 20}
+	c := Command{ID: "tmux-" + rand.Text(), Args: l.tmuxArgs(steps...), Limit: tmuxLimit, Keep: maxPrinted}
 	out, err := l.runTmux(ctx, c)
 	if ctx.Err() == nil {
 		l.Forget(ctx, c.ID)
@@ -473,7 +478,7 @@ func (l *Line) tmuxArgs(steps ...[]string) []string {
 // runTmux runs c, or joins it, and tells tmux's own errors apart.
 func (l *Line) runTmux(ctx context.Context, c Command) (string, error) {
 	var stdout, stderr strings.Builder
-	exit, err := l.Run(ctx, c, func(o Output) {
+	exit, err := l.RunBounded(ctx, c, maxPrinted, func(o Output) {
 		if o.Stderr {
 			stderr.Write(o.Data)
 		} else {

@@ -191,3 +191,14 @@ func TestTerminalNames(t *testing.T) {
 		}
 	}
 }
+
+// TestStrangeTmux: a tmux that prints without an end is not listened to for long.
+func TestStrangeTmux(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "tmux"), []byte("#!/bin/sh\nexec head -c 100000000 /dev/zero\n"), 0o755))
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	_, l := plain(t)
+	if _, err := l.Terminals(within(t, 60*time.Second)); !errors.Is(err, guest.ErrTooLarge) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -25,6 +25,7 @@ func TestFaults(t *testing.T) {
 		talk("shaky", &scripted.Turn{Text: "a longer answer that can be cut somewhere in its middle", Faults: []scripted.Fault{
 			{Times: 1, Status: 500}, {Times: 1, Cut: &scripted.Cut{Events: 4}}, {Times: 1, Garbage: "<html>what</html>"}, {Times: 1, Error: "overloaded_error"}}}),
 		talk("denied", &scripted.Turn{Text: "never", Faults: []scripted.Fault{{Status: 401, Message: "invalid x-api-key"}}}),
+		talk("loud git", command(`printf '#!/bin/sh\nexec head -c 50000000 /dev/zero >&2\n' > /tmp/git && chmod +x /tmp/git && mv /tmp/git $(command -v git)`), says("done")),
 		talk("strange tool", &scripted.Turn{Calls: []scripted.Call{{Name: "launch_rocket", Args: []byte(`{"when":"now"}`)}}},
 			&scripted.Turn{Expect: scripted.Pat("launch_rocket.*(?s).*run_terminal_cmd"), Text: "then not"}),
 	), runner.Defaults{Runs: 3, InstallLimit: 2 * time.Second})
@@ -55,6 +56,7 @@ func TestFaults(t *testing.T) {
 		{"broken environment file", ask("fine", environment(`{"install": [1, {`)), "", ".cursor/environment.json", ""},
 		{"install fails", ask("fine", environment(`{"install": "echo first; echo broken pipe dream >&2; exit 7"}`)), "install_failed", "7", "broken pipe dream"},
 		{"install hangs", ask("fine", environment(`{"install": "echo going to sleep; sleep 600"}`)), "install_timeout", "", "going to sleep"},
+		{"git that floods us", ask("loud git", repository(t, nil)), "output_too_large", "printed more than 8 MiB", ""},
 		{"denied by the provider", ask("denied", ""), "", "ANTHROPIC_API_KEY", ""},
 		{"image that is not there", func() runner.StartRequest {
 			r := ask("fine", "")

@@ -3,6 +3,7 @@ package runner
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/netip"
 	"slices"
@@ -274,14 +275,15 @@ func (r *Runner) printed(ctx context.Context, p *place, agent errand.AgentID, ar
 	}
 	op := "person." + uuid.NewString()
 	var b, complaint []byte
-	exit, err := s.line.Run(ctx, guest.Command{ID: op, Args: args, Dir: root, User: s.environment.User, Limit: time.Minute, Keep: diffBound}, func(o guest.Output) {
+	exit, err := s.line.RunBounded(ctx, guest.Command{ID: op, Args: args, Dir: root, User: s.environment.User, Limit: time.Minute, Keep: diffBound}, diffBound, func(o guest.Output) {
 		if o.Stderr {
 			complaint = append(complaint, o.Data...)
 			return
 		}
 		b = append(b, o.Data...)
 	})
-	if err != nil {
+	tooLarge := errors.Is(err, guest.ErrTooLarge)
+	if err != nil && !tooLarge {
 		return nil, err
 	}
 	if err := s.line.Forget(ctx, op); err != nil {
@@ -292,7 +294,7 @@ func (r *Runner) printed(ctx context.Context, p *place, agent errand.AgentID, ar
 		e.Output = clipTail(string(complaint))
 		return nil, e
 	}
-	if exit.Dropped > 0 {
+	if tooLarge || exit.Dropped > 0 {
 		return nil, errand.Errorf(errand.TooLarge, "diff_too_large", "The diff has more than %d MiB. Fetch the branch and look at it with git.", diffBound>>20)
 	}
 	return b, nil

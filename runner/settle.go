@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -178,15 +179,24 @@ func (r *Runner) script(ctx context.Context, p *place, c guest.Command, refused 
 	return git.ParseSettled(words.String()), nil
 }
 
+// insideBound is how much a command of ours may print in the machine, in bytes.
+const insideBound = 8 << 20
+
 // inside runs a command of ours in the machine, as the environment's user, to
-// its end. It is not run twice for one id.
+// its end, unless it prints more than such a command does. It is not run twice
+// for one id.
 func (r *Runner) inside(ctx context.Context, p *place, c guest.Command, out func(guest.Output)) (guest.Exit, error) {
 	s := p.now()
 	if s.line == nil {
 		return guest.Exit{}, guest.ErrRebooted
 	}
 	c.User = s.environment.User
-	return s.line.Run(ctx, c, out)
+	exit, err := s.line.RunBounded(ctx, c, insideBound, out)
+	if errors.Is(err, guest.ErrTooLarge) {
+		return exit, errand.Errorf(errand.Unavailable, "output_too_large",
+			"%s in the machine was stopped: it printed more than %d MiB. See what it is there, then send a follow-up: errand exec %s -- sh -c 'type git; git status'", c.Args[0], insideBound>>20, p.agent)
+	}
+	return exit, err
 }
 
 // failed is the error of a command of ours in the machine.
