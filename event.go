@@ -283,6 +283,7 @@ type PushData struct {
 	New        string `json:"new,omitempty"`
 	Refused    string `json:"refused,omitempty"` // as git told the agent
 	Code       string `json:"code,omitempty"`    // of the refusal: SecretInPush; "" for others
+	Others     int    `json:"others,omitempty"`  // refs of the same push, which were refused with it
 }
 
 // SecretInPush is the code of a push that was refused because it contains the

@@ -303,7 +303,11 @@ func (t *transcript) connection(d errand.Connection) {
 func (t *transcript) push(d errand.PushData) {
 	ref := strings.TrimPrefix(d.Ref, "refs/heads/")
 	if d.Refused != "" {
-		t.note(t.style.yellow(fmt.Sprintf("push to %s refused: %s", clip(ref, 80), clip(d.Refused, 160))))
+		others := ""
+		if d.Others > 0 {
+			others = fmt.Sprintf(" and %d more", d.Others)
+		}
+		t.note(t.style.yellow(fmt.Sprintf("push to %s%s refused: %s", clip(ref, 80), others, clip(d.Refused, 160))))
 		return
 	}
 	t.note(fmt.Sprintf("pushed %s %s", t.style.green(clip(ref, 80)), t.style.dim(clip(d.New, 10))))

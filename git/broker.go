@@ -44,8 +44,8 @@ type broker struct {
 // then served from the mirror. A push goes on to the remote with the server's
 // credential if it changes refs/heads/<Branch> and nothing else; otherwise none
 // of it does and git tells the agent what to do instead. Without an Agent every
-// push is refused. record, if not nil, is
-// called once for each ref of a push, when its fate is known.
+// push is refused. record, if not nil, is called once for each push, when its
+// fate is known.
 func (m *Mirrors) Broker(g Grant, record func(errand.PushData)) (http.Handler, error) {
 	r, err := m.mirror(g.URL)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -37,26 +38,25 @@ func TestPushIsRefused(t *testing.T) {
 	t.Parallel()
 	instead := "push to " + ownBranch + " instead: git push origin HEAD:" + ownBranch
 	alone := "another ref of this push is refused; push this one alone: git push origin HEAD:" + ownBranch
+	const deletes = "an agent deletes no branches or tags on the remote; leave it there"
 	tests := []struct {
 		name  string
 		setup []string // a git command before
 		push  []string
-		want  []string          // in what git printed
-		told  map[string]string // by ref: what was recorded
+		want  []string // in what git printed
+		told  errand.PushData
 	}{
 		{"main", nil, []string{"HEAD:main"},
 			[]string{"! [remote rejected] HEAD -> main (" + instead + ")", "remote: Run: git push origin HEAD:" + ownBranch},
-			map[string]string{"refs/heads/main": instead}},
-		{"another branch", nil, []string{"HEAD:errand/other-0000"}, []string{instead}, map[string]string{"refs/heads/errand/other-0000": instead}},
-		{"longer name", nil, []string{"HEAD:" + ownBranch + "2"}, []string{instead}, map[string]string{"refs/heads/" + ownBranch + "2": instead}},
-		{"no branch at all", nil, []string{"HEAD:refs/for/main"}, []string{instead}, map[string]string{"refs/for/main": instead}},
-		{"mixed", nil, []string{"HEAD:" + ownBranch, "HEAD:main"}, []string{instead, alone},
-			map[string]string{"refs/heads/" + ownBranch: alone, "refs/heads/main": instead}},
-		{"tag", []string{"tag", "v9"}, []string{"v9"}, []string{"an agent pushes no tags; " + instead}, map[string]string{"refs/tags/v9": "an agent pushes no tags; " + instead}},
-		{"delete main", nil, []string{":main"}, []string{"an agent deletes no branches"},
-			map[string]string{"refs/heads/main": "an agent deletes no branches or tags on the remote; leave it there"}},
-		{"force main", nil, []string{"--force", "HEAD~1:main"}, []string{instead}, map[string]string{"refs/heads/main": instead}},
-		{"unicode", nil, []string{"HEAD:größe/日本"}, []string{instead}, map[string]string{"refs/heads/größe/日本": instead}},
+			errand.PushData{Ref: "refs/heads/main", Refused: instead}},
+		{"another branch", nil, []string{"HEAD:errand/other-0000"}, []string{instead}, errand.PushData{Ref: "refs/heads/errand/other-0000", Refused: instead}},
+		{"longer name", nil, []string{"HEAD:" + ownBranch + "2"}, []string{instead}, errand.PushData{Ref: "refs/heads/" + ownBranch + "2", Refused: instead}},
+		{"no branch at all", nil, []string{"HEAD:refs/for/main"}, []string{instead}, errand.PushData{Ref: "refs/for/main", Refused: instead}},
+		{"mixed", nil, []string{"HEAD:" + ownBranch, "HEAD:main"}, []string{instead, alone}, errand.PushData{Ref: "refs/heads/main", Refused: instead, Others: 1}},
+		{"tag", []string{"tag", "v9"}, []string{"v9"}, []string{"an agent pushes no tags; " + instead}, errand.PushData{Ref: "refs/tags/v9", Refused: "an agent pushes no tags; " + instead}},
+		{"delete main", nil, []string{":main"}, []string{"an agent deletes no branches"}, errand.PushData{Ref: "refs/heads/main", Refused: deletes}},
+		{"force main", nil, []string{"--force", "HEAD~1:main"}, []string{instead}, errand.PushData{Ref: "refs/heads/main", Refused: instead}},
+		{"unicode", nil, []string{"HEAD:größe/日本"}, []string{instead}, errand.PushData{Ref: "refs/heads/größe/日本", Refused: instead}},
 	}
 	bare, clone := newRemote(t)
 	write(t, clone+"/second", "2")
@@ -83,11 +83,11 @@ func TestPushIsRefused(t *testing.T) {
 					t.Errorf("git said\n%s\nwithout %q", out, want)
 				}
 			}
-			told := map[string]string{}
-			for _, d := range p.take() {
-				told[d.Ref] = d.Refused
+			recorded := p.take()
+			for i := range recorded {
+				recorded[i].Repository, recorded[i].Old, recorded[i].New = "", "", ""
 			}
-			if diff := cmp.Diff(tt.told, told); diff != "" {
+			if diff := cmp.Diff([]errand.PushData{tt.told}, recorded); diff != "" {
 				t.Errorf("recorded (-want +got)\n%s", diff)
 			}
 			if after := git(t, bare, "for-each-ref"); after != before {
@@ -530,6 +530,69 @@ func TestDiff(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(m.options.Dir, "agents", string(agent))); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("after Forget: %v", err)
 	}
+}
+
+// TestPushOfManyRefs is refused as one, and little of it is kept.
+func TestPushOfManyRefs(t *testing.T) {
+	t.Parallel()
+	bare, _ := newRemote(t)
+	m := newMirrors(t, Options{})
+	fetch(t, m, bare)
+	url, p := serveBroker(t, m, Grant{URL: bare, Branch: ownBranch})
+	id, zero := git(t, bare, "rev-parse", "main"), strings.Repeat("0", 40)
+	send := func(ref func(int) string) string {
+		var body strings.Builder
+		for i := range 2000 {
+			_ = writePacket(&body, zero+" "+id+" "+ref(i)+"\x00report-status")
+		}
+		body.WriteString(flush)
+		res, err := http.Post(url+"/git-receive-pack", "application/x-git-receive-pack-request", strings.NewReader(body.String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		answer, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(answer)
+	}
+	for name, ref := range map[string]func(int) string{
+		"refs/heads/b0":           func(i int) string { return fmt.Sprint("refs/heads/b", i) },
+		"refs/heads/" + ownBranch: func(int) string { return "refs/heads/" + ownBranch },
+	} {
+		answer := send(ref)
+		if got := strings.Count(answer, "ng "); got != maxChanges || strings.Contains(answer, "ok refs/") {
+			t.Errorf("%d refs are refused in %.300q", got, answer)
+		}
+		if told := p.take(); len(told) != 1 || told[0].Ref != name || told[0].Others != 1999 || told[0].Refused == "" {
+			t.Errorf("recorded are %d pushes: %+v", len(told), told[:min(len(told), 3)])
+		}
+	}
+}
+
+// TestProposalIsSmall whatever stands beside the refs in its lines.
+func TestProposalIsSmall(t *testing.T) {
+	var body bytes.Buffer
+	id := strings.Repeat("1", 40)
+	for i := range 200 {
+		_ = writePacket(&body, fmt.Sprint(id, " ", id, " refs/heads/b", i, "\x00", strings.Repeat("x", 60<<10)))
+	}
+	body.WriteString(flush)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	p, err := readProposal(&body)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if err != nil || len(p.changes) != 200 {
+		t.Fatalf("%d changes, %v", len(p.changes), err)
+	}
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 4<<20 {
+		t.Errorf("200 refs are kept in %d KiB", grown>>10)
+	}
+	runtime.KeepAlive(p)
+	runtime.KeepAlive(&body)
 }
 
 func FuzzReadProposal(f *testing.F) {

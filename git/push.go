@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,13 +30,15 @@ func isZero(id string) bool { return strings.Trim(id, "0") == "" }
 
 // proposal is all that stands before the pack of a push.
 type proposal struct {
-	changes  []change
+	changes  []change // the first maxChanges
+	count    int      // of all
 	sideBand bool
 	report   bool
 }
 
 const (
-	maxChanges = 20_000 // refs in one push
+	maxChanges = 200    // of one push that are answered one by one
+	maxLines   = 20_000 // before the pack
 	maxRef     = 4 << 10
 )
 
@@ -48,10 +51,9 @@ var (
 // nothing but a flush (git's probe before a large push) is an empty proposal.
 func readProposal(body io.Reader) (proposal, error) {
 	var p proposal
-	shallow := 0
-	for {
+	for lines := 1; ; lines++ {
 		line, more, err := readPacket(body)
-		if err == io.EOF && len(p.changes) == 0 {
+		if err == io.EOF && p.count == 0 {
 			return p, nil
 		}
 		if err != nil {
@@ -60,25 +62,29 @@ func readProposal(body io.Reader) (proposal, error) {
 		if !more {
 			return p, nil
 		}
-		text, caps, hasCaps := strings.Cut(string(line), "\x00")
+		if lines > maxLines {
+			return p, fmt.Errorf("reading a push: more than %d lines", maxLines)
+		}
+		text, caps, _ := strings.Cut(string(line), "\x00")
 		text = strings.TrimSuffix(text, "\n")
-		if hasCaps {
+		if shallowPattern.MatchString(text) {
+			// Where the machine's history is cut off ours goes on: the mirror
+			// has it, and git checks that nothing is missing.
+			continue
+		}
+		m := changePattern.FindStringSubmatch(text)
+		if m == nil || len(m[3]) > maxRef {
+			return p, errors.New("reading a push: a line that is no change of a ref")
+		}
+		if p.count == 0 { // where git says what it can do
 			for c := range strings.FieldsSeq(caps) {
 				p.sideBand = p.sideBand || c == "side-band-64k"
 				p.report = p.report || c == "report-status"
 			}
 		}
-		if shallowPattern.MatchString(text) {
-			// Where the machine's history is cut off ours goes on: the mirror
-			// has it, and git checks that nothing is missing.
-			shallow++
-		} else if m := changePattern.FindStringSubmatch(text); m != nil && len(m[3]) <= maxRef {
-			p.changes = append(p.changes, change{m[1], m[2], m[3]})
-		} else {
-			return p, errors.New("reading a push: a line that is no change of a ref")
-		}
-		if len(p.changes)+shallow > maxChanges {
-			return p, fmt.Errorf("reading a push: more than %d refs", maxChanges)
+		if p.count++; p.count <= maxChanges {
+			// Cloned, for the line may be much longer.
+			p.changes = append(p.changes, change{strings.Clone(m[1]), strings.Clone(m[2]), strings.Clone(m[3])})
 		}
 	}
 }
@@ -97,10 +103,10 @@ func (b *broker) receive(w http.ResponseWriter, r *http.Request, body io.Reader)
 		http.Error(w, oneLine(err.Error()), http.StatusBadRequest)
 		return
 	}
-	if len(p.changes) == 0 {
+	if p.count == 0 {
 		return // the probe
 	}
-	v := verdict{unpack: "ok", refused: b.judge(p.changes)}
+	v := verdict{unpack: "ok", refused: b.judge(p)}
 	if len(v.refused) > 0 {
 		v.words = fmt.Sprintf("This agent pushes to %s only; nothing was pushed.\nRun: git push origin HEAD:%s", b.grant.Branch, b.grant.Branch)
 	} else if v, err = b.pass(r.Context(), p, body); err != nil {
@@ -109,18 +115,16 @@ func (b *broker) receive(w http.ResponseWriter, r *http.Request, body io.Reader)
 	}
 	// git sends all of its pack before it reads the answer.
 	_, _ = io.CopyN(io.Discard, body, b.mirrors.options.MaxPush)
-	for _, c := range p.changes {
-		b.record(b.pushed(c, v))
-	}
+	b.record(b.pushed(p, v))
 	b.answer(w, p, v)
 }
 
 // judge says which changes are refused and why; if any is, all are.
-func (b *broker) judge(changes []change) map[string]string {
-	own := "refs/heads/" + b.grant.Branch
+func (b *broker) judge(p proposal) map[string]string {
+	own := b.ownRef()
 	instead := fmt.Sprintf("push to %s instead: git push origin HEAD:%s", b.grant.Branch, b.grant.Branch)
 	refused := map[string]string{}
-	for _, c := range changes {
+	for _, c := range p.changes {
 		switch {
 		case c.ref == own && !c.deletes():
 		case c.deletes():
@@ -131,14 +135,20 @@ func (b *broker) judge(changes []change) map[string]string {
 			refused[c.ref] = instead
 		}
 	}
-	if len(refused) > 0 && len(refused) < len(changes) {
+	if p.count > 1 && refused[own] == "" {
 		refused[own] = "another ref of this push is refused; push this one alone: git push origin HEAD:" + b.grant.Branch
 	}
 	return refused
 }
 
-func (b *broker) pushed(c change, v verdict) errand.PushData {
-	d := errand.PushData{Repository: b.mirror.url, Ref: c.ref, Old: c.old, New: c.new, Refused: v.refused[c.ref], Code: v.code}
+func (b *broker) ownRef() string { return "refs/heads/" + b.grant.Branch }
+
+// pushed gives what is recorded of a push: of many refs one that the agent may
+// not push.
+func (b *broker) pushed(p proposal, v verdict) errand.PushData {
+	i := slices.IndexFunc(p.changes, func(c change) bool { return c.ref != b.ownRef() })
+	c := p.changes[max(0, i)]
+	d := errand.PushData{Repository: b.mirror.url, Ref: c.ref, Old: c.old, New: c.new, Refused: v.refused[c.ref], Code: v.code, Others: p.count - 1}
 	if isZero(d.Old) {
 		d.Old = ""
 	}
