@@ -237,10 +237,49 @@ func TestRemoteDeclines(t *testing.T) {
 	if got := p.take(); len(got) != 1 || got[0].New != id || !strings.Contains(got[0].Refused, "pre-receive hook declined") {
 		t.Errorf("recorded %+v", got)
 	}
+	packs := func() []string {
+		t.Helper()
+		found, err := filepath.Glob(filepath.Join(m.options.Dir, "agents/*/*/objects/pack/*.pack"))
+		left, err2 := filepath.Glob(filepath.Join(m.options.Dir, "agents/*/*/quarantine"))
+		loose, err3 := filepath.Glob(filepath.Join(m.options.Dir, "agents/*/*/objects/??"))
+		if err := errors.Join(err, err2, err3); err != nil || len(left) > 0 || len(loose) > 0 {
+			t.Errorf("left behind are %v, %v, %v", left, loose, err)
+		}
+		return found
+	}
+	if kept := packs(); len(kept) != 0 {
+		t.Errorf("of a push that was declined %v is kept", kept)
+	}
 	if err := os.Remove(hook); err != nil {
 		t.Fatal(err)
 	}
 	box.mustGit("push", "origin", "HEAD")
+	if kept := packs(); len(kept) != 1 {
+		t.Errorf("of a push that went through %v is kept", kept)
+	}
+}
+
+// TestKilledInQuarantine: what a server that was killed had not passed on goes.
+func TestKilledInQuarantine(t *testing.T) {
+	dir := t.TempDir()
+	q := filepath.Join(dir, "agents", string(errand.NewAgentID()), Name("/srv/x"), "quarantine")
+	write(t, filepath.Join(q, "tmp_objdir-incoming-x", "pack", "tmp_pack_x"), "half a pack")
+	newMirrors(t, Options{Dir: dir})
+	if _, err := os.Stat(q); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the quarantine is still there: %v", err)
+	}
+}
+
+func TestRoom(t *testing.T) {
+	for _, tt := range []struct{ free, most, want int64 }{
+		{10 << 30, 2 << 30, 2 << 30},
+		{1<<30 + 64<<20, 2 << 30, 512 << 20},
+		{64 << 20, 2 << 30, 0},
+	} {
+		if got := mostOf(tt.free, tt.most); got != tt.want {
+			t.Errorf("with %d free and at most %d there is room for %d, want %d", tt.free, tt.most, got, tt.want)
+		}
+	}
 }
 
 func TestRemoteIsDown(t *testing.T) {

@@ -104,13 +104,15 @@ func New(o Options) (*Mirrors, error) {
 	if err := m.endStrays(); err != nil {
 		return nil, fmt.Errorf("ending what an earlier server's git had started: %w", err)
 	}
-	half, err := filepath.Glob(filepath.Join(dir, "mirrors", "new-*"))
-	if err != nil {
-		return nil, fmt.Errorf("opening mirrors: %w", err)
-	}
-	for _, h := range half {
-		if err := os.RemoveAll(h); err != nil {
-			return nil, fmt.Errorf("removing half a mirror: %w", err)
+	for _, half := range []string{"mirrors/new-*", "agents/*/*/quarantine"} {
+		left, err := filepath.Glob(filepath.Join(dir, half))
+		if err != nil {
+			return nil, fmt.Errorf("opening mirrors: %w", err)
+		}
+		for _, l := range left {
+			if err := os.RemoveAll(l); err != nil {
+				return nil, fmt.Errorf("removing what is half done: %w", err)
+			}
 		}
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())

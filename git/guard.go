@@ -43,8 +43,9 @@ type leak struct {
 // mostLeaks is how many places of one push are told.
 const mostLeaks = 5
 
-// quarantine is a directory for the objects of a push that nobody has looked
-// through yet. What is refused goes away with it.
+// quarantine is a directory for the objects of a push that the remote has not
+// taken yet: packs only, as receive.unpackLimit makes sure. What is refused goes
+// away with it.
 type quarantine struct {
 	dir string
 	env []string // makes git write there, and see what the repository has

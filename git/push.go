@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/errand-dev/errand"
 )
@@ -194,9 +195,10 @@ func clipReason(s string) string {
 	return s[:min(len(s), 1000)]
 }
 
-// pass takes the pack into the agent's own repository and pushes from there. An
-// error is a fault of the server; what git or the remote refuse is a verdict.
-func (b *broker) pass(request context.Context, p proposal, pack io.Reader) (verdict, error) {
+// pass takes the pack into quarantine, pushes from there, and keeps it in the
+// agent's own repository once the remote has it. An error is a fault of the
+// server; what git or the remote refuse is a verdict.
+func (b *broker) pass(request context.Context, p proposal, pack io.Reader) (v verdict, err error) {
 	c := p.changes[0]
 	lock := b.mirrors.agentLock(b.grant.Agent, b.mirror.url)
 	lock.Lock()
@@ -205,8 +207,12 @@ func (b *broker) pass(request context.Context, p proposal, pack io.Reader) (verd
 	if err != nil {
 		return verdict{}, err
 	}
-	incoming := "refs/errand/incoming"
-	if v, err := b.takeGuarded(request, dir, p, incoming, pack); err != nil || v.refused[c.ref] != "" {
+	q, err := isolate(dir)
+	if err != nil {
+		return verdict{}, err
+	}
+	defer func() { err = errors.Join(err, q.drop()) }()
+	if v, err := b.takeGuarded(request, dir, p, pack, q); err != nil || v.refused[c.ref] != "" {
 		return v, err
 	}
 	// From here on the push has an end that is known, also when the machine
@@ -216,38 +222,44 @@ func (b *broker) pass(request context.Context, p proposal, pack io.Reader) (verd
 	defer context.AfterFunc(b.mirrors.ctx, cancel)()
 	b.mirrors.work.Add(1)
 	defer b.mirrors.work.Done()
-	why, words, err := b.push(ctx, dir, c)
+	why, words, err := b.push(ctx, dir, c, q)
 	if err != nil {
 		return verdict{}, err
 	}
-	keep := ""
-	if why == "" {
-		keep = "update " + c.ref + " " + c.new + "\n"
+	v = verdict{unpack: "ok", refused: map[string]string{c.ref: why}, words: words}
+	if why != "" {
+		return v, nil
 	}
-	if _, _, err := b.mirrors.run(context.WithoutCancel(request), command{dir: dir, args: []string{"update-ref", "--stdin"}, stdin: strings.NewReader(keep)}); err != nil {
+	if err := q.release(dir); err != nil {
 		return verdict{}, err
 	}
-	return verdict{unpack: "ok", refused: map[string]string{c.ref: why}, words: words}, nil
+	_, err = b.mirrors.git(context.WithoutCancel(request), dir, "update-ref", c.ref, c.new)
+	return v, err
 }
 
-// takeGuarded takes the pack into the repository, if what it brings may leave.
+// takeGuarded takes the pack into q, and says whether what it brings may leave.
 // Nothing refers to it afterwards: the ref is made when the remote has it.
-func (b *broker) takeGuarded(ctx context.Context, dir string, p proposal, incoming string, pack io.Reader) (v verdict, err error) {
+func (b *broker) takeGuarded(ctx context.Context, dir string, p proposal, pack io.Reader, q *quarantine) (verdict, error) {
 	c := p.changes[0]
+	refuse := func(why string) verdict {
+		return verdict{unpack: "ok", refused: map[string]string{c.ref: why}}
+	}
 	var guard *Guard
 	if b.grant.Guard != nil {
+		var err error
 		if guard, err = b.grant.Guard(); err != nil {
-			return verdict{unpack: "ok", refused: map[string]string{c.ref: err.Error()}}, nil
+			return refuse(err.Error()), nil
 		}
 	}
-	q := &quarantine{}
-	if guard != nil {
-		if q, err = isolate(dir); err != nil {
-			return verdict{}, err
-		}
-		defer func() { err = errors.Join(err, q.drop()) }()
+	most, err := b.mirrors.room()
+	if err != nil {
+		return verdict{}, err
 	}
-	why, err := b.take(ctx, dir, p, incoming, pack, q.env)
+	if most <= 0 {
+		return refuse("the server's disk is full; try again when there is room on it"), nil
+	}
+	const incoming = "refs/errand/incoming"
+	why, err := b.take(ctx, dir, p, incoming, pack, most, q)
 	if err != nil || why != "" {
 		return verdict{unpack: cmp.Or(why, "ok"), refused: map[string]string{c.ref: why}}, err
 	}
@@ -258,18 +270,32 @@ func (b *broker) takeGuarded(ctx context.Context, dir string, p proposal, incomi
 		return verdict{}, nil
 	}
 	leaks, err := b.inspect(ctx, dir, c.new, q, guard)
+	if err != nil || len(leaks) == 0 {
+		return verdict{}, err
+	}
+	edges, err := b.edges(ctx, dir, c.new, q)
 	if err != nil {
 		return verdict{}, err
 	}
-	if len(leaks) > 0 {
-		edges, err := b.edges(ctx, dir, c.new, q)
-		if err != nil {
-			return verdict{}, err
-		}
-		reason, words := b.describe(leaks, strings.Join(edges[:min(1, len(edges))], ""), guard)
-		return verdict{unpack: "ok", refused: map[string]string{c.ref: reason}, words: words, code: errand.SecretInPush}, nil
+	reason, words := b.describe(leaks, strings.Join(edges[:min(1, len(edges))], ""), guard)
+	v := refuse(reason)
+	v.words, v.code = words, errand.SecretInPush
+	return v, nil
+}
+
+// room gives how large a pack may be, in bytes: what MaxPush allows, and no more
+// than half of what is free. Zero or less is a disk that is full.
+func (m *Mirrors) room() (int64, error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(m.options.Dir, &st); err != nil {
+		return 0, fmt.Errorf("reading free space: %w", err)
 	}
-	return verdict{}, q.release(dir)
+	return mostOf(int64(st.Bavail)*st.Bsize, m.options.MaxPush), nil
+}
+
+func mostOf(free, most int64) int64 {
+	const least = 64 << 20 // stays free
+	return min(most, (free-least)/2)
 }
 
 func (m *Mirrors) agentLock(agent errand.AgentID, url string) *sync.Mutex {
@@ -341,7 +367,7 @@ func (m *Mirrors) agentRepositoryDir(agent errand.AgentID, url string) (string, 
 // take hands the pack to git, which checks every object and that nothing is
 // missing before it lets them out of quarantine. The ref it writes is ours, not
 // the machine's. why is what git found wrong, "" if nothing.
-func (b *broker) take(ctx context.Context, dir string, p proposal, ref string, pack io.Reader, env []string) (why string, err error) {
+func (b *broker) take(ctx context.Context, dir string, p proposal, ref string, pack io.Reader, most int64, q *quarantine) (why string, err error) {
 	_, _ = b.mirrors.git(ctx, dir, "update-ref", "-d", ref) // left by a kill
 	var head bytes.Buffer
 	id := p.changes[0].new
@@ -351,14 +377,10 @@ func (b *broker) take(ctx context.Context, dir string, p proposal, ref string, p
 	}
 	_ = writePacket(&head, strings.Repeat("0", len(id))+" "+id+" "+ref+caps+"\n")
 	head.WriteString(flush)
-	unpack := "100" // git's own
-	if env != nil {
-		unpack = "1" // a quarantine holds packs only
-	}
 	report, said, err := b.mirrors.run(ctx, command{
-		args:  []string{"-c", "receive.fsckObjects=true", "-c", "receive.autogc=false", "-c", "receive.unpackLimit=" + unpack, "-c", "receive.maxInputSize=" + strconv.FormatInt(b.mirrors.options.MaxPush, 10), "receive-pack", "--stateless-rpc", dir},
+		args:  []string{"-c", "receive.fsckObjects=true", "-c", "receive.autogc=false", "-c", "receive.unpackLimit=1", "-c", "receive.maxInputSize=" + strconv.FormatInt(most, 10), "receive-pack", "--stateless-rpc", dir},
 		stdin: io.MultiReader(&head, pack),
-		env:   env,
+		env:   q.env,
 	})
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
@@ -401,7 +423,7 @@ func readReport(report []byte) (why string, ok bool) {
 
 // push carries one commit to the remote. why says, in words that an agent can
 // act on, why it is not there; words is what the remote itself said.
-func (b *broker) push(ctx context.Context, dir string, c change) (why, words string, err error) {
+func (b *broker) push(ctx context.Context, dir string, c change, q *quarantine) (why, words string, err error) {
 	args := []string{"push", "--porcelain", "--no-verify"}
 	if b.grant.AllowForce {
 		lease := c.old
@@ -411,7 +433,7 @@ func (b *broker) push(ctx context.Context, dir string, c change) (why, words str
 		args = append(args, "--force-with-lease="+c.ref+":"+lease)
 	}
 	args = append(args, "--", b.mirror.url, c.new+":"+c.ref)
-	out, said, err := b.mirrors.run(ctx, command{dir: dir, url: b.mirror.url, args: args})
+	out, said, err := b.mirrors.run(ctx, command{dir: dir, url: b.mirror.url, env: q.env, args: args})
 	words = remoteWords(said)
 	status, reason, found := pushStatus(string(out), c.ref)
 	switch {
