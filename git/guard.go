@@ -43,6 +43,12 @@ type leak struct {
 // mostLeaks is how many places of one push are told.
 const mostLeaks = 5
 
+// maxName bounds the path of a file in a push, in bytes. No system has so long
+// ones, but a tree may.
+const maxName = 16 << 10
+
+var errName = fmt.Errorf("a file's name has more than %d bytes", maxName)
+
 // quarantine is a directory for the objects of a push that the remote has not
 // taken yet: packs only, as receive.unpackLimit makes sure. What is refused goes
 // away with it.
@@ -154,14 +160,17 @@ type listing struct {
 }
 
 func (l *listing) Write(p []byte) (int, error) {
-	l.rest = append(l.rest, p...)
-	for {
-		line, rest, whole := bytes.Cut(l.rest, []byte("\n"))
+	for rest := p; ; {
+		part, after, whole := bytes.Cut(rest, []byte("\n"))
+		if len(l.rest)+len(part) > maxName {
+			return 0, errName
+		}
+		l.rest = append(l.rest, part...)
 		if !whole {
 			return len(p), nil
 		}
-		id, name, _ := strings.Cut(string(line), " ")
-		l.rest = append([]byte(nil), rest...)
+		id, name, _ := strings.Cut(string(l.rest), " ")
+		l.rest, rest = l.rest[:0], after
 		select {
 		case l.names <- name:
 		case <-l.ctx.Done():
@@ -221,25 +230,39 @@ func siftObjects(r *bufio.Reader, names <-chan string, g *Guard, known func(leak
 
 // treeNames reads the names in a tree, with a zero byte after each.
 type treeNames struct {
-	r    *bufio.Reader
-	id   int // bytes of an object's id
-	left []byte
+	r     *bufio.Reader
+	id    int // bytes of an object's id
+	entry []byte
+	left  []byte // of entry
 }
 
 func (t *treeNames) Read(p []byte) (int, error) {
 	for len(t.left) == 0 {
-		entry, err := t.r.ReadBytes(0)
-		if err != nil {
+		if err := t.next(); err != nil {
 			return 0, err
 		}
 		if _, err := t.r.Discard(t.id); err != nil {
 			return 0, err
 		}
-		_, t.left, _ = bytes.Cut(entry, []byte(" "))
+		_, t.left, _ = bytes.Cut(t.entry, []byte(" "))
 	}
 	n := copy(p, t.left)
 	t.left = t.left[n:]
 	return n, nil
+}
+
+// next reads the mode and the name of one entry.
+func (t *treeNames) next() error {
+	for t.entry = t.entry[:0]; ; {
+		part, err := t.r.ReadSlice(0)
+		if len(t.entry)+len(part) > maxName {
+			return errName
+		}
+		t.entry = append(t.entry, part...)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return err
+		}
+	}
 }
 
 // edges gives the commits that the remote has and the push builds on.

@@ -1,12 +1,14 @@
 package git
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -135,6 +137,41 @@ func TestKnownLeaksHideNone(t *testing.T) {
 	out, err := box.git("push", "origin", "HEAD:"+ownBranch)
 	if err == nil || !strings.Contains(out, "z-leak.txt, line 1 in commit ") || strings.Contains(out, "known-") {
 		t.Errorf("err %v\n%s", err, out)
+	}
+}
+
+// TestNamesAreBounded: a name without an end is not kept, and not read again and
+// again.
+func TestNamesAreBounded(t *testing.T) {
+	for _, tt := range []struct {
+		length int
+		want   error
+	}{{10, nil}, {maxName - 100, nil}, {maxName + 1, errName}, {20 << 20, errName}} {
+		long := strings.Repeat("n", tt.length)
+		tree := strings.NewReader("100644 first\x00" + strings.Repeat("i", 20) + "100644 " + long + "\x00" + strings.Repeat("i", 20))
+		got, err := io.ReadAll(&treeNames{r: bufio.NewReader(tree), id: 20})
+		if want := "first\x00" + long + "\x00"; !errors.Is(err, tt.want) || err == nil && string(got) != want {
+			t.Errorf("a name of %d bytes in a tree: %d bytes of %d, %v", tt.length, len(got), len(want), err)
+		}
+		names := make(chan string, 3)
+		var ids strings.Builder
+		l := &listing{ctx: t.Context(), names: names, ids: &ids}
+		_, err = io.CopyBuffer(struct{ io.Writer }{l}, strings.NewReader("id0\nid1 first\nid2 "+long+"\n"), make([]byte, 100))
+		close(names)
+		var told []string
+		for name := range names {
+			told = append(told, name)
+		}
+		want := []string{"", "first", long}
+		if tt.want != nil {
+			want = want[:2]
+		}
+		if !errors.Is(err, tt.want) || !slices.Equal(told, want) || err == nil && ids.String() != "id0\nid1\nid2\n" {
+			t.Errorf("a name of %d bytes in a list: %d names, %q, %v", tt.length, len(told), ids.String(), err)
+		}
+		if cap(l.rest) > 2*maxName {
+			t.Errorf("%d bytes are kept", cap(l.rest))
+		}
 	}
 }
 
