@@ -1,6 +1,7 @@
 package git
 
 import (
+	"cmp"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -8,8 +9,12 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
+	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/errand-dev/errand"
 )
@@ -34,6 +39,29 @@ type broker struct {
 	grant   Grant
 	record  func(errand.PushData)
 	mirror  *Mirror
+	fetches *semaphore.Weighted // this machine's turns
+}
+
+// Bounds of fetches: git prepares packs on the host, outside of what limits the
+// machine that asks.
+const (
+	fetchesOfOne = 3           // at once, of one machine
+	stallLimit   = time.Minute // a machine that neither sends nor takes anything is cut off
+)
+
+// fetchesOfAll is how many fetches are served at once.
+func fetchesOfAll() int64 { return max(8, 2*int64(runtime.NumCPU())) }
+
+// turn waits until one more fetch may be served. done gives the turn back.
+func (b *broker) turn(ctx context.Context) (done func(), err error) {
+	if err := b.fetches.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	if err := b.mirrors.fetches.Acquire(ctx, 1); err != nil {
+		b.fetches.Release(1)
+		return nil, err
+	}
+	return func() { b.mirrors.fetches.Release(1); b.fetches.Release(1) }, nil
 }
 
 // Broker gives what a machine talks to instead of the remote. It serves
@@ -41,7 +69,7 @@ type broker struct {
 // them, to anybody who can reach it: who that is, the line decides.
 //
 // A fetch first updates the mirror, waits for that at most Options.Wait, and is
-// then served from the mirror. A push goes on to the remote with the server's
+// then served from the mirror, when it is its turn: few are served at once. A push goes on to the remote with the server's
 // credential if it changes refs/heads/<Branch> and nothing else; otherwise none
 // of it does and git tells the agent what to do instead. Without an Agent every
 // push is refused. record, if not nil, is called once for each push, when its
@@ -51,8 +79,9 @@ func (m *Mirrors) Broker(g Grant, record func(errand.PushData)) (http.Handler, e
 	if err != nil {
 		return nil, err
 	}
+	b := &broker{mirrors: m, grant: g, mirror: r, record: record, fetches: semaphore.NewWeighted(fetchesOfOne)}
 	if g.Agent == "" && g.Branch == "" {
-		return &broker{mirrors: m, grant: g, mirror: r}, nil
+		return b, nil
 	}
 	if _, err := m.agentDir(g.Agent); err != nil {
 		return nil, err
@@ -61,9 +90,9 @@ func (m *Mirrors) Broker(g Grant, record func(errand.PushData)) (http.Handler, e
 		return nil, errand.Errorf(errand.Invalid, "invalid_branch_name", "%q cannot be the name of a branch.", clip(g.Branch))
 	}
 	if record == nil {
-		record = func(errand.PushData) {}
+		b.record = func(errand.PushData) {}
 	}
-	return &broker{mirrors: m, grant: g, record: record, mirror: r}, nil
+	return b, nil
 }
 
 const (
@@ -147,10 +176,9 @@ func (b *broker) advertise(w http.ResponseWriter, r *http.Request) {
 	if service == receivePack {
 		err = advertisePush(r.Context(), w, mirror)
 	} else {
-		_, _, err = b.mirrors.run(r.Context(), command{
-			args:   append(serving(), "--stateless-rpc", "--http-backend-info-refs", mirror.dir),
-			env:    []string{protocol},
-			stdout: w,
+		err = b.serve(w, r, command{
+			args: append(serving(), "--stateless-rpc", "--http-backend-info-refs", mirror.dir),
+			env:  []string{protocol},
 		})
 	}
 	if err != nil && r.Context().Err() == nil {
@@ -193,16 +221,30 @@ const maxWants = 64 << 20
 
 // upload serves one round of a fetch.
 func (b *broker) upload(w http.ResponseWriter, r *http.Request, body io.Reader) {
-	_, _, err := b.mirrors.run(r.Context(), command{
-		args:   append(serving(), "--stateless-rpc", b.mirror.dir),
-		env:    []string{gitProtocol(r)},
-		stdin:  io.LimitReader(body, maxWants),
-		stdout: flusher{w},
+	err := b.serve(w, r, command{
+		args:  append(serving(), "--stateless-rpc", b.mirror.dir),
+		env:   []string{gitProtocol(r)},
+		stdin: asker{io.LimitReader(body, maxWants), http.NewResponseController(w), b.mirrors.stall},
 	})
 	var exit *exitError
 	if err != nil && r.Context().Err() == nil && !errors.As(err, &exit) {
 		b.mirrors.log.Warn("serving a fetch", "agent", b.grant.Agent, "repository", b.mirror.url, "err", err)
 	}
+}
+
+// serve runs c for a machine, when it is its turn, with what it prints going
+// there.
+func (b *broker) serve(w http.ResponseWriter, r *http.Request, c command) error {
+	done, err := b.turn(r.Context())
+	if err != nil {
+		return err
+	}
+	defer done()
+	to := flusher{w, http.NewResponseController(w), b.mirrors.stall}
+	defer to.SetWriteDeadline(time.Time{}) // the connection goes on
+	c.stdout = to
+	_, _, err = b.mirrors.run(r.Context(), c)
+	return err
 }
 
 // serving calls upload-pack so that everything in the mirror may be asked for:
@@ -222,13 +264,41 @@ func gitProtocol(r *http.Request) string {
 	return "GIT_PROTOCOL="
 }
 
-// flusher sends each piece at once: git on the other side waits for it.
-type flusher struct{ w http.ResponseWriter }
+// flusher sends each piece at once: git on the other side waits for it. That
+// must take it before long.
+type flusher struct {
+	http.ResponseWriter
+	*http.ResponseController
+	stall time.Duration
+}
 
 func (f flusher) Write(p []byte) (int, error) {
-	n, err := f.w.Write(p)
+	if err := f.SetWriteDeadline(time.Now().Add(f.stall)); err != nil {
+		return 0, err
+	}
+	n, err := f.ResponseWriter.Write(p)
 	if err == nil {
-		err = http.NewResponseController(f.w).Flush()
+		err = f.Flush()
+	}
+	return n, err
+}
+
+// asker reads what a machine asks for, which must come before long. At its end
+// the deadline goes: net/http listens on, and would take it for the machine's
+// leaving.
+type asker struct {
+	io.Reader
+	*http.ResponseController
+	stall time.Duration
+}
+
+func (a asker) Read(p []byte) (int, error) {
+	if err := a.SetReadDeadline(time.Now().Add(a.stall)); err != nil {
+		return 0, err
+	}
+	n, err := a.Reader.Read(p)
+	if err != nil {
+		err = cmp.Or(a.SetReadDeadline(time.Time{}), err)
 	}
 	return n, err
 }

@@ -371,6 +371,107 @@ func TestFetchDoesNotWaitForASlowRemote(t *testing.T) {
 	box.mustGit("fetch", "origin")
 }
 
+// TestFetchesAtOnce: a machine that begins many fetches keeps its own waiting, and
+// none of them for ever.
+func TestFetchesAtOnce(t *testing.T) {
+	t.Parallel()
+	bare, _ := newRemote(t)
+	m := newMirrors(t, Options{})
+	box, _ := working(t, m, Grant{URL: bare, Branch: ownBranch})
+	b, url := startBroker(t, m, bare)
+	var held []*asking
+	for range fetchesOfOne {
+		held = append(held, ask(url))
+	}
+	for b.fetches.TryAcquire(1) { // until they are at work
+		b.fetches.Release(1)
+		time.Sleep(time.Millisecond)
+	}
+	box.mustGit("fetch", "origin") // another machine
+	last := make(chan error, 1)
+	go func() { _, err := tryGit(t, t.TempDir(), nil, "ls-remote", url); last <- err }()
+	for _, h := range held {
+		h.Close()
+		<-h.ended
+	}
+	if err := <-last; err != nil {
+		t.Errorf("the fetch that waited: %v", err)
+	}
+}
+
+// TestStalledFetch ends, and one that has only been asked does not.
+func TestStalledFetch(t *testing.T) {
+	t.Parallel()
+	bare, _ := newRemote(t)
+	m := newMirrors(t, Options{})
+	m.stall = 100 * time.Millisecond
+	fetch(t, m, bare)
+	_, url := startBroker(t, m, bare)
+	h := ask(url)
+	<-h.ended // though it has not said all
+	h.Close()
+
+	left := make(chan bool, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Read to its end before any of it is asked for.
+		body, err := gzip.NewReader(r.Body)
+		if err == nil {
+			_, err = io.Copy(io.Discard, asker{body, http.NewResponseController(w), m.stall})
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		select {
+		case <-r.Context().Done():
+			left <- true
+		case <-time.After(3 * m.stall):
+			left <- false
+		}
+	}))
+	defer s.Close()
+	var all bytes.Buffer
+	z := gzip.NewWriter(&all)
+	_, _ = io.WriteString(z, "all")
+	_ = z.Close()
+	res, err := http.Post(s.URL, "text/plain", &all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if <-left {
+		t.Error("a machine that has said all and waits was taken for one that left")
+	}
+}
+
+func startBroker(t *testing.T, m *Mirrors, url string) (*broker, string) {
+	t.Helper()
+	h, err := m.Broker(Grant{URL: url, Agent: errand.NewAgentID(), Branch: ownBranch}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return h.(*broker), s.URL + "/r"
+}
+
+// asking is a fetch whose machine has not said all yet.
+type asking struct {
+	*io.PipeWriter
+	ended chan struct{}
+}
+
+func ask(url string) *asking {
+	body, says := io.Pipe()
+	a := &asking{says, make(chan struct{})}
+	go func() {
+		defer close(a.ended)
+		if res, err := http.Post(url+"/git-upload-pack", "application/x-git-upload-pack-request", body); err == nil {
+			res.Body.Close()
+		}
+	}()
+	return a
+}
+
 func TestGzipBody(t *testing.T) {
 	t.Parallel()
 	bare, _ := newRemote(t)

@@ -28,6 +28,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/errand-dev/errand"
 )
 
@@ -71,6 +73,9 @@ type Mirrors struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
+	fetches *semaphore.Weighted // by machines, at once
+	stall   time.Duration       // stallLimit
+
 	mu      sync.Mutex
 	updates map[string]*updates    // by mirror name
 	agents  map[string]*sync.Mutex // by agent and mirror name: one push at a time
@@ -95,6 +100,8 @@ func New(o Options) (*Mirrors, error) {
 		log:     cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		updates: map[string]*updates{},
 		agents:  map[string]*sync.Mutex{},
+		fetches: semaphore.NewWeighted(fetchesOfAll()),
+		stall:   stallLimit,
 	}
 	for _, sub := range []string{"mirrors", "agents", "empty"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
