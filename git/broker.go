@@ -69,11 +69,11 @@ func (b *broker) turn(ctx context.Context) (done func(), err error) {
 // them, to anybody who can reach it: who that is, the line decides.
 //
 // A fetch first updates the mirror, waits for that at most Options.Wait, and is
-// then served from the mirror, when it is its turn: few are served at once. A push goes on to the remote with the server's
-// credential if it changes refs/heads/<Branch> and nothing else; otherwise none
-// of it does and git tells the agent what to do instead. Without an Agent every
-// push is refused. record, if not nil, is called once for each push, when its
-// fate is known.
+// then served from the mirror, when it is its turn: few are served at once. A
+// push goes on to the remote with the server's credential if it changes
+// refs/heads/<Branch> and nothing else; otherwise none of it does and git tells
+// the agent what to do instead. Without an Agent every push is refused. record,
+// if not nil, is called once for each push, when its fate is known.
 func (m *Mirrors) Broker(g Grant, record func(errand.PushData)) (http.Handler, error) {
 	r, err := m.mirror(g.URL)
 	if err != nil {

@@ -43,8 +43,14 @@ func (m *Mirrors) endStrays() error {
 }
 
 // bearing lists the processes with a variable in their environment. One that
-// has ended has none; those of others we may not read, nor have started.
+// has ended has none; those of others we may not read, nor have started. Nor have
+// we those in another process namespace than our own: what runs in a machine may
+// put anything into its environment.
 func bearing(variable []byte) ([]*os.Process, error) {
+	own, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return nil, err
+	}
 	files, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
 		return nil, err
@@ -60,10 +66,13 @@ func bearing(variable []byte) ([]*os.Process, error) {
 			return nil, err
 		}
 		env, err := os.ReadFile(file)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ESRCH) && !errors.Is(err, fs.ErrPermission) {
-			return nil, err
+		space, spaceErr := os.Readlink(filepath.Join(filepath.Dir(file), "ns", "pid"))
+		for _, err := range []error{err, spaceErr} {
+			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ESRCH) && !errors.Is(err, fs.ErrPermission) {
+				return nil, err
+			}
 		}
-		if pid != os.Getpid() && slices.ContainsFunc(bytes.Split(env, []byte{0}), func(v []byte) bool { return bytes.Equal(v, variable) }) {
+		if pid != os.Getpid() && space == own && slices.ContainsFunc(bytes.Split(env, []byte{0}), func(v []byte) bool { return bytes.Equal(v, variable) }) {
 			found = append(found, p)
 		} else {
 			p.Release()

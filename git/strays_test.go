@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -72,6 +73,36 @@ func TestNothingOutlivesAKilledServer(t *testing.T) {
 	defer m.Close()
 	if pids, err := bearing(mark); err != nil || len(pids) > 0 {
 		t.Errorf("processes %v are still there: %v", pids, err)
+	}
+}
+
+// TestStraysOfMachinesAreLeftAlone: a machine of runc is seen from the host, and
+// what runs in it chooses its own environment.
+func TestStraysOfMachinesAreLeftAlone(t *testing.T) {
+	if os.Geteuid() != 0 && os.Getenv("CI") != "true" {
+		t.Skip("only root makes process namespaces")
+	}
+	const mark = "ERRAND_GITTEST_STRAY=1"
+	start := func(flags uintptr) *exec.Cmd {
+		t.Helper()
+		cmd := exec.Command("cat")
+		cmd.Env = append(os.Environ(), mark)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { in.Close(); cmd.Wait() })
+		return cmd
+	}
+	start(syscall.CLONE_NEWPID)
+	ours := start(0)
+	found, err := bearing([]byte(mark))
+	if err != nil || len(found) != 1 || found[0].Pid != ours.Process.Pid {
+		t.Errorf("found %v, %v; want %d alone", found, err, ours.Process.Pid)
 	}
 }
 
