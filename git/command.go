@@ -139,7 +139,9 @@ var keptEnv = []string{
 // settings hold for every git that runs here, over what the server's own
 // configuration says.
 var settings = [][2]string{
-	{"core.hooksPath", "/dev/null"}, // no repository's hooks run on the host
+	// No hooks of ours run. Those of a remote that is a path on this host do, as
+	// the server's user: they are its policy, as those of any other remote.
+	{"core.hooksPath", "/dev/null"},
 	{"core.fsmonitor", "false"},
 	{"core.askPass", ""},
 	{"credential.interactive", "false"},
