@@ -102,11 +102,11 @@ func (c *Conversation) compactable() bool { return !c.Compacted && len(c.Message
 const (
 	// maxSummary bounds a summary, in bytes.
 	maxSummary = 48 << 10
-	// summaryOutput bounds it in tokens when it is asked for.
+	// summaryOutput bounds it in tokens when it is first asked for; thinking
+	// counts too. Each time that it was cut there is twice as much room.
 	summaryOutput = 8 << 10
-	// summaryTries is how often a summary is asked for where the answer has no
-	// text.
-	summaryTries = 2
+	// summaryTries is how often a summary is asked for where the answer is none.
+	summaryTries = 3
 )
 
 const summaryRequest = `The conversation has grown too long and will be replaced by a summary that you write now. Do not call a tool; answer with the summary alone. You will go on working from it without seeing anything else of what came before, so put in all that the rest of the work needs:
@@ -119,13 +119,35 @@ const summaryRequest = `The conversation has grown too long and will be replaced
 
 Be exact with names, paths and numbers. Leave out what no longer matters.`
 
+// What the model is told when its answer was not a summary.
+const (
+	notSummary = "Your last answer to this was not a summary: it went on with the work. No tool is run now. Answer with the summary in plain text and nothing else."
+	cutSummary = "Your last answer to this was cut because it reached the output limit, and a summary without its end is of no use. Write a shorter one."
+	noSummary  = "Your last answer to this was no summary. Answer with the summary in plain text and nothing else."
+)
+
+// unusable says what is wrong with an answer as a summary, "" if nothing is. It
+// replaces everything before it for good, so only a whole one will do.
+func unusable(resp *llm.Response) string {
+	calls := slices.ContainsFunc(resp.Blocks, func(b llm.Block) bool { return b.Type == llm.ToolCall })
+	switch {
+	case resp.Stop == llm.StopLength:
+		return cutSummary
+	case calls || resp.Stop == llm.StopTools:
+		return notSummary
+	case resp.Stop != llm.StopEnd || textOf(resp.Blocks) == "":
+		return noSummary
+	}
+	return ""
+}
+
 // compact asks for a summary of the conversation and records it. Where the
 // conversation is too long even for that, it is asked about less and less of it.
 func (r *run) compact(ctx context.Context, c Conversation) error {
 	var used errand.Usage
-	tries := 0
+	ask, room, tries := summaryRequest, summaryOutput, 0
 	for level := 0; level < shrinkLevels; {
-		resp, err := llm.Do(ctx, r.o.Model, r.summaryQuestion(c, level), nil, r.summaryRetry(ctx))
+		resp, err := llm.Do(ctx, r.o.Model, r.summaryQuestion(c, level, ask, room), nil, r.summaryRetry(ctx))
 		var refused *llm.Error
 		if errors.As(err, &refused) && refused.Cause == llm.TooLong {
 			level++
@@ -135,29 +157,35 @@ func (r *run) compact(ctx context.Context, c Conversation) error {
 			return r.explain(err)
 		}
 		used = used.Add(resp.Usage)
-		if text := textOf(resp.Blocks); text != "" {
+		wrong := unusable(resp)
+		if wrong == "" {
 			return r.record(context.WithoutCancel(ctx), errand.Fact{Kind: errand.EventCompacted, Data: errand.Compacted{
-				Turn: c.Turn + 1, Summary: clip(text, maxSummary), TokensBefore: c.used(r.fixed), Usage: used,
+				Turn: c.Turn + 1, Summary: clip(textOf(resp.Blocks), maxSummary), TokensBefore: c.used(r.fixed), Usage: used,
 			}})
 		}
 		if tries++; tries == summaryTries {
 			break
 		}
+		ask = summaryRequest + "\n\n" + wrong
+		if resp.Stop == llm.StopLength {
+			room = min(2*room, maxOutput)
+		}
 	}
-	return errand.Errorf(errand.Unavailable, "context_too_long", "The conversation no longer fits into the window of %s, and the model gave no summary of it. Start a new agent on the branch, or choose a model with a larger window.", r.o.ModelName)
+	return errand.Errorf(errand.Unavailable, "context_too_long", "The conversation no longer fits into the window of %s, and the model gave no usable summary of it. Start a new agent on the branch, or choose a model with a larger window.", r.o.ModelName)
 }
 
-func (r *run) summaryQuestion(c Conversation, level int) *llm.Request {
+// summaryQuestion asks for a summary in the words of ask, of at most room tokens.
+func (r *run) summaryQuestion(c Conversation, level int, ask string, room int) *llm.Request {
 	req := r.request(c)
-	req.MaxOutput = summaryOutput
+	req.MaxOutput = room
 	req.Messages = shrink(c.Messages, level)
-	ask := llm.Block{Type: llm.Text, Text: summaryRequest}
+	said := llm.Block{Type: llm.Text, Text: ask}
 	last := &req.Messages[len(req.Messages)-1]
 	if last.Role != llm.User {
-		req.Messages = append(req.Messages, llm.Message{Role: llm.User, Blocks: []llm.Block{ask}})
+		req.Messages = append(req.Messages, llm.Message{Role: llm.User, Blocks: []llm.Block{said}})
 		return req
 	}
-	last.Blocks = append(slices.Clone(last.Blocks), ask)
+	last.Blocks = append(slices.Clone(last.Blocks), said)
 	return req
 }
 

@@ -1,10 +1,13 @@
 package loop_test
 
 import (
+	"context"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/llm"
 	"github.com/errand-dev/errand/llm/anthropic"
 	"github.com/errand-dev/errand/loop"
 )
@@ -103,4 +106,69 @@ func TestCompactionKilledAnywhere(t *testing.T) {
 			t.Errorf("cut %d: counter is %q", at, got)
 		}
 	}
+}
+
+// What is not a whole summary replaces nothing: it is asked for again, and a cut
+// one with more room.
+func TestCompactionTakesOnlyASummary(t *testing.T) {
+	script := func(answers ...string) string {
+		var followUps []string
+		for _, a := range answers {
+			followUps = append(followUps, `{"match":`+a+`}`)
+		}
+		return strings.ReplaceAll(strings.Replace(long,
+			`{"match":"will be replaced by a summary",`, strings.Join(append(followUps, `{"match":"will be replaced by a summary",`), ","), 1), "TOOLONG", "")
+	}
+	const (
+		call    = `{"text":"Let me run the tests first.","calls":[{"name":"run_terminal_cmd","args":{"command":"make test"}}],"usage":{"input":1000,"output":1}}`
+		cut     = `{"text":"SUMMARY: counted to a number that is cut.","stop":"length","usage":{"input":1000,"output":1}}`
+		refused = `{"text":"I cannot help with that.","stop":"refusal","usage":{"input":1000,"output":1}}`
+	)
+	for name, answer := range map[string]string{"a tool call": call, "a cut one": cut, "a refusal": refused} {
+		t.Run(name, func(t *testing.T) {
+			// The first request alone ends with the words of the list.
+			b := newBench(t, script(`"Leave out what no longer matters.$","turns":[`+answer+`]`))
+			j := newBook("run-1", "Please do it.")
+			out, err := loop.Run(t.Context(), b.smallWindow(j))
+			if err != nil || out.Result != "Did it." {
+				t.Fatalf("got %+v, %v", out, err)
+			}
+			c := last[errand.Compacted](t, j, errand.EventCompacted)
+			if c.Summary != "SUMMARY: counted to 6000." || c.Usage.Input != 8000 {
+				t.Errorf("wrong event: %+v", c)
+			}
+		})
+		t.Run(name+" each time", func(t *testing.T) {
+			b := newBench(t, script(`"will be replaced by a summary","repeat":true,"turns":[`+answer+`]`))
+			j := newBook("run-1", "Please do it.")
+			o := b.smallWindow(j)
+			model := &asked{Model: o.Model}
+			o.Model = model
+			_, err := loop.Run(t.Context(), o)
+			if e := errand.AsError(err); e == nil || e.Code != "context_too_long" {
+				t.Errorf("got %v", err)
+			}
+			want := []int{1000, 8 << 10, 8 << 10, 8 << 10}
+			if answer == cut {
+				want = []int{1000, 8 << 10, 16 << 10, 32_000}
+			}
+			if !slices.Equal(model.room, want) {
+				t.Errorf("room for the answers was %v, want %v", model.room, want)
+			}
+			if n := len(j.told(errand.EventCompacted)); n != 0 {
+				t.Errorf("compacted %d times by an answer that is no summary", n)
+			}
+		})
+	}
+}
+
+// asked notes how much room each request leaves for its answer.
+type asked struct {
+	llm.Model
+	room []int
+}
+
+func (m *asked) Do(ctx context.Context, req *llm.Request, emit func(llm.Delta)) (*llm.Response, error) {
+	m.room = append(m.room, req.MaxOutput)
+	return m.Model.Do(ctx, req, emit)
 }
