@@ -152,8 +152,12 @@ func TestCompactionTakesOnlyASummary(t *testing.T) {
 			if answer == cut {
 				want = []int{1000, 8 << 10, 16 << 10, 32_000}
 			}
-			if !slices.Equal(model.room, want) {
-				t.Errorf("room for the answers was %v, want %v", model.room, want)
+			var room []int
+			for _, req := range model.requests {
+				room = append(room, req.MaxOutput)
+			}
+			if !slices.Equal(room, want) {
+				t.Errorf("room for the answers was %v, want %v", room, want)
 			}
 			if n := len(j.told(errand.EventCompacted)); n != 0 {
 				t.Errorf("compacted %d times by an answer that is no summary", n)
@@ -162,13 +166,13 @@ func TestCompactionTakesOnlyASummary(t *testing.T) {
 	}
 }
 
-// asked notes how much room each request leaves for its answer.
+// asked is a model that keeps the requests it got.
 type asked struct {
 	llm.Model
-	room []int
+	requests []*llm.Request
 }
 
 func (m *asked) Do(ctx context.Context, req *llm.Request, emit func(llm.Delta)) (*llm.Response, error) {
-	m.room = append(m.room, req.MaxOutput)
+	m.requests = append(m.requests, req)
 	return m.Model.Do(ctx, req, emit)
 }

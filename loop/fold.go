@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/llm"
+	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/tool"
 )
 
@@ -106,6 +108,11 @@ type folder struct {
 	noted  bool     // the last block is a note of ours
 	failed string   // the failing call that Repeats counts
 	ended  []string // ops of the run's last turn that have a result
+
+	// said is the last answer as the model gave it, set before its event is
+	// added; nil for the answers to an earlier process. The journal's may have
+	// lost a secret to the redactor.
+	said []llm.Block
 }
 
 func newFolder(run errand.RunID) *folder {
@@ -242,6 +249,7 @@ func (f *folder) turnEnded(d errand.TurnEnded) {
 	var m llm.Message
 	_ = json.Unmarshal(d.Message, &m)
 	m.Role = llm.Assistant
+	m.Blocks = intact(m.Blocks, f.said)
 
 	text, calls := textOf(m.Blocks), f.callsOf(d.Turn, m)
 	f.count(m, d.Usage)
@@ -262,6 +270,40 @@ func (f *folder) turnEnded(d errand.TurnEnded) {
 		f.c.Done, f.c.Result = true, text
 		f.c.Refused = llm.Stop(d.Stop) == llm.StopRefusal
 	}
+}
+
+// intact gives an answer's blocks with their thinking as a provider takes it
+// back: it is signed, and refused where the redactor changed a letter. The model's
+// own is taken from said if that is known. Else all thinking of the answer is left
+// out, and what is tied to it untied.
+func intact(blocks, said []llm.Block) []llm.Block {
+	if !slices.ContainsFunc(blocks, damaged) {
+		return blocks
+	}
+	if len(said) == len(blocks) {
+		blocks = slices.Clone(blocks)
+		for i, b := range blocks {
+			if damaged(b) {
+				blocks[i] = said[i]
+			}
+		}
+		return blocks
+	}
+	var rest []llm.Block
+	for _, b := range blocks {
+		if b.Type != llm.Thinking {
+			b.Raw, b.Dialect = nil, ""
+			rest = append(rest, b)
+		}
+	}
+	return rest
+}
+
+// damaged says whether a block is signed thinking that the redactor changed. The
+// Chat dialect signs none, and some of its models want theirs back in any case.
+func damaged(b llm.Block) bool {
+	return b.Type == llm.Thinking && b.Raw != nil && b.Dialect != string(llm.Chat) &&
+		(strings.Contains(b.Text, secret.Redacted) || bytes.Contains(b.Raw, []byte(secret.Redacted)))
 }
 
 // emptyAnswer leaves the answer out, since providers refuse an empty message,

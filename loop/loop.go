@@ -20,6 +20,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/errand-dev/errand"
@@ -57,8 +58,9 @@ type Options struct {
 	Events []errand.Event
 	// Record appends facts to the journal as events of the run, in one
 	// transaction, and returns them as they were written. The model is told what
-	// was written, so what the journal's redactor took out it never sees. Record
-	// is called from one goroutine at a time.
+	// was written, so what the journal's redactor took out it never sees, but for
+	// its own thinking where that is signed. Record is called from one goroutine
+	// at a time.
 	Record   func(ctx context.Context, facts ...errand.Fact) ([]errand.Event, error)
 	MaxTurns int // 0 is DefaultMaxTurns
 	// Retry says how failed requests are repeated. Its OnRetry is not used.
@@ -97,9 +99,6 @@ type run struct {
 	fold  *folder
 	tools []llm.Tool
 	fixed int64 // bytes in front of every conversation
-	// said has the arguments of the last answer's calls, by call, as the model
-	// gave them. The journal's may have lost a secret to the redactor.
-	said map[string]json.RawMessage
 }
 
 func newRun(o Options) *run {
@@ -218,13 +217,13 @@ func (r *run) call(ctx context.Context, c Call) error {
 // only the journal's are left: with a gap where a secret was they say something
 // else, and are not carried out.
 func (r *run) result(ctx context.Context, c Call) (tool.Result, error) {
-	args, known := r.said[c.ID]
-	if !known && bytes.Contains(c.Args, []byte(secret.Redacted)) {
+	args := c.Args
+	said := slices.IndexFunc(r.fold.said, func(b llm.Block) bool { return b.Type == llm.ToolCall && b.Call == c.ID })
+	if said >= 0 {
+		args = r.fold.said[said].Args
+	} else if bytes.Contains(args, []byte(secret.Redacted)) {
 		return tool.Result{IsError: true, Output: "The server was restarted during this call and does not keep the secret value in its arguments. " +
 			"Whether the call was carried out is unknown: look first, then make it again, with the variable's name in place of its value where that is possible."}, nil
-	}
-	if !known {
-		args = c.Args
 	}
 	return r.o.Tools.Call(ctx, tool.Call{Op: c.Op, Name: c.Name, Args: args, Boot: c.Boot})
 }

@@ -193,18 +193,20 @@ const work = `{"conversations":[{"match":"do it","turns":[
  {"expect":"head\nxx","text":"All done.","calls":[{"name":"finish","args":{"summary":"Did it."}}]}
 ]}]}`
 
+// models is a client for each dialect.
+var models = map[string]func(b *bench) llm.Model{
+	"messages": func(b *bench) llm.Model {
+		return anthropic.New(anthropic.Options{Key: "test-key", BaseURL: b.url, Model: entry})
+	},
+	"responses": func(b *bench) llm.Model {
+		return openai.NewResponses(openai.Options{Key: "test-key", BaseURL: b.url + "/v1", Model: entry})
+	},
+	"chat": func(b *bench) llm.Model {
+		return openai.NewChat(openai.Options{Key: "test-key", BaseURL: b.url + "/v1", Model: entry})
+	},
+}
+
 func TestRun(t *testing.T) {
-	models := map[string]func(b *bench) llm.Model{
-		"messages": func(b *bench) llm.Model {
-			return anthropic.New(anthropic.Options{Key: "test-key", BaseURL: b.url, Model: entry})
-		},
-		"responses": func(b *bench) llm.Model {
-			return openai.NewResponses(openai.Options{Key: "test-key", BaseURL: b.url + "/v1", Model: entry})
-		},
-		"chat": func(b *bench) llm.Model {
-			return openai.NewChat(openai.Options{Key: "test-key", BaseURL: b.url + "/v1", Model: entry})
-		},
-	}
 	for name, model := range models {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, work)
@@ -322,6 +324,38 @@ func TestRedactedRestart(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(b.root, "said")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what is left of the arguments was carried out: %v", err)
+	}
+}
+
+// TestRedactedThinking has a secret in thinking that the provider signed and
+// wants back to the letter: it gets it so, or not at all in a later process. Both
+// providers that sign refuse anything else.
+func TestRedactedThinking(t *testing.T) {
+	for name, model := range models {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, `{"conversations":[{"turns":[
+				{"thinking":"Is it hunter2?","calls":[{"name":"run_terminal_cmd","args":{"command":"true"}}]},
+				{"thinking":"It is hunter2.","text":"Done."},
+				{"text":"Again."}]}]}`)
+			j := newBook("run-1", "go")
+			j.redact = hideHunter
+			o := b.options(j)
+			first := &asked{Model: model(b)}
+			o.Model = first
+			if out, err := loop.Run(t.Context(), o); err != nil || out.Result != "Done." {
+				t.Fatalf("got %+v, %v", out, err)
+			}
+			if back := first.requests[1].Messages[1].Blocks[0]; name != "chat" && (back.Type != llm.Thinking || back.Text != "Is it hunter2?") {
+				t.Errorf("the thinking came back as %+v", back)
+			}
+			j.run = "run-2"
+			j.Record(t.Context(), errand.Fact{Kind: errand.EventRunQueued, Data: errand.RunQueuedData{Prompt: errand.Prompt{Text: "once more"}}})
+			o = b.options(j)
+			o.Model = model(b)
+			if out, err := loop.Run(t.Context(), o); err != nil || out.Result != "Again." {
+				t.Fatalf("the follow-up: got %+v, %v", out, err)
+			}
+		})
 	}
 }
 

@@ -52,12 +52,7 @@ func (r *run) turn(ctx context.Context, c Conversation) error {
 	if err != nil {
 		return fmt.Errorf("encoding the model's answer: %w", err)
 	}
-	r.said = map[string]json.RawMessage{}
-	for _, b := range answer.Blocks {
-		if b.Type == llm.ToolCall {
-			r.said[b.Call] = b.Args
-		}
-	}
+	r.fold.said = answer.Blocks
 	facts := append(a.left, errand.Fact{Kind: errand.EventTurnEnded, Data: errand.TurnEnded{
 		Turn: a.turn, Attempt: a.number, Message: message, Stop: string(resp.Stop), Usage: resp.Usage,
 	}})
