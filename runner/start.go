@@ -49,7 +49,7 @@ func (r *Runner) Start(ctx context.Context, caller errand.Caller, req StartReque
 	}
 	var run errand.Run
 	_, err = r.Journal.Decide(ctx, func(t *journal.Tx) error {
-		earlier, found, err := repeated(ctx, t.Tx, caller, req.IdempotencyKey)
+		earlier, found, err := repeated(ctx, t.Tx, caller, req.IdempotencyKey, func(r store.Request) bool { return r.Made })
 		if err != nil {
 			return err
 		}
@@ -94,11 +94,19 @@ func insert(t *journal.Tx, agent *errand.Agent, vars *store.SecretRow) error {
 	return t.Tell(agent.ID, "", errand.Fact{Kind: errand.EventAgentCreated, Data: errand.AgentCreated{Agent: *agent}})
 }
 
-func repeated(ctx context.Context, t *store.Tx, caller errand.Caller, key string) (store.Request, bool, error) {
+// repeated gives what caller's idempotency key led to, and false where it is new
+// or "". A key of a request that is not the same is a Conflict: to answer as that
+// one would swallow a prompt.
+func repeated(ctx context.Context, t *store.Tx, caller errand.Caller, key string, same func(store.Request) bool) (store.Request, bool, error) {
 	if key == "" {
 		return store.Request{}, false, nil
 	}
-	return t.Request(ctx, caller.Key, key)
+	earlier, found, err := t.Request(ctx, caller.Key, key)
+	if err == nil && found && !same(earlier) {
+		return earlier, false, errand.Errorf(errand.Conflict, "idempotency_key_reused",
+			"The idempotency key %q was sent before with another request, which led to run %s of agent %s. Send each new request with a new key.", key, earlier.Run, earlier.Agent)
+	}
+	return earlier, found, err
 }
 
 // leastMemory is what a machine's kernel, guest and a shell need, in bytes.
@@ -209,7 +217,7 @@ func (r *Runner) FollowUp(ctx context.Context, caller errand.Caller, id errand.A
 	var run errand.Run
 	var interrupted []errand.RunID
 	_, err := r.Journal.Decide(ctx, func(t *journal.Tx) error {
-		earlier, found, err := repeated(ctx, t.Tx, caller, f.IdempotencyKey)
+		earlier, found, err := repeated(ctx, t.Tx, caller, f.IdempotencyKey, func(r store.Request) bool { return !r.Made && r.Agent == id })
 		if err != nil {
 			return err
 		}

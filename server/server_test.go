@@ -288,6 +288,27 @@ func TestIdempotency(t *testing.T) {
 	if err != nil || other.Agent.ID == one.Agent.ID {
 		t.Errorf("another key gave the same agent, %v", err)
 	}
+	follow := api.CreateRun{Prompt: api.Prompt{Text: "more"}, WhenBusy: "queue"}
+	run, err := in.client.CreateRun(ctx, errand.AgentID(one.Agent.ID), follow, "k3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := in.client.CreateRun(ctx, errand.AgentID(one.Agent.ID), follow, "k3"); err != nil || again.Run.ID != run.Run.ID {
+		t.Errorf("the same key gave run %s and %s, %v", run.Run.ID, again.Run.ID, err)
+	}
+	// A key that is sent with something else swallows nothing.
+	refused := func(what string, err error) {
+		t.Helper()
+		if e := errand.AsError(err); e == nil || e.Code != "idempotency_key_reused" {
+			t.Errorf("%s: %v, want idempotency_key_reused", what, err)
+		}
+	}
+	_, err = in.client.CreateRun(ctx, errand.AgentID(other.Agent.ID), follow, "k3")
+	refused("a follow-up of another agent", err)
+	_, err = in.client.CreateRun(ctx, errand.AgentID(one.Agent.ID), follow, "k1")
+	refused("a follow-up with the key of the create", err)
+	_, err = in.client.CreateAgent(ctx, req, "k3")
+	refused("a create with the key of a follow-up", err)
 }
 
 func TestBadRequests(t *testing.T) {

@@ -58,6 +58,9 @@ func (s *Setups) send(ctx context.Context, setup *errand.Setup) (errand.RunID, e
 		}
 	}
 	key := fmt.Sprintf("%s-%d", setup.ID, setup.Tries)
+	if sent, found, err := s.Store.Request(ctx, setup.Caller.Key, key); err != nil || found {
+		return sent.Run, err
+	}
 	_, err := s.Store.Agent(ctx, setup.Machine)
 	if err == nil {
 		run, err := s.Runner.FollowUp(ctx, setup.Caller, setup.Machine, runner.FollowUp{Prompt: errand.Prompt{Text: again(*setup)}, WhenBusy: "queue", IdempotencyKey: key})

@@ -72,15 +72,20 @@ func (t *Tx) RevokeKey(name string) error {
 type Request struct {
 	Agent errand.AgentID
 	Run   errand.RunID
+	// Made says that it made the agent, Run being its first; else it was a
+	// follow-up. PutRequest does not look at it.
+	Made bool
 }
 
 // Request finds what caller's idempotency key led to, and false for a new one.
 func (q queries) Request(ctx context.Context, caller, key string) (Request, bool, error) {
-	rows, err := q.db.QueryContext(ctx, `SELECT agent, run FROM requests WHERE caller = $1 AND key = $2`, caller, key)
+	rows, err := q.db.QueryContext(ctx, `
+		SELECT agent, run, COALESCE((SELECT number FROM runs WHERE id = requests.run), 0) = 1
+		FROM requests WHERE caller = $1 AND key = $2`, caller, key)
 	if err != nil {
 		return Request{}, false, err
 	}
-	all, err := collect(rows, func(s scanner) (r Request, err error) { return r, s.Scan(&r.Agent, &r.Run) })
+	all, err := collect(rows, func(s scanner) (r Request, err error) { return r, s.Scan(&r.Agent, &r.Run, &r.Made) })
 	if err != nil || len(all) == 0 {
 		return Request{}, false, err
 	}
