@@ -184,7 +184,7 @@ func (r *Runner) workPhase(ctx context.Context, run errand.Run, p *place) (strin
 		return "", fmt.Errorf("reading the repository's rules: %w", err)
 	}
 	tools := tool.New(tool.Options{
-		Line: s.line, Root: root, User: s.environment.User, Env: s.env, Hide: r.Redactor.String,
+		Line: s.line, Root: root, User: s.environment.User, Env: s.env, Redactor: r.Redactor,
 		ReadOnly: run.Mode == loop.ModePlan, Builder: r.builder(agent, run.ID), Log: r.Log,
 	})
 	var result string

@@ -69,11 +69,7 @@ func (s *Set) runCommand(ctx context.Context, c Call) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	printed := out.text(exit.Dropped)
-	if s.o.Hide != nil {
-		printed = s.o.Hide(printed) // before it is cut, where half a secret would pass
-	}
-	text, err := s.fit(ctx, c.Op, printed)
+	text, err := s.fit(ctx, c.Op, out.text(exit.Dropped))
 	if err != nil {
 		return Result{}, err
 	}

@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
+
+	"github.com/errand-dev/errand/secret"
 )
 
 func TestCutMiddle(t *testing.T) {
@@ -63,6 +65,34 @@ func TestPlain(t *testing.T) {
 	}
 }
 
+// A secret is hidden wherever the page or a line ends.
+func TestPageHides(t *testing.T) {
+	token, key := "ghp_"+strings.Repeat("T0k3n", 8), "-----BEGIN KEY-----\n"+strings.Repeat("c2VjcmV0IQ\n", 6)+"-----END KEY-----\n"
+	redactor := &secret.Redactor{}
+	redactor.Add(token, key)
+	content := "one\n" + strings.Repeat("x", 1980) + token + strings.Repeat("y", 30_000) + token + "\n" + key + "last\n"
+	lines := strings.Count(content, "\n")
+	for first := 1; first <= lines; first++ {
+		for most := 1; most <= lines; most++ {
+			for _, piece := range []int{1000, 1 << 20} {
+				p := page{first: first, most: most, bound: 1 << 20}
+				for rest, done := []byte(content), false; !done && len(rest) > 0; {
+					n := min(piece, len(rest))
+					done = p.take(rest[:n:n], n == len(rest))
+					rest = rest[n:]
+				}
+				got := p.text(redactor)
+				if strings.Contains(got, "ghp") || strings.Contains(got, "c2Vj") {
+					t.Fatalf("lines %d and %d more show a part of a secret:\n%s", first, most, got)
+				}
+				if end := min(first+most-1, lines); !strings.Contains(got, fmt.Sprintf("%6d|", end)) || end == lines && !strings.HasSuffix(got, "|last\n") {
+					t.Errorf("lines %d to %d are shown as\n%s", first, end, got)
+				}
+			}
+		}
+	}
+}
+
 func TestPage(t *testing.T) {
 	content := "one\ntwo\n" + strings.Repeat("x", 5000) + "\nfour\nfive"
 	tests := []struct {
@@ -86,8 +116,8 @@ func TestPage(t *testing.T) {
 				done = p.take(rest[:n:n], n == len(rest))
 				rest = rest[n:]
 			}
-			if got := p.text.String(); got != test.want || p.more != test.more {
-				t.Errorf("got %q, more %v; want %q, more %v", got, p.more, test.want, test.more)
+			if got := p.text(&secret.Redactor{}); got != test.want || p.more() != test.more {
+				t.Errorf("got %q, more %v; want %q, more %v", got, p.more(), test.want, test.more)
 			}
 		})
 	}

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/secret"
 )
 
 const (
@@ -19,6 +21,9 @@ const (
 	readLines = 2000
 	// lineBytes bounds one line that is shown.
 	lineBytes = 2000
+	// around is how much of a file is looked at beside what is shown of it: a
+	// secret of which a part is shown is then seen whole, and hidden.
+	around = 16 << 10
 	// maxScan bounds how far into a file read_file looks for its first line.
 	maxScan = 256 << 20
 	// maxImage bounds a picture: what all providers take.
@@ -62,14 +67,14 @@ func (s *Set) readFile(ctx context.Context, c Call) (Result, error) {
 	if err := s.turnPages(ctx, &p, root, rel, data, stat.Size); err != nil {
 		return Result{}, err
 	}
-	if p.shown == 0 {
+	if len(p.lines) == 0 {
 		return Result{}, misusef("%q has %s; offset %d is past its end.", shown, count(p.line, "line"), p.first)
 	}
-	last := p.first + p.shown - 1
-	if p.more {
-		fmt.Fprintf(&p.text, "[lines %d to %d; go on with offset %d]", p.first, last, last+1)
+	last, text := p.first+len(p.lines)-1, p.text(s.o.Redactor)
+	if p.more() {
+		text += fmt.Sprintf("[lines %d to %d; go on with offset %d]", p.first, last, last+1)
 	}
-	return Result{Output: p.text.String(), Structured: FileResult{Path: shown, First: p.first, Last: last}}, nil
+	return Result{Output: text, Structured: FileResult{Path: shown, First: p.first, Last: last}}, nil
 }
 
 // turnPages gives a file to p, piece by piece, until it has what it shows.
@@ -94,12 +99,15 @@ func (s *Set) turnPages(ctx context.Context, p *page, root, rel string, data []b
 // page is the lines of a file that are shown.
 type page struct {
 	first, most, bound int
-	line               int // lines seen so far
-	shown              int
-	rest               []byte // the beginning of a line that is not whole yet
-	text               strings.Builder
-	more               bool // there are lines after those shown
+	line               int      // lines seen so far
+	lines              [][]byte // those shown, with their breaks, of long ones the first lineBytes+around bytes and one
+	size               int      // bytes of lines that are shown
+	rest               []byte   // the beginning of a line that is not whole yet
+	ahead, after       []byte   // what stands around the lines that are shown
 }
+
+// more says whether there are lines after those shown.
+func (p *page) more() bool { return len(p.after) > 0 }
 
 // take reads a piece of the file and says whether no more is needed.
 func (p *page) take(data []byte, end bool) bool {
@@ -108,18 +116,19 @@ func (p *page) take(data []byte, end bool) bool {
 		i := bytes.IndexByte(data, '\n')
 		if i < 0 && !end {
 			// A line without end is shown cut, so that its rest need not be kept.
-			p.rest = data[:min(len(data), lineBytes+1):min(len(data), lineBytes+1)]
+			n := min(len(data), lineBytes+around+1)
+			p.rest = data[:n:n]
 			return false
 		}
 		line, rest := data, []byte(nil)
 		if i >= 0 {
-			line, rest = data[:i], data[i+1:]
+			line, rest = data[:i+1], data[i+1:]
 		}
-		data = rest
 		if !p.add(line) {
-			p.more = true
+			p.after = data[:min(len(data), around)]
 			return true
 		}
+		data = rest
 	}
 	p.rest = nil
 	return false
@@ -127,20 +136,36 @@ func (p *page) take(data []byte, end bool) bool {
 
 // add takes the next line, and says false when it would be one too many.
 func (p *page) add(line []byte) bool {
-	if p.line+1 >= p.first && (p.shown >= p.most || p.text.Len() > p.bound) {
+	if p.line+1 >= p.first && (len(p.lines) >= p.most || p.size > p.bound) {
 		return false
 	}
 	p.line++
 	if p.line < p.first {
+		p.ahead = append(p.ahead, line[max(0, len(line)-around):]...)
+		if over := len(p.ahead) - around; over > around {
+			p.ahead = append(p.ahead[:0], p.ahead[over:]...)
+		}
 		return true
 	}
-	text := strings.ToValidUTF8(strings.TrimSuffix(string(line[:min(len(line), lineBytes)]), "\r"), "\uFFFD")
-	if len(line) > lineBytes {
-		text += " [… the line is longer]"
-	}
-	fmt.Fprintf(&p.text, "%6d|%s\n", p.line, text)
-	p.shown++
+	p.lines = append(p.lines, line[:min(len(line), lineBytes+around+1)])
+	p.size += min(len(line), lineBytes)
 	return true
+}
+
+// text gives the lines with their numbers and without the secrets that redactor
+// knows.
+func (p *page) text(redactor *secret.Redactor) string {
+	clean := redactor.Pieces(nil, append(append([][]byte{p.ahead}, p.lines...), p.after)...)
+	var b strings.Builder
+	for i, line := range p.lines {
+		whole := bytes.TrimSuffix(bytes.TrimSuffix(clean[i+1], []byte("\n")), []byte("\r"))
+		text := strings.ToValidUTF8(string(whole[:min(len(whole), lineBytes)]), "\uFFFD")
+		if len(whole) > lineBytes || len(line) > lineBytes+around {
+			text += " [… the line is longer]"
+		}
+		fmt.Fprintf(&b, "%6d|%s\n", p.first+i, text)
+	}
+	return b.String()
 }
 
 func isPicture(mime string) bool {
@@ -285,7 +310,7 @@ func (s *Set) search(ctx context.Context, c Call) (Result, error) {
 		prefix = "/"
 	}
 	for i, m := range found.Matches {
-		writeMatch(&b, prefix, m, args.Context > 0 && i > 0)
+		s.writeMatch(&b, prefix, m, args.Context > 0 && i > 0)
 	}
 	switch {
 	case len(found.Matches) == 0:
@@ -299,25 +324,36 @@ func (s *Set) search(ctx context.Context, c Call) (Result, error) {
 
 // writeMatch writes one match as grep does: ":" on the line itself, "-" on those
 // around it.
-func writeMatch(b *strings.Builder, prefix string, m guest.Match, apart bool) {
+func (s *Set) writeMatch(b *strings.Builder, prefix string, m guest.Match, apart bool) {
 	if apart {
 		b.WriteString("--\n")
 	}
-	for i, line := range m.Before {
-		fmt.Fprintf(b, "%s%s-%d- %s\n", prefix, m.Path, m.Line-len(m.Before)+i, clipLine(line))
+	var lines [][]byte
+	for _, line := range slices.Concat(m.Before, []string{m.Text}, m.After) {
+		lines = append(lines, []byte(line+"\n"))
 	}
-	fmt.Fprintf(b, "%s%s:%d: %s\n", prefix, m.Path, m.Line, clipLine(m.Text))
-	for i, line := range m.After {
-		fmt.Fprintf(b, "%s%s-%d- %s\n", prefix, m.Path, m.Line+1+i, clipLine(line))
+	for i, line := range s.o.Redactor.Pieces(nil, lines...) {
+		mark := '-'
+		if i == len(m.Before) {
+			mark = ':'
+		}
+		text := s.clipLine(strings.TrimRight(string(line), "\r\n"), len(lines[i]) > matchBytes)
+		fmt.Fprintf(b, "%s%s%c%d%c %s\n", prefix, m.Path, mark, m.Line-len(m.Before)+i, mark, text)
 	}
 }
 
-// clipLine bounds a line that matched: minified files have very long ones.
-func clipLine(line string) string {
-	const most = 400
-	line = strings.TrimRight(line, "\r\n")
-	if len(line) <= most {
+// matchBytes bounds a line of a match: minified files have very long ones.
+const matchBytes = 400
+
+// clipLine bounds a line that is free of whole secrets. A long one may end in the
+// middle of one, because the guest has cut it already.
+func (s *Set) clipLine(line string, long bool) string {
+	if !long {
 		return line
 	}
-	return headOf(line, most) + " […]"
+	line = line[:len(line)-s.o.Redactor.Held([]byte(line))]
+	if len(line) > matchBytes {
+		line = headOf(line, matchBytes)
+	}
+	return line + " […]"
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/guest"
 	"github.com/errand-dev/errand/llm"
+	"github.com/errand-dev/errand/secret"
 )
 
 const (
@@ -45,8 +46,9 @@ type Options struct {
 	Root string      // where the work is; "" is /workspace
 	User string      // who commands run as; "" is root
 	Env  []string    // for commands, over the machine's own
-	// Hide, if set, takes what must not be seen out of what commands print.
-	Hide func(string) string
+	// Redactor takes the secrets out of what results show, before any of it is
+	// cut: half a secret would pass all who look for it later. nil knows none.
+	Redactor *secret.Redactor
 	// ReadOnly leaves out the tools that can change anything.
 	ReadOnly bool
 	// Builder has builds made that the agent asks for; nil leaves that tool out.
@@ -79,6 +81,9 @@ func New(o Options) *Set {
 	o.OutputBound = cmp.Or(o.OutputBound, DefaultOutputBound)
 	o.Settle = cmp.Or(o.Settle, time.Second)
 	o.Spill = cmp.Or(o.Spill, DefaultSpill)
+	if o.Redactor == nil {
+		o.Redactor = &secret.Redactor{}
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -266,8 +271,10 @@ func (s *Set) spill(name string) string {
 	return strings.TrimPrefix(path.Join(s.o.Spill, name), "/")
 }
 
-// fit cuts output to the bound. What is cut is left in a file of the machine.
+// fit takes the secrets out of output and cuts it to the bound. What is cut is
+// left in a file of the machine.
 func (s *Set) fit(ctx context.Context, op, output string) (string, error) {
+	output = s.o.Redactor.String(output)
 	if len(output) <= s.o.OutputBound {
 		return output, nil
 	}

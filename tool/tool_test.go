@@ -12,6 +12,7 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/tool"
 	"github.com/errand-dev/errand/tool/tooltest"
 )
@@ -184,6 +185,37 @@ func TestReading(t *testing.T) {
 	b.works(b.do(tool.Search, `{"pattern":"TODO"}`), "src/deep/er/main_test.go:2: // TODO: test main")
 	b.works(b.do(tool.Search, `{"pattern":"func main","path":"src","context":1}`), "main.go-2- ", "main.go:3: func main() {}")
 	b.works(b.do(tool.Search, `{"pattern":"nothing at all","glob":"*.go"}`), "No match in 2 files")
+}
+
+// Secrets are taken out before anything is cut, where half of one would pass.
+func TestHiding(t *testing.T) {
+	token, key := "ghp_"+strings.Repeat("T0k3n", 8), strings.Repeat("L0ngk3y", 200)
+	redactor := &secret.Redactor{}
+	redactor.Add(token, key)
+	b := newBench(t, tool.Options{Redactor: redactor, OutputBound: 1000})
+	b.write("match", "needle "+strings.Repeat("x", 373)+token+strings.Repeat("y", 100)+"\n")
+	b.write("long", "needle "+strings.Repeat("x", 373)+key+"\n") // longer than the guest gives
+	b.write("read", strings.Repeat("x", 1980)+token+"\n")
+	b.write("screen", strings.Repeat(token, 200)) // wherever it is cut, it is within one
+	for _, call := range []struct{ name, args string }{
+		{tool.Search, `{"pattern":"needle"}`},
+		{tool.Search, `{"pattern":"needle","context":2}`},
+		{tool.ReadFile, `{"path":"read"}`},
+		{tool.RunTerminalCmd, `{"command":"cat screen"}`},
+	} {
+		r := b.do(call.name, call.args)
+		b.works(r, "[REDACTED]")
+		for _, part := range []string{"ghp_", "L0ng", "T0k3n"} {
+			if strings.Contains(r.Output, part) {
+				t.Errorf("%s %s shows a part of a secret:\n%s", call.name, call.args, r.Output)
+			}
+		}
+	}
+	b.works(b.do(tool.RunTerminalCmd, `{"command":"clear; cat screen; echo; echo end-$((1+1))","terminal":"dev"}`))
+	b.until(tool.ReadTerminal, `{"name":"dev"}`, "end-2")
+	if r := b.do(tool.ReadTerminal, `{"name":"dev"}`); strings.Contains(r.Output, "T0k") || !strings.Contains(r.Output, "cut;") {
+		t.Errorf("the terminal shows a part of a secret, or is not cut:\n%s", r.Output)
+	}
 }
 
 func TestChanging(t *testing.T) {
