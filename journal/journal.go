@@ -149,7 +149,8 @@ const page = 500
 
 // Follow gives a journal's events after a number, first those that are there,
 // then each as it is written, until ctx ends. A follower that reads slowly holds
-// nobody up. When the journal's subject is deleted the sequence ends.
+// nobody up. When the journal's subject is deleted the sequence ends; where it
+// cannot be read an error is the last that it gives.
 func (j *Journal) Follow(ctx context.Context, of errand.Subject, after errand.Seq) iter.Seq2[errand.Event, error] {
 	return func(yield func(errand.Event, error) bool) {
 		for {
@@ -169,7 +170,12 @@ func (j *Journal) Follow(ctx context.Context, of errand.Subject, after errand.Se
 				continue
 			}
 			if len(events) == 0 {
-				if there, err := j.store.HasSubject(ctx, of); err != nil || !there {
+				there, err := j.store.HasSubject(ctx, of)
+				if err != nil {
+					yield(errand.Event{}, err)
+					return
+				}
+				if !there {
 					return // deleted
 				}
 			}

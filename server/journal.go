@@ -101,7 +101,8 @@ func now(ctx context.Context, after errand.Seq, page func(context.Context, erran
 }
 
 // sendJournal answers with the events that source gives, one message for each,
-// from where the reader left off, until they end or last says so.
+// from where the reader left off, until they end or last says so, and then with
+// "done". Without that the answer broke off: the reader asks again from there.
 func (s *Server) sendJournal(w http.ResponseWriter, r *http.Request, source func(context.Context, errand.Seq, bool) iter.Seq2[errand.Event, error], last func(errand.Event) bool) error {
 	after, follow, err := journalQuery(r)
 	if err != nil {

@@ -52,15 +52,16 @@ func (noMachines) List(context.Context) ([]machine.Handle, error) { return nil, 
 // installation is a server over real HTTP with the real runner, store and
 // journal, on a host without machines.
 type installation struct {
-	t       *testing.T
-	url     string
-	token   string
-	client  *client.Client
-	journal *journal.Journal
-	store   *store.Store
-	runner  *runner.Runner
-	vault   *vault.Vault
-	setups  *setup.Setups
+	t        *testing.T
+	url      string
+	token    string
+	database string
+	client   *client.Client
+	journal  *journal.Journal
+	store    *store.Store
+	runner   *runner.Runner
+	vault    *vault.Vault
+	setups   *setup.Setups
 }
 
 // install starts one. Its runner takes up no runs until work is called.
@@ -83,7 +84,7 @@ func install(t *testing.T, change func(*server.Options)) *installation {
 	must(err)
 	t.Cleanup(func() { images.Close() })
 	redactor := &secret.Redactor{}
-	in := &installation{t: t, store: s, journal: journal.New(s, redactor), vault: vault.Open(s, filepath.Join(dir, "secret.key"), "", nil)}
+	in := &installation{t: t, database: filepath.Join(dir, "errand.db"), store: s, journal: journal.New(s, redactor), vault: vault.Open(s, filepath.Join(dir, "secret.key"), "", nil)}
 	in.runner, err = runner.Open(runner.Options{
 		Dir: dir, Store: s, Journal: in.journal, Redactor: redactor, Vault: in.vault, Driver: noMachines{}, Images: images, Mirrors: mirrors,
 		Gate:   egress.New(egress.Options{Private: []netip.Prefix{netip.MustParsePrefix("127.0.0.9/32")}}),

@@ -90,8 +90,9 @@ func pump(ctx context.Context, events iter.Seq2[errand.Event, error]) (all <-cha
 type source func(context.Context) iter.Seq2[errand.Event, error]
 
 // stream sends what each makes of every event until each says that it was the
-// last, the events or ctx end, or the reader goes. When there is nothing else to
-// send, a heartbeat is. ended says whether the events ended by themselves.
+// last, the events or ctx end, or the reader goes. When nothing was sent for a
+// while, a heartbeat is. ended says that the events ended by themselves: not that
+// they could not be read further, which is an error.
 func (s *Server) stream(ctx context.Context, out *sse, events source, each func(errand.Event) (last bool, err error)) (ended bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	all, wait := pump(ctx, events(ctx))
@@ -106,18 +107,22 @@ func (s *Server) stream(ctx context.Context, out *sse, events source, each func(
 				return ctx.Err() == nil, out.flush()
 			}
 			if n.err != nil {
-				return true, n.err
+				return false, n.err
 			}
 			last, err := each(n.event)
 			if err != nil {
 				return false, err
 			}
-			if last || len(all) == 0 {
-				if err := out.flush(); err != nil || last {
+			// An event may have nothing to say here; then the reader waits on.
+			if out.buf.Len() > 0 && (last || len(all) == 0) {
+				if err := out.flush(); err != nil {
 					return false, err
 				}
+				beat.Reset(s.heartbeat)
 			}
-			beat.Reset(s.heartbeat)
+			if last {
+				return false, nil
+			}
 		case <-beat.C:
 			if err := out.put(api.Message{Event: api.StreamHeartbeat, Data: struct{}{}}); err != nil {
 				return false, err

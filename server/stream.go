@@ -67,7 +67,7 @@ func (s *Server) streamRun(w http.ResponseWriter, r *http.Request) error {
 		s.lost(ctx, err)
 	}
 	if gone {
-		s.farewell(out, err)
+		farewell(out)
 	}
 	return nil
 }
@@ -132,12 +132,9 @@ func (s *Server) lost(ctx context.Context, err error) {
 }
 
 // farewell ends a stream whose agent is gone.
-func (s *Server) farewell(out *sse, err error) {
-	if err == nil {
-		err = errand.Errorf(errand.NotFound, "agent_not_found", "The agent was deleted.")
-	}
+func farewell(out *sse) {
 	_ = putAll(out, []api.Message{
-		{Event: api.StreamError, Data: api.FromError(err)},
+		{Event: api.StreamError, Data: api.FromError(errand.Errorf(errand.NotFound, "agent_not_found", "The agent was deleted."))},
 		{Event: api.StreamDone, Data: struct{}{}},
 	})
 	_ = out.flush() // the reader may be gone too

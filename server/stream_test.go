@@ -3,10 +3,13 @@ package server_test
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -173,6 +176,101 @@ func TestLiveStream(t *testing.T) {
 	}
 	if text != "one two" || statuses != "CREATING RUNNING FINISHED " || all[len(all)-1].Event != api.StreamDone {
 		t.Errorf("text %q, statuses %q, %d messages", text, statuses, len(all))
+	}
+}
+
+// Events that say nothing to a reader leave it its heartbeats.
+func TestHeartbeatsAmongEvents(t *testing.T) {
+	in := install(t, func(o *server.Options) { o.Heartbeat = 100 * time.Millisecond })
+	agent, run := in.create("go")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	defer cancel()
+	telling.Go(func() {
+		for ctx.Err() == nil {
+			in.journal.Append(ctx, agent, run, errand.Fact{Kind: errand.EventNotice, Data: errand.Notice{Text: "not in the stream"}})
+			time.Sleep(10 * time.Millisecond) // as an install that prints now and then
+		}
+	})
+	beats := 0
+	in.read(ctx, agent, run, "", func(m sent) bool {
+		if m.Event == api.StreamHeartbeat {
+			beats++
+		}
+		return beats == 3
+	})
+	if beats != 3 {
+		t.Errorf("%d heartbeats", beats)
+	}
+}
+
+// A journal that cannot be read further has not ended: the stream breaks off
+// without "done", so that the reader comes again.
+func TestUnreadableJournal(t *testing.T) {
+	in := install(t, func(o *server.Options) { o.Heartbeat = 20 * time.Millisecond })
+	agent, run := in.create("go")
+	for _, path := range []string{"/runs/" + string(run) + "/stream", "/journal"} {
+		for _, table := range []string{"events", "agents"} {
+			var restore func()
+			got, err := in.lines("/v1/agents/"+string(agent)+path, func(line string) {
+				if restore == nil && line == "event: "+api.StreamHeartbeat { // it has seen all there is
+					restore = in.hideTable(table)
+					in.journal.Deleted(agent) // wakes it
+				}
+			})
+			if restore == nil || err != nil {
+				t.Fatalf("%s: the stream ended with %v:\n%s", path, err, strings.Join(got, "\n"))
+			}
+			restore()
+			if slices.Contains(got, "event: "+api.StreamDone) || slices.Contains(got, "event: "+api.StreamError) {
+				t.Errorf("%s, %s unreadable: the end is told though it was not reached:\n%s", path, table, strings.Join(got, "\n"))
+			}
+		}
+	}
+}
+
+// lines gives an answer's lines until it ends.
+func (in *installation) lines(path string, each func(string)) (all []string, err error) {
+	in.t.Helper()
+	req, err := http.NewRequestWithContext(in.t.Context(), "GET", in.url+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+in.token)
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		all = append(all, lines.Text())
+		each(lines.Text())
+	}
+	return all, lines.Err()
+}
+
+// hideTable makes a table of the database unreadable until restore.
+func (in *installation) hideTable(name string) (restore func()) {
+	in.t.Helper()
+	db, err := sql.Open("sqlite", in.database)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	rename := func(from, to string) {
+		in.t.Helper()
+		if _, err := db.ExecContext(in.t.Context(), "PRAGMA busy_timeout = 5000; ALTER TABLE "+from+" RENAME TO "+to); err != nil {
+			in.t.Error(err)
+		}
+	}
+	rename(name, "hidden")
+	return func() {
+		rename("hidden", name)
+		db.Close()
 	}
 }
 
