@@ -8,6 +8,10 @@ import (
 	"time"
 )
 
+// LongestAfter is the longest wait that a provider may ask for. One that asks for
+// more gets no further attempt: its error is returned at once.
+const LongestAfter = 15 * time.Minute
+
 // RetryOptions say how Do repeats a request. The zero value is right.
 type RetryOptions struct {
 	// Max is the number of attempts in all; zero is 8, which is about three
@@ -17,8 +21,8 @@ type RetryOptions struct {
 	// zero is one second. Each wait is taken at random from its upper half, so
 	// that many runs do not come back at once.
 	Base time.Duration
-	// MaxWait bounds one wait; zero is 90 s. A provider that asks for a longer
-	// one gets no further attempt: its error is returned at once.
+	// MaxWait bounds one wait where the provider does not say how long; zero is
+	// 90 s.
 	MaxWait time.Duration
 	// OnRetry, if set, is told of each failed attempt (from 1) that another will
 	// follow after wait. What was emitted of that attempt is void.
@@ -72,12 +76,9 @@ func (o RetryOptions) filled() RetryOptions {
 func (o RetryOptions) wait(attempt int, err error) (time.Duration, bool) {
 	var e *Error
 	if errors.As(err, &e) && e.After > 0 {
-		if e.After > o.MaxWait {
-			return 0, false
-		}
 		// A little more than asked for: all who were refused together were told
 		// the same time.
-		return min(e.After+rand.N(e.After/10+1), o.MaxWait), true
+		return e.After + rand.N(e.After/10+1), e.After <= LongestAfter
 	}
 	backoff := o.MaxWait
 	if shift := attempt - 1; shift < 30 && o.Base<<shift < o.MaxWait {

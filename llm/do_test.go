@@ -57,12 +57,14 @@ func TestDoWaitsLongerEachTime(t *testing.T) {
 
 func TestDoHonoursAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		begin := time.Now()
-		if _, err := llm.Do(t.Context(), &failing{errs: []error{broken(40 * time.Second)}}, nil, nil, llm.RetryOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		if got := time.Since(begin); got < 40*time.Second || got > 45*time.Second {
-			t.Errorf("waited %v, was asked for 40s", got)
+		for _, after := range []time.Duration{40 * time.Second, 2 * time.Minute, llm.LongestAfter} {
+			begin := time.Now()
+			if _, err := llm.Do(t.Context(), &failing{errs: []error{broken(after)}}, nil, nil, llm.RetryOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if got := time.Since(begin); got < after || got > after+after/8 {
+				t.Errorf("waited %v, was asked for %v", got, after)
+			}
 		}
 	})
 }

@@ -147,14 +147,15 @@ func (r *run) compact(ctx context.Context, c Conversation) error {
 	var used errand.Usage
 	ask, room, tries := summaryRequest, summaryOutput, 0
 	for level := 0; level < shrinkLevels; {
-		resp, err := llm.Do(ctx, r.o.Model, r.summaryQuestion(c, level, ask, room), nil, r.summaryRetry(ctx))
+		model := &counted{Model: r.o.Model}
+		resp, err := llm.Do(ctx, model, r.summaryQuestion(c, level, ask, room), nil, r.summaryRetry(ctx))
 		var refused *llm.Error
 		if errors.As(err, &refused) && refused.Cause == llm.TooLong {
 			level++
 			continue
 		}
 		if err != nil {
-			return r.explain(err)
+			return r.explain(err, model.tries)
 		}
 		used = used.Add(resp.Usage)
 		wrong := unusable(resp)
@@ -172,6 +173,17 @@ func (r *run) compact(ctx context.Context, c Conversation) error {
 		}
 	}
 	return errand.Errorf(errand.Unavailable, "context_too_long", "The conversation no longer fits into the window of %s, and the model gave no usable summary of it. Start a new agent on the branch, or choose a model with a larger window.", r.o.ModelName)
+}
+
+// counted is a model that counts how often it is asked.
+type counted struct {
+	llm.Model
+	tries int
+}
+
+func (m *counted) Do(ctx context.Context, req *llm.Request, emit func(llm.Delta)) (*llm.Response, error) {
+	m.tries++
+	return m.Model.Do(ctx, req, emit)
 }
 
 // summaryQuestion asks for a summary in the words of ask, of at most room tokens.

@@ -31,6 +31,7 @@ func (r *run) turn(ctx context.Context, c Conversation) error {
 	if c.Open {
 		a.turn, a.number = c.Turn, c.Attempt
 	}
+	before := a.number
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	a.cancel = cancel
@@ -45,7 +46,7 @@ func (r *run) turn(ctx context.Context, c Conversation) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return r.explain(err)
+		return r.explain(err, a.number-before)
 	}
 	answer := resp.Message()
 	message, err := json.Marshal(answer)
@@ -98,8 +99,9 @@ func (a *attempts) retried(ctx context.Context, err error, wait time.Duration) {
 	}
 }
 
-// explain makes a provider's error into one that says what to do.
-func (r *run) explain(err error) error {
+// explain makes a provider's error, after so many tries, into one that says what
+// to do.
+func (r *run) explain(err error, tries int) error {
 	var e *llm.Error
 	if !errors.As(err, &e) {
 		return fmt.Errorf("asking %s: %w", r.o.ModelName, err)
@@ -115,11 +117,23 @@ func (r *run) explain(err error) error {
 	case llm.TooLong:
 		return errand.Errorf(errand.TooLarge, "context_too_long", "%w. The prompt and what belongs to it do not fit into the window of %s: make the prompt shorter, or choose a model with a larger window.", err, name)
 	case llm.RateLimited:
-		return errand.Errorf(errand.Unavailable, "model_rate_limited", "%w. It was asked several times and the limit stayed: wait and send a follow-up, or raise the limit at %s.", err, provider)
+		return errand.Errorf(errand.Unavailable, "model_rate_limited", "%w. %s, or raise the limit at %s.", err, later(e, tries), provider)
 	case llm.Overloaded, llm.Broken:
-		return errand.Errorf(errand.Unavailable, "model_unavailable", "%w. It was asked several times without a usable answer: send a follow-up later, or choose another model.", err)
+		return errand.Errorf(errand.Unavailable, "model_unavailable", "%w. %s, or choose another model.", err, later(e, tries))
 	}
 	return errand.Errorf(errand.Invalid, "model_rejected", "%w. The provider refused the request; check the model's parameters, or choose another model.", err)
+}
+
+// later says when a follow-up may help where a provider failed for the time being.
+func later(e *llm.Error, tries int) string {
+	asked := "It was asked once"
+	if tries > 1 {
+		asked = fmt.Sprintf("It was asked %d times without a usable answer", tries)
+	}
+	if e.After > llm.LongestAfter {
+		return fmt.Sprintf("%s and wants %s of rest, which is longer than a run waits: send a follow-up after that", asked, e.After.Round(time.Second))
+	}
+	return asked + ": send a follow-up later"
 }
 
 // keyVariable is the environment variable that holds a provider's key.
