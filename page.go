@@ -1,7 +1,8 @@
 package errand
 
 // A list is given page by page, newest first. The cursor of the next page is the
-// id of the last entry of this one; "" is that there is none, or the beginning.
+// id of the last entry of this one; "" is that there is none, or the beginning. Of
+// agents and setups, which people delete, it is a number that package store gives.
 
 // Before gives the id before which a page begins, by the parser of such ids; ""
 // is the first page.

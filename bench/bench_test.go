@@ -194,7 +194,7 @@ func TestFillStoresWholeAgents(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	page, err := s.Agents(t.Context(), store.AgentQuery{Limit: 100})
+	page, _, err := s.Agents(t.Context(), store.AgentQuery{Limit: 100})
 	if err != nil || len(page) != 30 {
 		t.Fatalf("%d agents, %v", len(page), err)
 	}

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"iter"
 
@@ -24,16 +25,7 @@ type AgentQuery struct {
 // Agents gives agents, newest first, and the cursor of the next page ("" on the
 // last one).
 func (r *Runner) Agents(ctx context.Context, _ errand.Caller, q AgentQuery) ([]errand.Agent, string, error) {
-	before, err := errand.Before(q.Cursor, errand.ParseAgentID)
-	if err != nil {
-		return nil, "", err
-	}
-	if q.Limit == 0 {
-		q.Limit = 20
-	}
-	all, err := r.Store.Agents(ctx, store.AgentQuery{Limit: q.Limit + 1, Before: before, IncludeArchived: q.IncludeArchived})
-	page, next := errand.Page(all, q.Limit, func(a errand.Agent) errand.AgentID { return a.ID })
-	return page, next, err
+	return r.Store.Agents(ctx, store.AgentQuery{Limit: cmp.Or(q.Limit, 20), Cursor: q.Cursor, IncludeArchived: q.IncludeArchived})
 }
 
 // OneRun gives one run of an agent.

@@ -84,13 +84,7 @@ func (s *Setups) Setup(ctx context.Context, _ errand.Caller, id errand.SetupID) 
 // List gives a page of setups, newest first, and the cursor of the next one (""
 // on the last).
 func (s *Setups) List(ctx context.Context, _ errand.Caller, limit int, cursor string) ([]errand.Setup, string, error) {
-	before, err := errand.Before(cursor, errand.ParseSetupID)
-	if err != nil {
-		return nil, "", err
-	}
-	all, err := s.Store.Setups(ctx, limit+1, before)
-	page, next := errand.Page(all, limit, func(x errand.Setup) errand.SetupID { return x.ID })
-	return page, next, err
+	return s.Store.Setups(ctx, limit, cursor)
 }
 
 // Events gives at most limit of a setup's events after a number, those that are

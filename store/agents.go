@@ -58,22 +58,27 @@ func (q queries) Agent(ctx context.Context, id errand.AgentID) (errand.Agent, er
 
 // AgentQuery chooses agents.
 type AgentQuery struct {
-	Limit           int            // at most so many
-	Before          errand.AgentID // only those made before this one; "" for all
+	Limit           int    // at most so many
+	Cursor          string // from the page before; "" for the first
 	IncludeArchived bool
 }
 
-// Agents gives agents, newest first. A Before that is not known gives none.
-func (q queries) Agents(ctx context.Context, query AgentQuery) ([]errand.Agent, error) {
-	rows, err := q.db.QueryContext(ctx, `
-		SELECT `+agentColumns+` FROM agents
-		WHERE ($1 = '' OR number < COALESCE((SELECT number FROM agents WHERE id = $1), 0))
-		  AND ($2 OR status <> 'archived')
-		ORDER BY number DESC LIMIT $3`, query.Before, query.IncludeArchived, query.Limit)
+// Agents gives a page of agents, newest first, and the cursor of the next one (""
+// on the last). A cursor that is none is an Invalid error.
+func (q queries) Agents(ctx context.Context, query AgentQuery) ([]errand.Agent, string, error) {
+	before, err := parseCursor(query.Cursor)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return collect(rows, scanAgent)
+	rows, err := q.db.QueryContext(ctx, `
+		SELECT number, `+agentColumns+` FROM agents
+		WHERE ($1 = 0 OR number < $1)
+		  AND ($2 OR status <> 'archived')
+		ORDER BY number DESC LIMIT $3`, before, query.IncludeArchived, query.Limit+1)
+	if err != nil {
+		return nil, "", err
+	}
+	return page(rows, query.Limit, scanAgent)
 }
 
 // InsertAgent keeps a new agent with its sealed variables ("" for none). An id

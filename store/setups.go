@@ -31,17 +31,20 @@ func (q queries) Setup(ctx context.Context, id errand.SetupID) (errand.Setup, er
 	return s, notFound(err, "setup_not_found", "There is no setup %s. `errand setup ls` shows which there are.", id)
 }
 
-// Setups gives setups, newest first: at most limit, made before the setup before
-// ("" for all).
-func (q queries) Setups(ctx context.Context, limit int, before errand.SetupID) ([]errand.Setup, error) {
-	rows, err := q.db.QueryContext(ctx, `
-		SELECT `+setupColumns+` FROM setups
-		WHERE $1 = '' OR number < COALESCE((SELECT number FROM setups WHERE id = $1), 0)
-		ORDER BY number DESC LIMIT $2`, before, limit)
+// Setups gives a page of at most limit setups, newest first, and the cursor of the
+// next one ("" on the last); cursor is from the page before, "" for the first. One
+// that is none is an Invalid error.
+func (q queries) Setups(ctx context.Context, limit int, cursor string) ([]errand.Setup, string, error) {
+	before, err := parseCursor(cursor)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return collect(rows, scanSetup)
+	rows, err := q.db.QueryContext(ctx, `
+		SELECT number, `+setupColumns+` FROM setups WHERE $1 = 0 OR number < $1 ORDER BY number DESC LIMIT $2`, before, limit+1)
+	if err != nil {
+		return nil, "", err
+	}
+	return page(rows, limit, scanSetup)
 }
 
 // BusySetups gives the setups that the server has to work on, oldest first.

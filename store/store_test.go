@@ -92,30 +92,55 @@ func TestAgentsArePagedNewestFirst(t *testing.T) {
 		a.Status = errand.AgentArchived
 		return errors.Join(err, tx.UpdateAgent(a))
 	})
-	for _, c := range []struct {
-		query store.AgentQuery
-		want  []int
-	}{
-		{store.AgentQuery{Limit: 2, IncludeArchived: true}, []int{4, 3}},
-		{store.AgentQuery{Limit: 2, IncludeArchived: true, Before: ids[3]}, []int{2, 1}},
-		{store.AgentQuery{Limit: 2, Before: ids[3]}, []int{1, 0}},
-		{store.AgentQuery{Limit: 9, Before: ids[0]}, nil},
-		{store.AgentQuery{Limit: 9, Before: errand.NewAgentID()}, nil},
-	} {
-		got, err := s.Agents(t.Context(), c.query)
+	// next lists from a page's cursor on and checks what comes.
+	next := func(query store.AgentQuery, want ...int) string {
+		t.Helper()
+		got, cursor, err := s.Agents(t.Context(), query)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var have, want []errand.AgentID
+		var have, wanted []errand.AgentID
 		for _, a := range got {
 			have = append(have, a.ID)
 		}
-		for _, i := range c.want {
-			want = append(want, ids[i])
+		for _, i := range want {
+			wanted = append(wanted, ids[i])
 		}
-		if d := cmp.Diff(want, have); d != "" {
-			t.Errorf("%+v: %s", c.query, d)
+		if d := cmp.Diff(wanted, have); d != "" {
+			t.Errorf("%+v: %s", query, d)
 		}
+		return cursor
+	}
+	cursor := next(store.AgentQuery{Limit: 2, IncludeArchived: true}, 4, 3)
+	next(store.AgentQuery{Limit: 2, Cursor: cursor}, 1, 0)
+	// Those of the first page are deleted meanwhile.
+	write(t, s, func(tx *store.Tx) error { return errors.Join(tx.DeleteAgent(ids[3]), tx.DeleteAgent(ids[4])) })
+	cursor = next(store.AgentQuery{Limit: 2, IncludeArchived: true, Cursor: cursor}, 2, 1)
+	if cursor = next(store.AgentQuery{Limit: 2, IncludeArchived: true, Cursor: cursor}, 0); cursor != "" {
+		t.Errorf("the last page has the cursor %q", cursor)
+	}
+	for _, bad := range []string{"x", "-1", string(ids[0])} {
+		if _, _, err := s.Agents(t.Context(), store.AgentQuery{Limit: 2, Cursor: bad}); errand.KindOf(err) != errand.Invalid {
+			t.Errorf("cursor %q: %v", bad, err)
+		}
+	}
+}
+
+func TestSetupsArePagedNewestFirst(t *testing.T) {
+	s := open(t)
+	var ids []errand.SetupID
+	for range 3 {
+		id := errand.NewSetupID()
+		ids = append(ids, id)
+		write(t, s, func(tx *store.Tx) error { return tx.InsertSetup(errand.Setup{ID: id}) })
+	}
+	first, cursor, err := s.Setups(t.Context(), 2, "")
+	if err != nil || len(first) != 2 || first[0].ID != ids[2] || first[1].ID != ids[1] {
+		t.Fatalf("the first page: %+v, %v", first, err)
+	}
+	write(t, s, func(tx *store.Tx) error { return errors.Join(tx.DeleteSetup(ids[1]), tx.DeleteSetup(ids[2])) })
+	if rest, cursor, err := s.Setups(t.Context(), 2, cursor); err != nil || len(rest) != 1 || rest[0].ID != ids[0] || cursor != "" {
+		t.Errorf("the second page: %+v, %q, %v", rest, cursor, err)
 	}
 }
 
