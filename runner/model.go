@@ -35,11 +35,18 @@ type Models struct {
 
 	mu     sync.Mutex
 	listed []llm.Entry
-	asked  time.Time
+	until  time.Time     // so long listed is believed; zero before the first answer
+	asking chan struct{} // closed when the request under way ends; nil where none is
 }
 
-// listFor is how long a provider's list is believed.
-const listFor = time.Minute
+const (
+	// listFor is how long a provider's list is believed, and missedFor how long a
+	// provider that did not answer is left alone.
+	listFor   = time.Minute
+	missedFor = 10 * time.Second
+	// listWait is how long an answer is waited for.
+	listWait = 5 * time.Second
+)
 
 // Model gives the client for a model id ("" is the default) and what is known
 // of it. An unknown one, or one whose provider lacks a key, is an Invalid error
@@ -117,27 +124,58 @@ func (m *Models) List(ctx context.Context) []llm.Entry {
 	return all
 }
 
-// unlisted gives the models that only their providers know, asked for at most
-// once a minute. A provider that does not answer has those that it had.
+// unlisted gives the models that only their providers know. They are asked now
+// and then, by one caller at a time: others go on with what is known meanwhile,
+// and where that is nothing yet they wait with it, or until ctx ends.
 func (m *Models) unlisted(ctx context.Context) []llm.Entry {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if time.Since(m.asked) < listFor {
-		return slices.Clone(m.listed)
+	for {
+		m.mu.Lock()
+		known, asking, first := slices.Clone(m.listed), m.asking, m.until.IsZero()
+		ask := asking == nil && !time.Now().Before(m.until)
+		if ask {
+			m.asking = make(chan struct{})
+		}
+		m.mu.Unlock()
+		switch {
+		case ask:
+			return m.ask(ctx, known)
+		case asking == nil || !first:
+			return known
+		}
+		select {
+		case <-asking:
+		case <-ctx.Done():
+			return known
+		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+}
+
+// ask asks the providers for their models and keeps the answer. One that does not
+// answer has those that were known.
+func (m *Models) ask(ctx context.Context, known []llm.Entry) (listed []llm.Entry) {
+	held := missedFor
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		close(m.asking)
+		m.asking = nil
+		if ctx.Err() == nil { // else the caller went, which says nothing of the providers
+			m.listed, m.until = slices.Clone(listed), time.Now().Add(held)
+		}
+	}()
+	waiting, cancel := context.WithTimeout(ctx, listWait)
 	defer cancel()
-	before := m.listed
-	m.listed = nil
+	missed := false
 	for _, p := range m.Providers {
 		if p.List == nil || p.Missing != "" {
 			continue
 		}
-		ids, err := p.List(ctx)
+		ids, err := p.List(waiting)
 		if err != nil {
-			for _, e := range before {
+			missed = true
+			for _, e := range known {
 				if e.Provider == p.Unlisted.Provider {
-					m.listed = append(m.listed, e)
+					listed = append(listed, e)
 				}
 			}
 			continue
@@ -148,10 +186,12 @@ func (m *Models) unlisted(ctx context.Context) []llm.Entry {
 			}
 			e := p.Unlisted
 			e.ID = id
-			m.listed = append(m.listed, e)
+			listed = append(listed, e)
 		}
-		m.asked = time.Now()
 	}
-	slices.SortFunc(m.listed, func(a, b llm.Entry) int { return strings.Compare(a.ID, b.ID) })
-	return slices.Clone(m.listed)
+	if !missed {
+		held = listFor
+	}
+	slices.SortFunc(listed, func(a, b llm.Entry) int { return strings.Compare(a.ID, b.ID) })
+	return listed
 }

@@ -3,6 +3,7 @@ package runner_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,5 +29,58 @@ func TestListedModelsStay(t *testing.T) {
 			down = errors.New("out for lunch")
 			time.Sleep(2 * time.Minute)
 		}
+	})
+}
+
+// A provider that does not answer holds up those who ask first, together and not
+// one after another, and then nobody for a while.
+func TestSilentProvider(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, silent := 0, true
+		m := &runner.Models{Catalog: llm.NewCatalog(), Providers: map[string]runner.Provider{"local": {
+			New: func(llm.Entry) llm.Model { return nil },
+			List: func(ctx context.Context) ([]string, error) {
+				asked++
+				if silent {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				return []string{"tiny"}, nil
+			},
+			Unlisted: llm.Entry{Provider: "local"},
+		}}}
+		begin := time.Now()
+		var all sync.WaitGroup
+		for range 5 {
+			all.Go(func() { m.List(t.Context()) })
+		}
+		all.Go(func() { // does not wait longer than it wants to
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			m.List(ctx)
+			if took := time.Since(begin); took > time.Second {
+				t.Errorf("a caller with a second of time waited %s", took)
+			}
+		})
+		all.Wait()
+		m.List(t.Context())
+		if took := time.Since(begin); took > 7*time.Second || asked > 2 {
+			t.Errorf("seven lists took %s and asked %d times", took, asked)
+		}
+		silent = false
+		time.Sleep(15 * time.Second)
+		if got := m.List(t.Context()); len(got) != 1 || got[0].ID != "tiny" {
+			t.Errorf("of a provider that answers again there are %+v", got)
+		}
+		// While it is asked anew, others have its list.
+		time.Sleep(2 * time.Minute)
+		silent = true
+		all.Go(func() { m.List(t.Context()) })
+		synctest.Wait()
+		begin = time.Now()
+		if got := m.List(t.Context()); len(got) != 1 || time.Since(begin) > 0 {
+			t.Errorf("meanwhile there are %+v after %s", got, time.Since(begin))
+		}
+		all.Wait()
 	})
 }
