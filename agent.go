@@ -71,7 +71,7 @@ func (l Limits) Or(def Limits) Limits {
 }
 
 // Settings are what a person chose for an agent when it was made. They do not
-// change afterwards.
+// change afterwards, but for the model, which a later run may choose anew.
 type Settings struct {
 	Model  Model  `json:"model"`
 	Engine string `json:"engine,omitempty"` // "gvisor", "runc"; "" is the server's default

@@ -115,6 +115,8 @@ type RunQueuedData struct {
 	Prompt Prompt `json:"prompt"`
 	Mode   string `json:"mode,omitempty"`
 	Caller Caller `json:"caller"`
+	// Model is the model from this run on; nil keeps the one before.
+	Model *Model `json:"model,omitempty"`
 }
 
 // RunStatusData tells a run's new status. Result, Error, Duration and Usage are

@@ -80,6 +80,8 @@ const (
 // CreateRun sends a follow-up. WhenBusy is Errand's own.
 type CreateRun struct {
 	Prompt     Prompt            `json:"prompt"`
+	Model      *ModelRef         `json:"model,omitempty" doc:"The model from this run on; the agent's when left out."`
+	EnvVars    map[string]string `json:"envVars,omitempty" doc:"Not offered yet: more than none is refused. Create takes them."`
 	MCPServers []json.RawMessage `json:"mcpServers,omitempty" maxItems:"50" doc:"Not offered yet: more than none is refused."`
 	Mode       string            `json:"mode,omitempty" enum:"agent,plan"`
 	WhenBusy   string            `json:"whenBusy,omitempty" enum:"reject,queue,interrupt" doc:"What to do while another run is under way; reject when left out."`
@@ -130,7 +132,12 @@ func (c CreateAgent) Check() error {
 }
 
 // Check says what is wrong with a request beyond what its schema tells.
-func (c CreateRun) Check() error { return checkPrompt(c.Prompt, c.MCPServers) }
+func (c CreateRun) Check() error {
+	if len(c.EnvVars) > 0 {
+		return errand.Errorf(errand.Invalid, "not_implemented", "This server gives an agent variables only when it is made. Leave envVars out, or start a new agent with them.")
+	}
+	return checkPrompt(c.Prompt, c.MCPServers)
+}
 
 // Settings gives the choices of the request as a word of Errand.
 func (c CreateAgent) Settings() errand.Settings {

@@ -140,7 +140,8 @@ func (a *app) start(ctx context.Context, req api.CreateAgent, p prompting) error
 
 func (a *app) sendCommand() *cobra.Command {
 	var p prompting
-	var busy string
+	var busy, model string
+	var params []string
 	cmd := &cobra.Command{
 		Use:   "send AGENT PROMPT",
 		Short: "Send an agent a follow-up",
@@ -153,11 +154,15 @@ came before, unless --when-busy says otherwise.`,
 			if err != nil {
 				return err
 			}
+			chosen, err := modelRef(model, params)
+			if err != nil {
+				return err
+			}
 			c, id, err := a.agentArg(cmd.Context(), args)
 			if err != nil {
 				return err
 			}
-			created, err := c.CreateRun(cmd.Context(), id, api.CreateRun{Prompt: prompt, Mode: p.mode(), WhenBusy: busy}, p.key())
+			created, err := c.CreateRun(cmd.Context(), id, api.CreateRun{Prompt: prompt, Model: chosen, Mode: p.mode(), WhenBusy: busy}, p.key())
 			if err != nil {
 				return err
 			}
@@ -173,7 +178,10 @@ came before, unless --when-busy says otherwise.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&busy, "when-busy", api.BusyQueue, "while another run is under way: queue, interrupt or reject")
+	f := cmd.Flags()
+	f.StringVar(&busy, "when-busy", api.BusyQueue, "while another run is under way: queue, interrupt or reject")
+	f.StringVarP(&model, "model", "m", "", "the model from now on (default: the agent's); errand models lists them")
+	f.StringArrayVar(&params, "param", nil, "a parameter of the model, NAME=VALUE; may be repeated")
 	p.flags(cmd)
 	return cmd
 }

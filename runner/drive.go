@@ -164,11 +164,15 @@ func (r *Runner) workPhase(ctx context.Context, run errand.Run, p *place) (strin
 	if err != nil {
 		return "", err
 	}
-	model, entry, err := r.Models.Model(ctx, agent.Settings.Model.ID)
+	events, err := r.Journal.All(ctx, run.Agent)
 	if err != nil {
 		return "", err
 	}
-	events, err := r.Journal.All(ctx, run.Agent)
+	chosen, err := modelOf(events, run.ID)
+	if err != nil {
+		return "", err
+	}
+	model, entry, err := r.Models.Model(ctx, chosen.ID)
 	if err != nil {
 		return "", err
 	}
@@ -190,7 +194,7 @@ func (r *Runner) workPhase(ctx context.Context, run errand.Run, p *place) (strin
 	var result string
 	err = r.phase(ctx, run, errand.PhaseWork, "", func() (string, error) {
 		out, err := loop.Run(ctx, loop.Options{
-			Run: run.ID, Model: model, ModelName: entry.ID, Entry: entry, Params: agent.Settings.Model.Params,
+			Run: run.ID, Model: model, ModelName: entry.ID, Entry: entry, Params: chosen.Params,
 			Tools: tools, Boot: s.boot, Key: string(agent.ID),
 			System: loop.System(systemInput(agent, run, s, rules)),
 			Events: events, MaxTurns: r.Defaults.MaxTurns, Log: r.Log,
@@ -213,6 +217,34 @@ func systemInput(agent errand.Agent, run errand.Run, s standing, rules []loop.Ru
 		in.Terminals = append(in.Terminals, t.Name+": "+t.Command)
 	}
 	return in
+}
+
+// modelOf gives the model that was chosen for a run: with its own prompt, or else
+// with the last one before that said so, or when the agent was made. The agent's
+// settings have that of its latest run, which may still wait.
+func modelOf(events []errand.Event, run errand.RunID) (model errand.Model, err error) {
+	for _, e := range events {
+		var created errand.AgentCreated
+		var queued struct {
+			Model *errand.Model `json:"model"`
+		}
+		switch e.Kind {
+		case errand.EventAgentCreated:
+			err = json.Unmarshal(e.Data, &created)
+			model = created.Agent.Settings.Model
+		case errand.EventRunQueued:
+			if err = json.Unmarshal(e.Data, &queued); queued.Model != nil {
+				model = *queued.Model
+			}
+		}
+		if err != nil {
+			return model, fmt.Errorf("reading event %d: %w", e.Seq, err)
+		}
+		if e.Kind == errand.EventRunQueued && e.Run == run {
+			break
+		}
+	}
+	return model, nil
 }
 
 // workDone says whether the run's work phase has ended well in an earlier life

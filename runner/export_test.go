@@ -6,5 +6,8 @@ import (
 	"github.com/errand-dev/errand"
 )
 
+// ModelOf is the model that a run works with.
+var ModelOf = modelOf
+
 // Drive is what Run does with a run that it has claimed.
 func (r *Runner) Drive(ctx context.Context, run errand.Run) { r.drive(ctx, run) }

@@ -2,12 +2,15 @@ package runner_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/llm"
 	"github.com/errand-dev/errand/runner"
 )
@@ -30,6 +33,30 @@ func TestListedModelsStay(t *testing.T) {
 			time.Sleep(2 * time.Minute)
 		}
 	})
+}
+
+// A run works with the model of its own prompt or of one before it, whatever was
+// chosen since.
+func TestModelOfRun(t *testing.T) {
+	var events []errand.Event
+	add := func(run errand.RunID, kind errand.EventKind, data any) {
+		raw, err := json.Marshal(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, errand.Event{Seq: errand.Seq(len(events) + 1), Run: run, Kind: kind, Data: raw})
+	}
+	add("", errand.EventAgentCreated, errand.AgentCreated{Agent: errand.Agent{Settings: errand.Settings{Model: errand.Model{ID: "one"}}}})
+	add("run-1", errand.EventRunQueued, errand.RunQueuedData{})
+	add("run-2", errand.EventRunQueued, errand.RunQueuedData{Model: &errand.Model{ID: "two", Params: map[string]string{"effort": "low"}}})
+	add("run-3", errand.EventRunQueued, errand.RunQueuedData{})
+	add("run-4", errand.EventRunQueued, errand.RunQueuedData{Model: &errand.Model{ID: "four"}})
+	for run, want := range map[errand.RunID]string{"run-1": "one", "run-2": "two low", "run-3": "two low", "run-4": "four"} {
+		m, err := runner.ModelOf(events, run)
+		if got := strings.TrimSpace(m.ID + " " + m.Params["effort"]); err != nil || got != want {
+			t.Errorf("%s works with %q, %v; want %q", run, got, err, want)
+		}
+	}
 }
 
 // A provider that does not answer holds up those who ask first, together and not

@@ -63,7 +63,7 @@ func (r *Runner) Start(ctx context.Context, caller errand.Caller, req StartReque
 		if err := insert(t, &agent, vars); err != nil {
 			return err
 		}
-		run, err = queue(t, &agent, caller, req.Prompt, req.Mode, req.IdempotencyKey)
+		run, err = queue(t, &agent, caller, req.IdempotencyKey, errand.RunQueuedData{Prompt: req.Prompt, Mode: req.Mode})
 		return err
 	})
 	if err != nil {
@@ -177,11 +177,12 @@ func title(prompt string) string {
 	return cut + "…"
 }
 
-// queue makes a run of agent and tells it. It sets the agent's latest run and
-// status.
-func queue(t *journal.Tx, agent *errand.Agent, caller errand.Caller, prompt errand.Prompt, mode, key string) (errand.Run, error) {
+// queue makes a run of agent, of what asked says and caller adds, and tells it.
+// It sets the agent's latest run and status.
+func queue(t *journal.Tx, agent *errand.Agent, caller errand.Caller, key string, asked errand.RunQueuedData) (errand.Run, error) {
+	asked.Caller = caller
 	run := errand.Run{
-		ID: errand.NewRunID(), Agent: agent.ID, Prompt: prompt, Mode: mode,
+		ID: errand.NewRunID(), Agent: agent.ID, Prompt: asked.Prompt, Mode: asked.Mode,
 		Status: errand.RunQueued, CreatedAt: t.Now(), UpdatedAt: t.Now(),
 	}
 	if err := t.InsertRun(run); err != nil {
@@ -196,13 +197,15 @@ func queue(t *journal.Tx, agent *errand.Agent, caller errand.Caller, prompt erra
 			return run, err
 		}
 	}
-	return run, t.Tell(agent.ID, run.ID, errand.Fact{Kind: errand.EventRunQueued, Data: errand.RunQueuedData{Prompt: prompt, Mode: mode, Caller: caller}})
+	return run, t.Tell(agent.ID, run.ID, errand.Fact{Kind: errand.EventRunQueued, Data: asked})
 }
 
 // FollowUp is a further prompt for an agent.
 type FollowUp struct {
 	Prompt errand.Prompt
 	Mode   string // "" keeps the mode of the run before
+	// Model is for this run and those after it; nil keeps the agent's.
+	Model *errand.Model
 	// WhenBusy says what happens while another run is under way: "reject" (also
 	// ""), "queue" or "interrupt" (the runs before it are cancelled).
 	WhenBusy       string
@@ -213,6 +216,11 @@ type FollowUp struct {
 func (r *Runner) FollowUp(ctx context.Context, caller errand.Caller, id errand.AgentID, f FollowUp) (errand.Run, error) {
 	if strings.TrimSpace(f.Prompt.Text) == "" {
 		return errand.Run{}, errand.Errorf(errand.Invalid, "validation_error", "The prompt is empty. Say what the agent is to do.")
+	}
+	if f.Model != nil {
+		if _, _, err := r.Models.Model(ctx, f.Model.ID); err != nil {
+			return errand.Run{}, err
+		}
 	}
 	var run errand.Run
 	var interrupted []errand.RunID
@@ -238,7 +246,10 @@ func (r *Runner) FollowUp(ctx context.Context, caller errand.Caller, id errand.A
 		if f.Mode == "" {
 			f.Mode = lastMode(ctx, t, agent)
 		}
-		run, err = queue(t, &agent, caller, f.Prompt, f.Mode, f.IdempotencyKey)
+		if f.Model != nil {
+			agent.Settings.Model = *f.Model
+		}
+		run, err = queue(t, &agent, caller, f.IdempotencyKey, errand.RunQueuedData{Prompt: f.Prompt, Mode: f.Mode, Model: f.Model})
 		return err
 	})
 	if err != nil {

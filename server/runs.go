@@ -69,9 +69,12 @@ func (s *Server) createRun(ctx context.Context, w who, in *createRun) (api.Creat
 	if err != nil {
 		return none, err
 	}
-	run, err := s.runner.FollowUp(ctx, w.caller, id, runner.FollowUp{
-		Prompt: prompt, Mode: in.Body.Mode, WhenBusy: in.Body.WhenBusy, IdempotencyKey: in.IdempotencyKey,
-	})
+	follow := runner.FollowUp{Prompt: prompt, Mode: in.Body.Mode, WhenBusy: in.Body.WhenBusy, IdempotencyKey: in.IdempotencyKey}
+	if in.Body.Model != nil {
+		model := in.Body.Model.Model()
+		follow.Model = &model
+	}
+	run, err := s.runner.FollowUp(ctx, w.caller, id, follow)
 	if err != nil {
 		return none, err
 	}

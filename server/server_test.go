@@ -312,6 +312,37 @@ func TestIdempotency(t *testing.T) {
 	refused("a create with the key of a follow-up", err)
 }
 
+// A follow-up chooses the model from then on, and is told what it cannot choose.
+func TestFollowUpChooses(t *testing.T) {
+	in, ctx := install(t, nil), t.Context()
+	agent, _ := in.create("go")
+	follow := api.CreateRun{Prompt: api.Prompt{Text: "more"}, WhenBusy: "queue", Model: &api.ModelRef{ID: "scripted", Params: []api.ModelParam{{ID: "effort", Value: "low"}}}}
+	run, err := in.client.CreateRun(ctx, agent, follow, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := in.client.Agent(ctx, agent); err != nil || !cmp.Equal(got.Model, follow.Model) {
+		t.Errorf("the agent's model is %+v, %v", got.Model, err)
+	}
+	events, err := in.journal.All(ctx, agent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var queued errand.RunQueuedData
+	if last := events[len(events)-1]; string(last.Run) != run.Run.ID || json.Unmarshal(last.Data, &queued) != nil || queued.Model == nil || queued.Model.Params["effort"] != "low" {
+		t.Errorf("the last event is %s %s", last.Kind, last.Data)
+	}
+	for body, code := range map[string]string{
+		`{"prompt":{"text":"x"},"whenBusy":"queue","model":{"id":"nope"}}`:    "invalid_model",
+		`{"prompt":{"text":"x"},"whenBusy":"queue","envVars":{"NAME":"val"}}`: "not_implemented",
+	} {
+		a := in.ask("POST", "/v1/agents/"+string(agent)+"/runs", body, func(r *http.Request) { r.Header.Set("Content-Type", "application/json") })
+		if a.status != 400 || a.code(t) != code {
+			t.Errorf("%s: %d %s", body, a.status, a.body)
+		}
+	}
+}
+
 func TestBadRequests(t *testing.T) {
 	in := install(t, nil)
 	agent, run := in.create("go")

@@ -110,13 +110,17 @@ func agentJSON(a errand.Agent) (caller, repositories, settings string, err error
 	return out[0], out[1], out[2], nil
 }
 
-// UpdateAgent writes what may change of an agent: its name, status, branch,
-// base, pushed commit, latest run, and what its machine was made from. It sets
-// UpdatedAt.
+// UpdateAgent writes what may change of an agent: its name, status, settings,
+// branch, base, pushed commit, latest run, and what its machine was made from. It
+// sets UpdatedAt.
 func (t *Tx) UpdateAgent(a errand.Agent) error {
-	_, err := t.exec(`UPDATE agents SET name = $2, status = $3, branch = $4, base = $5, pushed = $6, latest_run = $7,
-			environment = $8, version = $9, build = $10, updated_at = $11 WHERE id = $1`,
-		a.ID, a.Name, a.Status, a.Branch, a.Base, a.Pushed, a.LatestRun, a.Environment, a.Version, a.Build, t.now.UnixMilli())
+	_, _, settings, err := agentJSON(a)
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(`UPDATE agents SET name = $2, status = $3, branch = $4, base = $5, pushed = $6, latest_run = $7,
+			environment = $8, version = $9, build = $10, settings = $11, updated_at = $12 WHERE id = $1`,
+		a.ID, a.Name, a.Status, a.Branch, a.Base, a.Pushed, a.LatestRun, a.Environment, a.Version, a.Build, settings, t.now.UnixMilli())
 	return err
 }
 
