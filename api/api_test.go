@@ -158,7 +158,7 @@ func TestRun(t *testing.T) {
 	if diff := cmp.Diff(&api.RunGit{Branches: []api.RunGitBranch{{RepoURL: "github.com/org/app", Branch: "errand/n-1234"}}}, got.Git); diff != "" {
 		t.Error(diff)
 	}
-	agent.Settings.WorkOnCurrentBranch = true
+	agent.Settings.WorkOnCurrentBranch, agent.Repositories[0].Ref, agent.Branch = true, "origin/main", "main"
 	if got := api.FromRun(run, agent); got.Git.Branches[0].Branch != "main" {
 		t.Errorf("on the current branch: %+v", got.Git)
 	}

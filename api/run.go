@@ -127,16 +127,13 @@ func rank(status string) int {
 	return 0
 }
 
-// fromPushed gives what the agent has pushed, and nil before its first push.
+// fromPushed gives what the agent has pushed, and nil before its first push: by
+// then its branch is settled, whatever the ref it started from was written as.
 func fromPushed(a errand.Agent) *RunGit {
 	if a.Pushed == "" || len(a.Repositories) == 0 {
 		return nil
 	}
-	branch := a.Branch
-	if a.Settings.WorkOnCurrentBranch && a.Repositories[0].Ref != "" {
-		branch = a.Repositories[0].Ref
-	}
-	return &RunGit{Branches: []RunGitBranch{{RepoURL: bareURL(a.Repositories[0].URL), Branch: branch}}}
+	return &RunGit{Branches: []RunGitBranch{{RepoURL: bareURL(a.Repositories[0].URL), Branch: a.Branch}}}
 }
 
 // bareURL takes the scheme, the user and the .git of a hosted repository off
