@@ -78,7 +78,7 @@ func (a *app) serve(ctx context.Context, o ServeOptions) (err error) {
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return parts.runner.Run(ctx) })
 	work.Go(func() error { return parts.setups.Run(ctx) })
-	work.Go(func() error { return serveHTTP(ctx, listener, handler, parts.log) })
+	work.Go(func() error { return serveHTTP(ctx, listener, handler, handler.Stop, parts.log) })
 	return work.Wait()
 }
 
@@ -114,24 +114,28 @@ func localURL(addr net.Addr) string {
 }
 
 // serveHTTP answers requests until ctx ends. Those that are under way then have
-// a moment to end; streams end at once.
-func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, log *slog.Logger) error {
+// a moment to end, for which their contexts go on; streams are to end at once,
+// when stop is called.
+func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, stop func(), log *slog.Logger) error {
+	requests, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
 	s := &http.Server{
 		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		BaseContext: func(net.Listener) context.Context { return ctx },
+		BaseContext: func(net.Listener) context.Context { return requests },
 		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	closed := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	s.RegisterOnShutdown(stop)
+	closed := make(chan struct{})
+	running := context.AfterFunc(ctx, func() {
+		defer close(closed)
+		grace, cancel := context.WithTimeout(requests, 3*time.Second)
 		defer cancel()
 		if err := s.Shutdown(grace); err != nil {
 			s.Close()
 		}
-		closed <- nil
 	})
 	err := s.Serve(l)
-	if !stop() {
+	if !running() {
 		<-closed
 	}
 	if errors.Is(err, http.ErrServerClosed) {

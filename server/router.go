@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -128,7 +129,8 @@ func addEmpty[I any](r *router, o route, handle func(ctx context.Context, w who,
 }
 
 // addRaw puts a route on the router that writes its answer itself: contentType,
-// under success. Errors that handle gives are answered if nothing was written.
+// under success. Errors that handle gives are answered if nothing was written. The
+// requests of streams and sockets end when the server is stopped.
 func (r *router) addRaw(o route, success int, contentType string, parameters []*huma.Param, handle func(http.ResponseWriter, *http.Request) error) {
 	op := r.operation(o)
 	op.Parameters = append(pathParameters(o.path), parameters...)
@@ -138,11 +140,35 @@ func (r *router) addRaw(o route, success int, contentType string, parameters []*
 	}
 	op.Responses[strconv.Itoa(success)] = answer
 	r.api.OpenAPI().AddOperation(&op)
+	open := contentType == "text/event-stream" || success == http.StatusSwitchingProtocols
 	r.mux.HandleFunc(o.method+" "+o.path, func(w http.ResponseWriter, req *http.Request) {
+		if open {
+			ctx, end := r.server.untilStop(req.Context())
+			defer end()
+			req = req.WithContext(ctx)
+		}
 		if err := handle(w, req); err != nil {
 			r.server.refuse(w, req, err)
 		}
 	})
+}
+
+// untilStop gives a context that ends with ctx or when the server is stopped. end
+// is to be called when it is done with.
+func (s *Server) untilStop(ctx context.Context) (_ context.Context, end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-s.stopped:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() {
+		cancel()
+		watch.Wait()
+	}
 }
 
 // pathParameters reads a pattern's own parameters.

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -61,6 +62,8 @@ type Server struct {
 	heartbeat time.Duration
 	rate      *rate
 	handler   http.Handler
+	stop      func()          // closes stopped
+	stopped   <-chan struct{} // streams and sockets end
 }
 
 // New gives the server. It starts nothing; requests that are under way end with
@@ -78,6 +81,8 @@ func New(o Options) (*Server, error) {
 	if s.heartbeat == 0 {
 		s.heartbeat = 15 * time.Second
 	}
+	stopped := make(chan struct{})
+	s.stopped, s.stop = stopped, sync.OnceFunc(func() { close(stopped) })
 	mux := http.NewServeMux()
 	document, err := s.routes(mux)
 	if err != nil {
@@ -104,6 +109,11 @@ func New(o Options) (*Server, error) {
 
 // ServeHTTP serves one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// Stop ends all streams and sockets, which would otherwise go on for as long as
+// their readers like, and those that are opened later. It does not wait for them.
+// Other requests are served as before.
+func (s *Server) Stop() { s.stop() }
 
 // routes puts every route on mux and gives the OpenAPI document made from them.
 func (s *Server) routes(mux *http.ServeMux) ([]byte, error) {

@@ -62,6 +62,7 @@ type installation struct {
 	runner   *runner.Runner
 	vault    *vault.Vault
 	setups   *setup.Setups
+	server   *server.Server
 }
 
 // install starts one. Its runner takes up no runs until work is called.
@@ -102,6 +103,7 @@ func install(t *testing.T, change func(*server.Options)) *installation {
 	}
 	handler, err := server.New(o)
 	must(err)
+	in.server = handler
 	web := httptest.NewServer(handler)
 	t.Cleanup(web.Close)
 	t.Cleanup(web.CloseClientConnections)

@@ -231,6 +231,23 @@ func TestUnreadableJournal(t *testing.T) {
 	}
 }
 
+// A server that stops ends its streams, and goes on with what ends by itself.
+func TestStopEndsStreams(t *testing.T) {
+	in := install(t, func(o *server.Options) { o.Heartbeat = 20 * time.Millisecond })
+	agent, run := in.create("go")
+	for _, path := range []string{"/runs/" + string(run) + "/stream", "/journal", "/journal"} {
+		got, err := in.lines("/v1/agents/"+string(agent)+path, func(line string) {
+			if line == "event: "+api.StreamHeartbeat {
+				in.server.Stop()
+			}
+		})
+		if err != nil || slices.Contains(got, "event: "+api.StreamDone) {
+			t.Errorf("%s ended with %v:\n%s", path, err, strings.Join(got, "\n"))
+		}
+	}
+	in.create("more")
+}
+
 // lines gives an answer's lines until it ends.
 func (in *installation) lines(path string, each func(string)) (all []string, err error) {
 	in.t.Helper()
