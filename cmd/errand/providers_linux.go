@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -28,8 +29,8 @@ func wiring() cli.Wiring {
 		},
 		Providers: func(getenv func(string) string) map[string]runner.Provider {
 			return map[string]runner.Provider{
-				"anthropic": newAnthropic(getenv("ANTHROPIC_API_KEY"), getenv("ANTHROPIC_BASE_URL")),
-				"openai":    newOpenAI(getenv("OPENAI_API_KEY"), getenv("OPENAI_BASE_URL")),
+				"anthropic": newAnthropic(getenv("ANTHROPIC_API_KEY"), getenv("ANTHROPIC_BASE_URL"), getenv("ERRAND_MODEL_WAIT")),
+				"openai":    newOpenAI(getenv("OPENAI_API_KEY"), getenv("OPENAI_BASE_URL"), getenv("ERRAND_MODEL_WAIT")),
 			}
 		},
 	}
@@ -82,9 +83,25 @@ func (d hostDriver) Inspect(ctx context.Context) []machine.Finding {
 	return append(d.Driver.Inspect(ctx), d.Builder.Inspect(ctx)...)
 }
 
-func newAnthropic(key, base string) runner.Provider {
-	p := runner.Provider{New: func(e llm.Entry) llm.Model {
-		return anthropic.New(anthropic.Options{Key: key, BaseURL: base, Model: e})
+// firstByte gives how long a model's server may be silent before an answer begins,
+// and what must be set where wait says no such time. Without wait a provider's own
+// address has the bound of every silence (0), and a server of one's own, which may
+// read a long prompt on a slow machine and send nothing meanwhile, ten minutes.
+func firstByte(wait, base string) (_ time.Duration, missing string) {
+	if wait == "" && base == "" {
+		return 0, ""
+	}
+	d, err := time.ParseDuration(cmp.Or(wait, "10m"))
+	if err != nil || d <= 0 {
+		return 0, "ERRAND_MODEL_WAIT to a time such as 20m"
+	}
+	return d, ""
+}
+
+func newAnthropic(key, base, wait string) runner.Provider {
+	first, missing := firstByte(wait, base)
+	p := runner.Provider{Missing: missing, New: func(e llm.Entry) llm.Model {
+		return anthropic.New(anthropic.Options{Key: key, BaseURL: base, First: first, Model: e})
 	}}
 	if key == "" {
 		p.Missing = "ANTHROPIC_API_KEY"
@@ -94,10 +111,12 @@ func newAnthropic(key, base string) runner.Provider {
 
 // newOpenAI speaks to OpenAI, or to any server that speaks its dialect: then its
 // own list says which models there are.
-func newOpenAI(key, base string) runner.Provider {
+func newOpenAI(key, base, wait string) runner.Provider {
+	first, missing := firstByte(wait, base)
 	p := runner.Provider{
+		Missing: missing,
 		New: func(e llm.Entry) llm.Model {
-			o := openai.Options{Key: key, BaseURL: base, Model: e}
+			o := openai.Options{Key: key, BaseURL: base, First: first, Model: e}
 			if e.Dialect == llm.Responses {
 				return openai.NewResponses(o)
 			}

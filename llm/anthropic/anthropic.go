@@ -44,8 +44,10 @@ type Options struct {
 	// limit for a whole request: answers take minutes.
 	HTTP *http.Client
 	Idle time.Duration // longest silence of the provider; zero is wire.DefaultIdle
+	// First is the longest silence before an answer begins; zero is Idle.
+	First time.Duration
 	// Whole asks for answers in one piece, for a proxy that cannot stream. Then
-	// Idle bounds the whole answer.
+	// First bounds the whole answer.
 	Whole bool
 }
 
@@ -73,7 +75,7 @@ func (m *Model) Do(ctx context.Context, req *llm.Request, emit func(llm.Delta)) 
 }
 
 // List asks which models the key may use and returns their names. Only Key,
-// BaseURL, HTTP and Idle of opts count.
+// BaseURL, HTTP, Idle and First of opts count.
 func List(ctx context.Context, opts Options) ([]string, error) {
 	client := newClient(opts)
 	var names []string
@@ -120,6 +122,7 @@ func newClient(opts Options) *wire.Client {
 		Secret:   opts.Key,
 		HTTP:     opts.HTTP,
 		Idle:     opts.Idle,
+		First:    opts.First,
 		Classify: classify,
 	}.Start()
 }

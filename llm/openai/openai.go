@@ -42,8 +42,10 @@ type Options struct {
 	// limit for a whole request: answers take minutes.
 	HTTP *http.Client
 	Idle time.Duration // longest silence of the provider; zero is wire.DefaultIdle
+	// First is the longest silence before an answer begins; zero is Idle.
+	First time.Duration
 	// Whole asks for answers in one piece, for a server that cannot stream. Then
-	// Idle bounds the whole answer.
+	// First bounds the whole answer.
 	Whole bool
 }
 
@@ -68,7 +70,7 @@ func (o Options) effort(req *llm.Request) string {
 }
 
 // List asks which models the key may use and returns their names. Only Key,
-// BaseURL, HTTP and Idle of opts count.
+// BaseURL, HTTP, Idle and First of opts count.
 func List(ctx context.Context, opts Options) ([]string, error) {
 	var page struct {
 		Data []struct {
@@ -98,6 +100,7 @@ func newClient(opts Options) *wire.Client {
 		Secret:   opts.Key,
 		HTTP:     opts.HTTP,
 		Idle:     opts.Idle,
+		First:    opts.First,
 		Classify: classify,
 	}.Start()
 }

@@ -48,6 +48,9 @@ type Client struct {
 	// whatever it says, because a key must not travel to another host.
 	HTTP *http.Client
 	Idle time.Duration // zero is DefaultIdle
+	// First is how long the provider may be silent before the first byte of an
+	// answer, which is when it reads the question; zero is Idle.
+	First time.Duration
 	// Classify gives the cause of a fault that the provider described; it may
 	// return "" to leave it to the status.
 	Classify func(Fault) llm.Cause
@@ -84,6 +87,9 @@ func (c Client) Start() *Client {
 	c.Base = strings.TrimRight(c.Base, "/")
 	if c.Idle == 0 {
 		c.Idle = DefaultIdle
+	}
+	if c.First == 0 {
+		c.First = c.Idle
 	}
 	return &c
 }
@@ -134,11 +140,15 @@ var errSilent = errors.New("the provider fell silent")
 func (c *Client) exchange(ctx context.Context, method, path string, body []byte, read func(*http.Response, io.Reader) error) error {
 	watched, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watch := time.AfterFunc(c.Idle, func() { cancel(errSilent) })
+	watch := time.AfterFunc(c.First, func() { cancel(errSilent) })
 	defer watch.Stop()
 
+	bound := c.First
 	err := c.ask(watched, method, path, body, func(resp *http.Response) error {
-		stream := &watchedReader{r: resp.Body, watch: watch, idle: c.Idle}
+		stream := &watchedReader{r: resp.Body, arrived: func() {
+			bound = c.Idle
+			watch.Reset(bound)
+		}}
 		if resp.StatusCode/100 != 2 {
 			return c.refusal(resp, stream)
 		}
@@ -150,7 +160,7 @@ func (c *Client) exchange(ctx context.Context, method, path string, body []byte,
 	case ctx.Err() != nil:
 		return fmt.Errorf("asking %s: %w", c.Provider, ctx.Err())
 	case errors.Is(context.Cause(watched), errSilent):
-		return c.fail(llm.Broken, 0, fmt.Sprintf("no byte arrived for %s", c.Idle), errSilent)
+		return c.fail(llm.Broken, 0, fmt.Sprintf("no byte arrived for %s", bound), errSilent)
 	}
 	return err
 }
@@ -175,17 +185,16 @@ func (c *Client) ask(ctx context.Context, method, path string, body []byte, read
 	return read(resp)
 }
 
-// watchedReader puts off the watch at each byte that arrives.
+// watchedReader tells of each byte that arrives.
 type watchedReader struct {
-	r     io.Reader
-	watch *time.Timer
-	idle  time.Duration
+	r       io.Reader
+	arrived func()
 }
 
 func (w *watchedReader) Read(p []byte) (int, error) {
 	n, err := w.r.Read(p)
 	if n > 0 {
-		w.watch.Reset(w.idle)
+		w.arrived()
 	}
 	return n, err
 }

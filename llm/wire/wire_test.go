@@ -196,6 +196,30 @@ func TestSilenceBeforeTheAnswer(t *testing.T) {
 	})
 }
 
+// A server may read a long question in silence, and then is held to Idle.
+func TestSilenceBeforeTheFirstByte(t *testing.T) {
+	for _, served := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			transport := streaming(func(w io.Writer) {
+				if served {
+					time.Sleep(9 * time.Minute)
+					fmt.Fprint(w, "data: x\n\n")
+				}
+			})
+			c := Client{Provider: "p", First: 10 * time.Minute, HTTP: &http.Client{Transport: transport}}.Start()
+			begin, s := time.Now(), &sink{}
+			err := c.Post(t.Context(), "/", nil, s)
+			want, events, words := 10*time.Minute, 0, "for 10m0s"
+			if served {
+				want, events, words = 9*time.Minute+DefaultIdle, 1, "for 2m0s"
+			}
+			if got := time.Since(begin); got != want || s.events != events || !errors.Is(err, errSilent) || !strings.Contains(err.Error(), words) {
+				t.Errorf("served %v: %d events and %v after %s", served, s.events, err, got)
+			}
+		})
+	}
+}
+
 func TestKeyDoesNotFollowARedirect(t *testing.T) {
 	asked := 0
 	c := Client{Provider: "p", Base: "https://one.example", Header: http.Header{"X-Api-Key": {"k"}}, HTTP: &http.Client{Transport: answers(func(r *http.Request) (*http.Response, error) {
