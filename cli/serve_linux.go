@@ -23,6 +23,7 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
 	"github.com/errand-dev/errand/auth"
+	"github.com/errand-dev/errand/egress"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/server"
 )
@@ -211,7 +212,7 @@ func (a *app) inspectHost(ctx context.Context) ([]api.Finding, error) {
 		return []api.Finding{{Name: "host", Needed: true, Detail: what}}, nil
 	}
 	parts := assembly{log: slog.New(slog.DiscardHandler)}
-	d, err := parts.driver(a.wiring, ServeOptions{}, func(name string) string { return filepath.Join(dir, name) })
+	d, err := parts.driver(a.wiring, ServeOptions{}, egress.New(egress.Options{Log: parts.log}), func(name string) string { return filepath.Join(dir, name) })
 	if err != nil {
 		return []api.Finding{{Name: "driver", Needed: true, Detail: err.Error()}}, nil
 	}

@@ -9,11 +9,13 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -110,7 +112,12 @@ func (a *assembly) open(ctx context.Context, w Wiring, o ServeOptions, getenv fu
 	if err != nil {
 		return err
 	}
-	driver, err := a.driver(w, o, in)
+	private, err := prefixes(getenv("ERRAND_EGRESS_PRIVATE"))
+	if err != nil {
+		return err
+	}
+	gate := egress.New(egress.Options{Log: a.log, Private: private})
+	driver, err := a.driver(w, o, gate, in)
 	if err != nil {
 		return err
 	}
@@ -118,14 +125,10 @@ func (a *assembly) open(ctx context.Context, w Wiring, o ServeOptions, getenv fu
 	if err != nil {
 		return err
 	}
-	private, err := prefixes(getenv("ERRAND_EGRESS_PRIVATE"))
-	if err != nil {
-		return err
-	}
 	log := journal.New(a.store, a.redactor)
 	a.runner, err = runner.Open(runner.Options{
 		Dir: o.Data, Store: a.store, Journal: log, Redactor: a.redactor, Vault: a.vault,
-		Driver: driver.Driver, Images: driver.images, Mirrors: mirrors, Gate: egress.New(egress.Options{Log: a.log, Private: private}),
+		Driver: driver.Driver, Images: driver.images, Mirrors: mirrors, Gate: gate,
 		Models: models, Log: a.log,
 		Defaults: runner.Defaults{Engine: o.Engine, Image: o.Image, Runs: o.Runs, Idle: o.Idle, Builds: o.Builds, BuildEvery: o.Every, DiskQuota: o.DiskQuota},
 	})
@@ -172,13 +175,13 @@ type driver struct {
 	images *image.Store
 }
 
-func (a *assembly) driver(w Wiring, o ServeOptions, in func(string) string) (driver, error) {
+func (a *assembly) driver(w Wiring, o ServeOptions, gate *egress.Gate, in func(string) string) (driver, error) {
 	const name = "oci"
 	open, ok := w.Drivers[name]
 	if !ok {
 		return driver{}, fmt.Errorf("this program was built without the driver %q", name)
 	}
-	images, err := image.Open(image.Options{Dir: in("images"), Log: a.log})
+	images, err := image.Open(image.Options{Dir: in("images"), Dial: registryDial(gate, a.log), Log: a.log})
 	if err != nil {
 		return driver{}, err
 	}
@@ -191,6 +194,30 @@ func (a *assembly) driver(w Wiring, o ServeOptions, in func(string) string) (dri
 		a.closers = append(a.closers, c.Close)
 	}
 	return driver{d, images}, nil
+}
+
+// registryDial connects pulls of images by the rules of machines: which registry
+// is asked, and where that sends us, is in the hands of whoever writes an
+// environment file.
+func registryDial(gate *egress.Gate, log *slog.Logger) func(ctx context.Context, network, address string) (net.Conn, error) {
+	record := func(c errand.Connection) {
+		log.Info("connection to a registry", "name", c.Name, "address", c.Address, "port", c.Port, "received", c.Received, "refused", c.Refused, "err", c.Error)
+	}
+	return func(ctx context.Context, _, address string) (net.Conn, error) {
+		host, text, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		port, err := strconv.Atoi(text)
+		if err != nil {
+			return nil, err
+		}
+		conn, err := gate.DialContext(ctx, egress.Policy{}, host, port, record)
+		if errand.KindOf(err) == errand.Forbidden {
+			return nil, errand.Errorf(errand.Forbidden, "registry_refused", "%w To pull images from there, list its range in ERRAND_EGRESS_PRIVATE and start the server again.", err)
+		}
+		return conn, err
+	}
 }
 
 func (a *assembly) models(w Wiring, o ServeOptions, getenv func(string) string) (*runner.Models, error) {

@@ -19,8 +19,10 @@
 package image
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -64,8 +66,10 @@ type Options struct {
 	// Keychain finds registry credentials; nil is the host's Docker
 	// configuration.
 	Keychain authn.Keychain
-	// Transport reaches registries; nil is the default of package remote.
-	Transport http.RoundTripper
+	// Dial opens every connection that a pull makes: to the registry, and to
+	// wherever that sends us for a token or a layer. nil is a net.Dialer. It is
+	// given "tcp" and a host with a port.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Reserve is how many bytes a pull leaves free on Dir's file system; 0 is
 	// 2 GiB.
 	Reserve int64
@@ -75,8 +79,9 @@ type Options struct {
 // Store keeps unpacked images in a directory. Its methods may be called at once
 // from many goroutines, and from several processes on one directory.
 type Store struct {
-	opts  Options
-	pulls singleflight.Group // by layer digest, so that one pull does the work
+	opts      Options
+	transport *http.Transport    // reaches registries
+	pulls     singleflight.Group // by layer digest, so that one pull does the work
 
 	hostMu sync.Mutex     // held while the host image's own layer is made
 	after  sync.WaitGroup // layers on their way to the disk, or off it
@@ -90,6 +95,7 @@ type Store struct {
 // afterwards.
 func (s *Store) Close() error {
 	s.after.Wait()
+	s.transport.CloseIdleConnections()
 	return s.open.Close()
 }
 
@@ -109,7 +115,7 @@ func Open(opts Options) (*Store, error) {
 		return nil, fmt.Errorf("opening image store: %w", err)
 	}
 	opts.Dir = dir
-	s := &Store{opts: opts, pins: map[string]int{}}
+	s := &Store{opts: opts, transport: newTransport(opts.Dial), pins: map[string]int{}}
 	for _, sub := range []string{"layers", "manifests", "tags", "partial"} {
 		if err := os.MkdirAll(s.path(sub), 0o700); err != nil {
 			return nil, fmt.Errorf("opening image store: %w", err)

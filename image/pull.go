@@ -113,12 +113,8 @@ func (s *Store) resolve(ctx context.Context, ref name.Reference) (name.Digest, s
 }
 
 func (s *Store) remote(ctx context.Context) []remote.Option {
-	opts := []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(s.opts.Keychain),
+	return []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(s.opts.Keychain), remote.WithTransport(s.transport),
 		remote.WithPlatform(v1.Platform{OS: "linux", Architecture: runtime.GOARCH})}
-	if s.opts.Transport != nil {
-		opts = append(opts, remote.WithTransport(s.opts.Transport))
-	}
-	return opts
 }
 
 // pulled gives an image whose layers are all there.

@@ -3,9 +3,11 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -338,6 +340,35 @@ func TestRegistryErrors(t *testing.T) {
 		if _, err := newStore(t, t.TempDir()).Get(t.Context(), ref, nil); errand.KindOf(err) != errand.Invalid {
 			t.Errorf("%q: %v, want Invalid", ref, err)
 		}
+	}
+}
+
+// All connections of a pull are made by Options.Dial: also that to where a
+// registry says tokens are had.
+func TestPullDials(t *testing.T) {
+	t.Parallel()
+	reg := newRegistry(t)
+	tag, _ := reg.push(t, imageOf(t, layerOf(t, entry{name: "one", body: "1"})))
+	spoil := func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="http://tokens.test/token"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	}
+	reg.spoil.Store(&spoil)
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		if address != reg.Listener.Addr().String() {
+			return nil, errand.Errorf(errand.Forbidden, "test", "%s may not be reached.", address)
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	s, err := Open(Options{Dir: t.TempDir(), Dial: dial})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, err = s.Get(t.Context(), tag, nil)
+	if errand.KindOf(err) != errand.Forbidden || !strings.Contains(err.Error(), "tokens.test:80 may not be reached") {
+		t.Errorf("error %v, want what Dial said", err)
 	}
 }
 

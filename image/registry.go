@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -11,6 +12,17 @@ import (
 	"github.com/errand-dev/errand"
 )
 
+// newTransport gives what reaches registries through dial.
+func newTransport(dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConnsPerHost = 8 // an image comes from one or two hosts
+	if dial != nil {
+		t.DialContext = dial
+		t.Proxy = nil // it would connect where dial is not asked
+	}
+	return t
+}
+
 // registryError turns what a registry answered into a sentence that names it,
 // the image and the status, and says what to do.
 func registryError(ctx context.Context, ref name.Reference, err error) error {
@@ -18,6 +30,10 @@ func registryError(ctx context.Context, ref name.Reference, err error) error {
 		return ctx.Err()
 	}
 	registry := ref.Context().RegistryStr()
+	var known *errand.Error
+	if errors.As(err, &known) { // of Options.Dial, which has its reasons
+		return errand.Errorf(known.Kind, known.Code, "Could not pull %s from %s: %w", ref, registry, known)
+	}
 	var answer *transport.Error
 	if !errors.As(err, &answer) {
 		return errand.Errorf(errand.Unavailable, "registry_unreachable",
