@@ -67,12 +67,16 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(q *http.Request) (*http.Response, error) { return f(q) }
 
+// maxIdle is how many connections upward one of the machine may keep for later
+// requests.
+const maxIdle = 4
+
 func (p *plain) transport(protocols *http.Protocols) *http.Transport {
 	return &http.Transport{
 		DialContext:        p.dial,
 		DisableCompression: true,
 		Protocols:          protocols,
-		MaxConnsPerHost:    0,
+		MaxIdleConns:       maxIdle,
 		IdleConnTimeout:    5 * p.network.gate.idleTimeout,
 	}
 }
@@ -148,21 +152,31 @@ func (p *plain) rewrite(q *httputil.ProxyRequest) {
 }
 
 // dial connects to a host that was judged: to the address that the machine
-// asked for if that is the host's, else to one that is.
+// asked for if that is the host's, else to one that is. The connection counts
+// among those that the machine has open.
 func (p *plain) dial(_ context.Context, _, address string) (net.Conn, error) {
+	full, ok := p.network.enter()
+	if !ok {
+		return nil, errEnded
+	}
 	host, _ := hostPort(address)
 	f := p.network.newFlow("tcp", p.addr, p.port)
-	conn, err := p.dialHost(f, host)
+	conn, err := net.Conn(nil), error(p.network.tooMany())
+	if !full {
+		conn, err = p.dialHost(f, host)
+	}
 	if err != nil {
 		f.fail(err)
 		f.end()
+		p.network.finish()
 		return nil, err
 	}
 	up := &recordedConn{Conn: conn, flow: f}
 	up.ended = func() {
 		p.mu.Lock()
-		defer p.mu.Unlock()
 		delete(p.made, up)
+		p.mu.Unlock()
+		p.network.finish()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -131,6 +132,62 @@ func TestListedOpaque(t *testing.T) {
 	}
 	if _, err := w.Dial(t.Context(), "tcp", "198.51.100.5:9000"); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("an unlisted port: %v", err)
+	}
+}
+
+// What one kept connection makes upward counts, and is not kept for long.
+func TestListedKept(t *testing.T) {
+	const hosts = 12
+	w := newWorld(t, egress.Policy{Mode: egress.Listed, Allow: []string{"*.test"}}, egress.Options{MaxConnections: 16})
+	for i := range hosts {
+		name, addr := fmt.Sprintf("h%d.test", i), fmt.Sprintf("198.51.100.%d", i+1)
+		w.name(name, addr)
+		w.web(addr+":80", name)
+	}
+	w.lookup("h0.test")
+	conn := w.dial("198.51.100.1:80")
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	r := bufio.NewReader(conn)
+	ask := func(host int) string {
+		t.Helper()
+		fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: h%d.test\r\n\r\n", host)
+		q, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer q.Body.Close()
+		body, err := io.ReadAll(q.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(body)
+	}
+	for i := range hosts {
+		if got, want := ask(i), fmt.Sprintf("h%d.test answers", i); !strings.HasPrefix(got, want) {
+			t.Errorf("host %d: %q", i, got)
+		}
+	}
+	// The machine's connection is open still: these have ended before it.
+	for i := range hosts - 6 {
+		w.find(func(c errand.Connection) bool { return c.Name == fmt.Sprintf("h%d.test", i) })
+	}
+	others := 0
+	for ; others < 16; others++ {
+		c, err := w.Dial(t.Context(), "tcp", "198.51.100.2:80")
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	if others > 11 {
+		t.Errorf("%d connections could be opened besides one and the four that it keeps, of 16", others)
+	}
+	if got := ask(0); !strings.Contains(got, "16 connections open") {
+		t.Errorf("one more host, with all connections open: %q", got)
 	}
 }
 
