@@ -91,9 +91,21 @@ type unpacker struct {
 	store *Store
 	root  *os.Root
 	below []string // directories of the layers below, lowest first
-	dirs  []*tar.Header
-	since int64 // bytes since the free space was last looked at
+	since int64    // bytes since the free space was last looked at
+
+	entries   int                  // so far
+	dirs      map[string]time.Time // of directories, which change as they are filled
+	dirsSpace int                  // what dirs takes, in bytes
 }
+
+// What one layer may have. It is all the memory that a layer costs us: real ones
+// have a tenth of it.
+const (
+	maxEntries   = 4 << 20
+	maxName      = unix.PathMax
+	maxDirsSpace = 128 << 20
+	dirSpace     = 64 // of a directory besides its name
+)
 
 func (s *Store) unpack(ctx context.Context, r io.Reader, dir string, below []string) error {
 	root, err := os.OpenRoot(dir)
@@ -101,7 +113,7 @@ func (s *Store) unpack(ctx context.Context, r io.Reader, dir string, below []str
 		return err
 	}
 	defer root.Close()
-	u := &unpacker{store: s, root: root}
+	u := &unpacker{store: s, root: root, dirs: map[string]time.Time{}}
 	for _, name := range below {
 		u.below = append(u.below, s.path("layers", name))
 	}
@@ -137,6 +149,12 @@ const (
 )
 
 func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
+	if u.entries++; u.entries > maxEntries {
+		return &badEntry{h.Name, fmt.Errorf("the layer has more than %d entries", maxEntries)}
+	}
+	if max(len(h.Name), len(h.Linkname)) > maxName {
+		return &badEntry{h.Name[:min(len(h.Name), 64)], unix.ENAMETOOLONG}
+	}
 	name := path.Clean(strings.TrimPrefix(path.Clean("/"+h.Name), "/"))
 	if name == "." {
 		return u.attributes(name, h)
@@ -182,15 +200,16 @@ func (u *unpacker) create(at string, h *tar.Header, content io.Reader) error {
 		if err := u.root.RemoveAll(at); err != nil {
 			return err
 		}
+		u.forgetTime(at)
 	}
 	switch h.Typeflag {
 	case tar.TypeDir:
 		if err := u.root.Mkdir(at, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		dir := *h
-		dir.Name = at
-		u.dirs = append(u.dirs, &dir) // its times change as it is filled
+		if err := u.keepTime(at, timeOf(h)); err != nil {
+			return err
+		}
 		return u.attributes(at, h)
 	case tar.TypeReg:
 		if err := u.file(at, h, content); err != nil {
@@ -268,10 +287,29 @@ func (u *unpacker) attributes(at string, h *tar.Header) error {
 	return u.root.Chtimes(at, timeOf(h), timeOf(h))
 }
 
+// keepTime notes the time of a directory for finishDirs.
+func (u *unpacker) keepTime(dir string, at time.Time) error {
+	if _, known := u.dirs[dir]; !known {
+		if u.dirsSpace += len(dir) + dirSpace; u.dirsSpace > maxDirsSpace {
+			return errors.New("the layer has too many directories")
+		}
+	}
+	u.dirs[dir] = at
+	return nil
+}
+
+func (u *unpacker) forgetTime(dir string) {
+	if _, known := u.dirs[dir]; known {
+		u.dirsSpace -= len(dir) + dirSpace
+		delete(u.dirs, dir)
+	}
+}
+
 func (u *unpacker) finishDirs() error {
-	for _, h := range u.dirs {
-		err := u.root.Chtimes(h.Name, timeOf(h), timeOf(h))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a later entry may have replaced it
+	for dir, at := range u.dirs {
+		err := u.root.Chtimes(dir, at, at)
+		// A later entry may have replaced one above it.
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
 			return err
 		}
 	}
