@@ -125,28 +125,16 @@ func spoolDocument(file string, r io.Reader) error {
 }
 
 // spoolBlob writes a file that is named by its digest and checks that it is.
-func (s *Store) spoolBlob(ctx context.Context, file string, r io.Reader) error {
+func (s *Store) spoolBlob(ctx context.Context, file string, content io.Reader) error {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("importing archive: %w", err)
 	}
 	defer f.Close()
 	hash := sha256.New()
-	for {
-		n, err := io.CopyN(io.MultiWriter(f, hash), r, 64<<20)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return spoolError(ctx, err)
-		}
-		free, err := s.free()
-		if err != nil {
-			return err
-		}
-		if free < s.opts.Reserve {
-			return diskFull(s.opts.Dir, free, n)
-		}
+	r := room{store: s}
+	if err := r.copy(ctx, io.MultiWriter(f, hash), content); err != nil {
+		return spoolError(ctx, err)
 	}
 	if got := hex.EncodeToString(hash.Sum(nil)); got != filepath.Base(file) {
 		return badArchive(fmt.Errorf("the content of blob %s has the digest %s", filepath.Base(file), got))
@@ -156,9 +144,12 @@ func (s *Store) spoolBlob(ctx context.Context, file string, r io.Reader) error {
 
 // spoolError tells the disk from the archive.
 func spoolError(ctx context.Context, err error) error {
+	var known *errand.Error
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.As(err, &known): // of the disk's reserve
+		return known
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return errand.Errorf(errand.Unavailable, "disk_full", "The disk is full; the archive could not be imported. Free some space and try again.")
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"golang.org/x/sys/unix"
 
 	"github.com/errand-dev/errand"
 )
@@ -238,40 +237,6 @@ func sizeOf(layer v1.Layer) string {
 		return ""
 	}
 	return fmt.Sprintf(" (%.1f MB)", float64(size)/1e6)
-}
-
-// roomFor refuses a pull that would fill the disk. Unpacked, layers are about
-// three times their size.
-func (s *Store) roomFor(layers []v1.Layer) error {
-	var total int64
-	for _, layer := range layers {
-		size, err := layer.Size()
-		if err != nil {
-			continue
-		}
-		total += 3 * size
-	}
-	free, err := s.free()
-	if err != nil {
-		return err
-	}
-	if free < total+s.opts.Reserve {
-		return diskFull(s.opts.Dir, free, total)
-	}
-	return nil
-}
-
-func diskFull(dir string, free, need int64) error {
-	return errand.Errorf(errand.Unavailable, "disk_full", "The disk of %s has %d MB free, too few for the image, which needs about %d MB. Free some space and try again.",
-		dir, free>>20, need>>20)
-}
-
-func (s *Store) free() (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(s.opts.Dir, &st); err != nil {
-		return 0, fmt.Errorf("reading free space: %w", err)
-	}
-	return int64(st.Bavail) * st.Bsize, nil
 }
 
 // writeFile replaces a small file at once and for good.

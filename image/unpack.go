@@ -88,10 +88,9 @@ func (e *badEntry) Unwrap() error { return e.err }
 // unpacker writes one layer's tar stream below root. Names and links in it are
 // untrusted; os.Root keeps every one of them inside.
 type unpacker struct {
-	store *Store
 	root  *os.Root
 	below []string // directories of the layers below, lowest first
-	since int64    // bytes since the free space was last looked at
+	room  room
 
 	entries   int                  // so far
 	dirs      map[string]time.Time // of directories, which change as they are filled
@@ -113,7 +112,7 @@ func (s *Store) unpack(ctx context.Context, r io.Reader, dir string, below []str
 		return err
 	}
 	defer root.Close()
-	u := &unpacker{store: s, root: root, dirs: map[string]time.Time{}}
+	u := &unpacker{root: root, room: room{store: s}, dirs: map[string]time.Time{}}
 	for _, name := range below {
 		u.below = append(u.below, s.path("layers", name))
 	}
@@ -132,7 +131,7 @@ func (s *Store) unpack(ctx context.Context, r io.Reader, dir string, below []str
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := u.entry(h, tr); err != nil {
+		if err := u.entry(ctx, h, tr); err != nil {
 			return err
 		}
 	}
@@ -148,9 +147,12 @@ const (
 	opaque   = ".wh..wh..opq"
 )
 
-func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
+func (u *unpacker) entry(ctx context.Context, h *tar.Header, content io.Reader) error {
 	if u.entries++; u.entries > maxEntries {
 		return &badEntry{h.Name, fmt.Errorf("the layer has more than %d entries", maxEntries)}
+	}
+	if err := u.room.take(fileRoom); err != nil {
+		return err
 	}
 	if max(len(h.Name), len(h.Linkname)) > maxName {
 		return &badEntry{h.Name[:min(len(h.Name), 64)], unix.ENAMETOOLONG}
@@ -180,8 +182,8 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 		}
 		return u.inDir(dir, func(fd int) error { return unix.Mknodat(fd, gone, unix.S_IFCHR, 0) })
 	}
-	if err := u.create(at, h, content); err != nil {
-		if errors.Is(err, unix.ENOSPC) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if err := u.create(ctx, at, h, content); err != nil {
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, io.ErrUnexpectedEOF) || ctx.Err() != nil {
 			return err
 		}
 		var known *errand.Error
@@ -194,7 +196,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 }
 
 // create makes the entry, in place of what an earlier one of this layer made.
-func (u *unpacker) create(at string, h *tar.Header, content io.Reader) error {
+func (u *unpacker) create(ctx context.Context, at string, h *tar.Header, content io.Reader) error {
 	st, err := u.root.Lstat(at)
 	if err == nil && !(st.IsDir() && h.Typeflag == tar.TypeDir) {
 		if err := u.root.RemoveAll(at); err != nil {
@@ -212,7 +214,7 @@ func (u *unpacker) create(at string, h *tar.Header, content io.Reader) error {
 		}
 		return u.attributes(at, h)
 	case tar.TypeReg:
-		if err := u.file(at, h, content); err != nil {
+		if err := u.file(ctx, at, content); err != nil {
 			return err
 		}
 	case tar.TypeSymlink:
@@ -238,24 +240,12 @@ func (u *unpacker) create(at string, h *tar.Header, content io.Reader) error {
 	return u.attributes(at, h)
 }
 
-func (u *unpacker) file(at string, h *tar.Header, content io.Reader) error {
+func (u *unpacker) file(ctx context.Context, at string, content io.Reader) error {
 	f, err := u.root.OpenFile(at, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	n, err := io.Copy(f, content)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if u.since += n; u.since < 64<<20 {
-		return nil
-	}
-	u.since = 0
-	free, err := u.store.free()
-	if err == nil && free < u.store.opts.Reserve {
-		return diskFull(u.store.opts.Dir, free, u.store.opts.Reserve)
-	}
-	return err
+	return errors.Join(u.room.copy(ctx, f, content), f.Close())
 }
 
 // attributes sets owner, mode, times and extended attributes of a file or

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/errand-dev/errand"
 )
 
 // unpackStream unpacks what write writes into a new directory of s.
@@ -73,7 +76,7 @@ func TestUnpackBounds(t *testing.T) {
 	if !errors.As(err, &bad) || !errors.Is(err, unix.ENAMETOOLONG) {
 		t.Errorf("a name that nothing could open: %v", err)
 	}
-	u := &unpacker{store: s, dirs: map[string]time.Time{}, dirsSpace: maxDirsSpace - 100}
+	u := &unpacker{room: room{store: s}, dirs: map[string]time.Time{}, dirsSpace: maxDirsSpace - 100}
 	if err := u.keepTime("one", time.Time{}); err != nil {
 		t.Errorf("a directory within bounds: %v", err)
 	}
@@ -84,7 +87,7 @@ func TestUnpackBounds(t *testing.T) {
 		t.Error("there is no end to directories")
 	}
 	u.entries = maxEntries
-	if err := u.entry(&tar.Header{Name: "x"}, &bytes.Reader{}); !errors.As(err, &bad) {
+	if err := u.entry(t.Context(), &tar.Header{Name: "x"}, &bytes.Reader{}); !errors.As(err, &bad) {
 		t.Errorf("one entry too many: %v", err)
 	}
 }
@@ -116,5 +119,44 @@ func TestUnpackTimes(t *testing.T) {
 		if st, err := os.Stat(filepath.Join(dir, name)); err != nil || !st.ModTime().Equal(at(year)) {
 			t.Errorf("%s is of %v, %v, want %d", name, st.ModTime(), err, year)
 		}
+	}
+}
+
+// endless counts the zeros that were read of it.
+type endless struct{ read int64 }
+
+func (e *endless) Read(b []byte) (int, error) {
+	clear(b)
+	e.read += int64(len(b))
+	return len(b), nil
+}
+
+// The disk's reserve holds however large one file is, or however many there are.
+func TestUnpackReserve(t *testing.T) {
+	s := newStore(t, t.TempDir())
+	s.opts.Reserve = math.MaxInt64
+	var header bytes.Buffer
+	if err := tar.NewWriter(&header).WriteHeader(&tar.Header{Name: "big", Typeflag: tar.TypeReg, Mode: 0o644, Size: 200 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	var zeros endless
+	err := s.unpack(t.Context(), io.MultiReader(&header, io.LimitReader(&zeros, 200<<20)), t.TempDir(), nil)
+	var known *errand.Error
+	if !errors.As(err, &known) || known.Code != "disk_full" {
+		t.Errorf("one large file: %v", err)
+	}
+	if zeros.read > stride+4<<20 {
+		t.Errorf("%d MiB were read before the disk was looked at", zeros.read>>20)
+	}
+	_, err = unpackStream(t, s, func(w *tar.Writer) error {
+		for i := range stride/fileRoom + 1 {
+			if err := w.WriteHeader(&tar.Header{Name: fmt.Sprint(i), Typeflag: tar.TypeSymlink, Linkname: "x"}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if !errors.As(err, &known) || known.Code != "disk_full" {
+		t.Errorf("many small files: %v", err)
 	}
 }
