@@ -38,7 +38,10 @@ func (s *Store) ImportArchive(ctx context.Context, archive io.Reader, progress f
 	if err := s.spool(ctx, p.dir, archive); err != nil {
 		return Image{}, err
 	}
-	img, err := imageIn(p.dir)
+	img, err := (&contents{dir: p.dir}).image(ctx)
+	if ctx.Err() != nil {
+		return Image{}, ctx.Err()
+	}
 	if err != nil {
 		return Image{}, badArchive(err)
 	}
@@ -54,7 +57,8 @@ func badArchive(err error) error {
 		"This is no OCI image archive, or it is damaged: %w. `errand snapshot export`, `skopeo copy … oci-archive:FILE` and `docker save` (25 or later) write such archives.", err)
 }
 
-// Bounds of an archive's documents and of the number of its files.
+// Bounds of an image's documents, in bytes, and of the number of an archive's
+// files.
 const (
 	maxDocument = 4 << 20
 	maxFiles    = 10_000
@@ -156,9 +160,21 @@ func spoolError(ctx context.Context, err error) error {
 	return badArchive(err)
 }
 
-// imageIn gives the image for this host of the layout in dir.
-func imageIn(dir string) (v1.Image, error) {
-	l, err := layout.FromPath(dir)
+// contents finds the image for this host in the layout in dir. The package that
+// reads layouts reads a document whole: each is measured before.
+type contents struct {
+	dir     string
+	indexes int // looked at so far
+}
+
+// Bounds of indexes in indexes.
+const (
+	maxDepth   = 4
+	maxIndexes = 64
+)
+
+func (c *contents) image(ctx context.Context) (v1.Image, error) {
+	l, err := layout.FromPath(c.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -166,11 +182,36 @@ func imageIn(dir string) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	const depth = 4 // of indexes in indexes
-	return hostImage(index, depth)
+	img, err := c.find(ctx, index, maxDepth)
+	if err != nil {
+		return nil, err
+	}
+	m, err := img.Manifest()
+	if err != nil {
+		return nil, err
+	}
+	return img, c.measure(m.Config.Digest)
 }
 
-func hostImage(index v1.ImageIndex, depth int) (v1.Image, error) {
+// measure refuses a blob that is too large for a document.
+func (c *contents) measure(blob v1.Hash) error {
+	st, err := os.Stat(filepath.Join(c.dir, "blobs", blob.Algorithm, blob.Hex))
+	if err != nil {
+		return err
+	}
+	if st.Size() > maxDocument {
+		return fmt.Errorf("its document %s is larger than %d bytes", blob, maxDocument)
+	}
+	return nil
+}
+
+func (c *contents) find(ctx context.Context, index v1.ImageIndex, depth int) (v1.Image, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if c.indexes++; c.indexes > maxIndexes {
+		return nil, fmt.Errorf("it has more than %d indexes", maxIndexes)
+	}
 	m, err := index.IndexManifest()
 	if err != nil {
 		return nil, err
@@ -179,18 +220,26 @@ func hostImage(index v1.ImageIndex, depth int) (v1.Image, error) {
 		if d.Platform != nil && (d.Platform.OS != "linux" || d.Platform.Architecture != runtime.GOARCH) {
 			continue
 		}
-		switch {
-		case d.MediaType.IsImage():
+		inner := d.MediaType.IsIndex() && depth > 0
+		if !inner && !d.MediaType.IsImage() {
+			continue
+		}
+		if err := c.measure(d.Digest); err != nil {
+			return nil, err
+		}
+		if !inner {
 			return index.Image(d.Digest)
-		case d.MediaType.IsIndex() && depth > 0:
-			inner, err := index.ImageIndex(d.Digest)
-			if err != nil {
-				return nil, err
-			}
-			if img, err := hostImage(inner, depth-1); err == nil {
-				return img, nil
-			}
+		}
+		below, err := index.ImageIndex(d.Digest)
+		if err != nil {
+			return nil, err
+		}
+		img, err := c.find(ctx, below, depth-1)
+		if !errors.Is(err, errNoImage) {
+			return img, err
 		}
 	}
-	return nil, fmt.Errorf("it has no image for linux/%s", runtime.GOARCH)
+	return nil, errNoImage
 }
+
+var errNoImage = errors.New("it has no image for linux/" + runtime.GOARCH)

@@ -174,6 +174,13 @@ func (s *Store) pull(ctx context.Context, digest name.Digest, progress func(stri
 
 // take keeps img, whatever it comes from, as what digest names.
 func (s *Store) take(ctx context.Context, digest name.Digest, img v1.Image, progress func(string)) error {
+	described, err := img.Manifest()
+	if err != nil {
+		return registryError(ctx, digest, err)
+	}
+	if size := described.Config.Size; size < 0 || size > maxDocument { // it is read whole, without an end where it says -1
+		return errand.Errorf(errand.Invalid, "bad_image", "The configuration of the image %s has %d bytes; %d are the most. Use another image.", digest, size, maxDocument)
+	}
 	config, err := img.ConfigFile()
 	if err != nil {
 		return registryError(ctx, digest, err)
