@@ -39,6 +39,7 @@ func TestRequests(t *testing.T) {
 		"pull request":        {`{` + prompt + `,"repos":[{"url":"https://x/y","prUrl":"https://x/y/pull/1"}]}`, "pull requests"},
 		"repository no url":   {`{` + prompt + `,"repos":[{"url":" "}]}`, "repos[0].url is empty"},
 		"named env and repo":  {`{` + prompt + `,"repos":[{"url":"https://x/y"}],"env":{"type":"cloud","name":"a"}}`, "cannot be combined"},
+		"limits too large":    {`{` + prompt + `,"limits":{"disk":9223372036854775807}}`, "is at most"},
 		"negative limits":     {`{` + prompt + `,"limits":{"memory":-1}}`, "cannot be negative"},
 		"no MCP servers":      {`{` + prompt + `,"mcpServers":[]}`, ""},
 		"MCP server":          {`{` + prompt + `,"mcpServers":[{"name":"a","command":"b"}]}`, "MCP servers"},

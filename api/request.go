@@ -17,6 +17,8 @@ const (
 	MaxImageBytes  = 15 << 20 // of one image, decoded
 	MaxEnvVars     = 50
 	MaxRepos       = 20
+
+	mostDisk = 8 << 40 // of a machine, in bytes: a file that large is what host file systems hold
 )
 
 // Prompt is what a person asks.
@@ -127,6 +129,9 @@ func (c CreateAgent) Check() error {
 	}
 	if l := c.Limits; l != nil && (l.CPUs < 0 || l.Memory < 0 || l.PIDs < 0 || l.Disk < 0) {
 		return invalid("limits cannot be negative. Leave out what should have the server's default.")
+	}
+	if c.Limits != nil && c.Limits.Disk > mostDisk {
+		return invalid("limits.disk is at most %d bytes; %d were asked for.", int64(mostDisk), c.Limits.Disk)
 	}
 	return checkPrompt(c.Prompt, c.MCPServers)
 }

@@ -43,12 +43,12 @@ func (b *Builder) makeDisk(ctx context.Context) error {
 	if err := b.dropCache(); err != nil {
 		return err
 	}
-	err := volume.Make(ctx, b.opts.Dir, b.opts.Dir, limit)
-	if err == nil || ctx.Err() != nil {
-		return err
+	lacks := volume.Ready()
+	if lacks == nil {
+		return volume.Make(ctx, b.opts.Dir, b.opts.Dir, limit)
 	}
-	b.log.Warn("the disk of builds is not bounded", "error", err)
-	b.unbounded = err.Error()
+	b.log.Warn("the disk of builds is not bounded", "error", lacks)
+	b.unbounded = lacks.Error()
 	return os.MkdirAll(b.path("state"), 0o700)
 }
 

@@ -54,12 +54,12 @@ func (d *Driver) makeDisk(ctx context.Context, r *record) error {
 	if err := mkdirs(0o755, dir); err != nil {
 		return err
 	}
-	err := volume.Make(ctx, dir, d.run, r.Limits.Disk)
-	if err == nil || ctx.Err() != nil {
-		return err
+	lacks := volume.Ready()
+	if lacks == nil {
+		return volume.Make(ctx, dir, d.run, r.Limits.Disk)
 	}
-	d.log.Warn("the disk limit is not enforced", "machine", r.ID, "err", err)
-	r.Unbounded = err.Error()
+	d.log.Warn("the disk limit is not enforced", "machine", r.ID, "err", lacks)
+	r.Unbounded = lacks.Error()
 	if err := d.save(r); err != nil {
 		return err
 	}

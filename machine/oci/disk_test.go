@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/machine"
 )
 
@@ -69,6 +71,41 @@ func mustCreate(t *testing.T, d *Driver, id machine.ID, spec machine.Spec) machi
 		t.Fatalf("creating %s: %v", id, err)
 	}
 	return m
+}
+
+// Only a host that has not what it takes goes without the limit; whatever else
+// goes wrong is an error, and the next try finds it mended.
+func TestDiskBounds(t *testing.T) {
+	guesttest.Root(t)
+	guesttest.Program(t, "errand-guest")
+	guesttest.Program(t, "runsc")
+	d := testDriver(t)
+	programs := t.TempDir()
+	t.Setenv("PATH", programs)
+	bounded := &record{ID: "bounded", Disk: newDiskID(), Limits: errand.Limits{Disk: 64 << 20}}
+	if err := d.makeDisk(t.Context(), bounded); err != nil || !strings.Contains(bounded.Unbounded, "e2fsprogs") {
+		t.Errorf("without mkfs: %v, unbounded for %q", err, bounded.Unbounded)
+	}
+	mkfs := filepath.Join(programs, "mkfs.ext4")
+	for _, test := range []struct {
+		script string
+		limit  int64
+		says   string
+	}{
+		{"#!/bin/sh\necho no space left; exit 1\n", 64 << 20, "no space left"},
+		{"#!/bin/sh\n", math.MaxInt64, "making room"},
+	} {
+		if err := os.WriteFile(mkfs, []byte(test.script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		r := &record{ID: "failing", Disk: newDiskID(), Limits: errand.Limits{Disk: test.limit}}
+		if err := d.makeDisk(t.Context(), r); err == nil || !strings.Contains(err.Error(), test.says) || r.Unbounded != "" {
+			t.Errorf("error %v, unbounded for %q, want an error that says %q", err, r.Unbounded, test.says)
+		}
+		if _, err := os.Stat(d.path("disks", r.Disk, "upper")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("a disk without a limit was made: %v", err)
+		}
+	}
 }
 
 // Disks hold the ids of the machine's inside whatever the engine, so a

@@ -50,7 +50,7 @@ func Make(ctx context.Context, dir, scratch string, limit int64) error {
 	defer blank.Close()
 	defer os.Remove(blank.Name())
 	if err := blank.Truncate(Size(limit)); err != nil {
-		return err
+		return fmt.Errorf("making room for %d bytes: %w", limit, err)
 	}
 	args := []string{"-q", "-F", "-b", "4096", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0", blank.Name()}
 	if limit >= 4<<30 {
@@ -64,7 +64,8 @@ func Make(ctx context.Context, dir, scratch string, limit int64) error {
 	return copySparse(blank, filepath.Join(dir, FileName))
 }
 
-// Ready says why this host can make no volumes, and what to do about it.
+// Ready says why this host can make no volumes, and what to do about it. Whatever
+// else goes wrong with one is no reason to do without.
 func Ready() error {
 	_, mkfs := exec.LookPath("mkfs.ext4")
 	control, loop := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
