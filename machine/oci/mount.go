@@ -3,7 +3,6 @@
 package oci
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -168,14 +167,19 @@ func cloneTree(source string, userns *os.File, readOnly bool) (int, error) {
 // mountsUnder lists the mount points at and below dir, deepest last mounted
 // first, so that they can be unmounted in this order.
 func mountsUnder(dir string) ([]string, error) {
-	f, err := os.Open("/proc/thread-self/mountinfo") // the first thread may be elsewhere
+	table, err := os.ReadFile("/proc/thread-self/mountinfo") // the first thread may be elsewhere
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	return pointsUnder(dir, string(table)), nil
+}
+
+// pointsUnder is mountsUnder of the table in a mountinfo, whose lines may be of
+// any length: an overlay's names all that it stands on.
+func pointsUnder(dir, table string) []string {
 	var points []string
-	for sc := bufio.NewScanner(f); sc.Scan(); {
-		fields := strings.Fields(sc.Text())
+	for line := range strings.Lines(table) {
+		fields := strings.Fields(line)
 		if len(fields) < 5 {
 			continue
 		}
@@ -185,7 +189,7 @@ func mountsUnder(dir string) ([]string, error) {
 		}
 	}
 	slices.Reverse(points)
-	return points, nil
+	return points
 }
 
 // unescapeMount undoes the octal escapes of mountinfo.
