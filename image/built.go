@@ -41,7 +41,7 @@ func (s *Store) Import(ctx context.Context, key string, img v1.Image, progress f
 			return Image{}, err
 		}
 	}
-	if err := writeFile(s.path("tags", fileName(tag.Name())), []byte(hash.String())); err != nil {
+	if err := WriteFile(s.path("tags", fileName(tag.Name())), []byte(hash.String())); err != nil {
 		return Image{}, fmt.Errorf("keeping what %s stands for: %w", tag, err)
 	}
 	return s.pulled(digest)

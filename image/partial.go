@@ -48,7 +48,7 @@ func (p *partial) discard() {
 func (s *Store) keep(p *partial, name string) error {
 	// Until its content is on the disk, a layer is good for as long as this
 	// host stays up: a power cut could leave a whole name on hollow files.
-	if err := writeFile(name+unsynced, []byte(bootID())); err != nil {
+	if err := WriteFile(name+unsynced, []byte(bootID())); err != nil {
 		return err
 	}
 	err := os.Rename(p.dir, name)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -96,7 +95,7 @@ func (s *Store) resolve(ctx context.Context, ref name.Reference) (name.Digest, s
 	}
 	if err == nil {
 		digest := ref.Context().Digest(desc.Digest.String())
-		if err := writeFile(tag, []byte(desc.Digest.String())); err != nil {
+		if err := WriteFile(tag, []byte(desc.Digest.String())); err != nil {
 			return name.Digest{}, "", fmt.Errorf("keeping what %s stands for: %w", ref, err)
 		}
 		return digest, "", nil
@@ -235,7 +234,7 @@ func (s *Store) keepManifest(file string, m manifest) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(file, data)
+	return WriteFile(file, data)
 }
 
 func sizeOf(layer v1.Layer) string {
@@ -244,18 +243,4 @@ func sizeOf(layer v1.Layer) string {
 		return ""
 	}
 	return fmt.Sprintf(" (%.1f MB)", float64(size)/1e6)
-}
-
-// writeFile replaces a small file at once and for good.
-func writeFile(path string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(data)
-	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
 }

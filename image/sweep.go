@@ -267,5 +267,5 @@ func (s *Store) Size(dir string) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("measuring layer: %w", err)
 	}
-	return size, writeFile(dir+sizeNote, strconv.AppendInt(nil, size, 10))
+	return size, WriteFile(dir+sizeNote, strconv.AppendInt(nil, size, 10))
 }

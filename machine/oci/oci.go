@@ -356,19 +356,12 @@ func (d *Driver) checkEngine(name string) error {
 	return nil
 }
 
+// writeJSON writes a small file as package image does: a machine's record that
+// a power cut left half written would keep every other disk from being swept.
 func writeJSON(path string, v any) error {
 	data, err := json.MarshalIndent(v, "", "\t")
 	if err != nil {
 		return err
 	}
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
+	return image.WriteFile(path, data)
 }

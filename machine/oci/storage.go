@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/machine/volume"
 )
@@ -81,8 +82,10 @@ func (d *Driver) diskLayer(disk string, frozen bool) (machine.Layer, error) {
 	}
 	noted := d.path("disks", disk, sizeName)
 	if text, err := os.ReadFile(noted); err == nil {
-		layer.Size, err = strconv.ParseInt(string(text), 10, 64)
-		return layer, err
+		if layer.Size, err = strconv.ParseInt(string(text), 10, 64); err == nil {
+			return layer, nil
+		}
+		layer.Size = 0 // torn, by a version that wrote it in place: it is measured again
 	}
 	if !frozen {
 		return layer, nil // it grows; to measure it is work in proportion to its size
@@ -97,11 +100,11 @@ func (d *Driver) diskLayer(disk string, frozen bool) (machine.Layer, error) {
 		}
 		return err
 	})
+	if err == nil {
+		err = image.WriteFile(noted, strconv.AppendInt(nil, layer.Size, 10))
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return layer, nil // removed meanwhile
-	}
-	if err == nil {
-		err = os.WriteFile(noted, strconv.AppendInt(nil, layer.Size, 10), 0o600)
 	}
 	return layer, err
 }

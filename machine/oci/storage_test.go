@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -209,6 +210,41 @@ func comeAndGo(t *testing.T, d *Driver, engine, ref string, worker int) {
 			if err := (&Machine{driver: d, id: each}).Destroy(t.Context()); err != nil {
 				t.Errorf("destroying %s: %v", each, err)
 			}
+		}
+	}
+}
+
+// A note that a kill tore is made again, whole.
+func TestTornSize(t *testing.T) {
+	guesttest.Root(t)
+	guesttest.Program(t, "errand-guest")
+	guesttest.Program(t, "runsc")
+	d := testDriver(t)
+	disk := newDiskID()
+	upper, noted := d.path("disks", disk, "upper"), d.path("disks", disk, sizeName)
+	if err := mkdirs(0o755, upper); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(upper, "file"), make([]byte, 100<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, torn := range []string{"", "12x"} {
+		if err := os.WriteFile(noted, []byte(torn), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before, err := os.Stat(noted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		layer, err := d.diskLayer(disk, true)
+		if err != nil || layer.Size < 100<<10 {
+			t.Errorf("with a note of %q: %+v, %v", torn, layer, err)
+		}
+		if after, err := os.Stat(noted); err != nil || os.SameFile(before, after) {
+			t.Errorf("the note was written in place: %v", err)
+		}
+		if again, err := d.diskLayer(disk, false); err != nil || again != layer {
+			t.Errorf("by the note: %+v, %v, want %+v", again, err, layer)
 		}
 	}
 }
