@@ -40,6 +40,20 @@ func (c *Context) take(sources []string) {
 	}
 }
 
+// Follow notes that the file at name, relative to the context, is a symbolic
+// link. The build takes what a source that is one leads to, and what lies behind
+// one on a source's way, which may be any of the context.
+func (c *Context) Follow(name string) {
+	parts := strings.Split(name, "/")
+	for _, source := range c.Sources {
+		on := strings.Split(source, "/")
+		if len(on) >= len(parts) && covers(strings.Join(on[:len(parts)], "/"), name) {
+			c.Whole = true
+			return
+		}
+	}
+}
+
 // Takes says whether the file takes the file at name, a slash-separated path
 // relative to the context.
 func (c Context) Takes(name string) bool {
@@ -58,6 +72,17 @@ func covers(source, name string) bool {
 	}
 	ok, err := path.Match(source, strings.Join(parts[:depth], "/"))
 	return ok || err != nil // a pattern that cannot be read is the build's to refuse
+}
+
+// Serves says whether all that a trigger takes of the context is taken by the
+// file's own instructions. A trigger is an instruction that a base image has for
+// ONBUILD; which a base has is known when it was pulled.
+func (f *File) Serves(trigger string) bool {
+	own, err := Parse(f.Name, []byte("FROM "+Scratch+"\n"+trigger+"\n"), nil)
+	if f.Context.Whole || err != nil { // what cannot be read is the build's to refuse
+		return true
+	}
+	return !own.Context.Whole && !slices.ContainsFunc(own.Context.Sources, func(source string) bool { return !slices.Contains(f.Context.Sources, source) })
 }
 
 // Ignore is a .dockerignore. The nil Ignore leaves nothing out.

@@ -165,6 +165,8 @@ type reader struct {
 	lex     *shell.Lex
 	args    map[string]string
 	globals map[string]string // of ARG before the first FROM
+
+	triggers [][]string // of ONBUILD, by stage
 }
 
 func (r *reader) read(stages []instructions.Stage, globals []instructions.ArgCommand) error {
@@ -188,6 +190,10 @@ func (r *reader) read(stages []instructions.Stage, globals []instructions.ArgCom
 			return parser.WithLocation(fmt.Errorf("the base %s is empty: its build argument has no value", s.BaseName), s.Location)
 		}
 		r.image(stage.Base, stage.Line)
+		r.triggers = append(r.triggers, nil)
+		if err := r.trigger(r.stageOf(stage.Base)); err != nil {
+			return parser.WithLocation(err, s.Location)
+		}
 		for _, c := range s.Commands {
 			if err := r.command(&stage, c); err != nil {
 				return parser.WithLocation(err, c.Location())
@@ -213,7 +219,7 @@ func (r *reader) fill(word string) string {
 
 // image notes an image, unless name is that of an earlier stage.
 func (r *reader) image(name string, line int) {
-	if name == "" || name == Scratch || r.isStage(name) {
+	if name == "" || name == Scratch || r.stageOf(name) >= 0 {
 		return
 	}
 	if !slices.ContainsFunc(r.file.Images, func(i Image) bool { return i.Name == name }) {
@@ -221,11 +227,38 @@ func (r *reader) image(name string, line int) {
 	}
 }
 
-func (r *reader) isStage(name string) bool {
+// stageOf gives the index of an earlier stage by what names it, or -1.
+func (r *reader) stageOf(name string) int {
 	if n, err := strconv.Atoi(name); err == nil {
-		return n >= 0 && n < len(r.file.Stages)
+		if n >= 0 && n < len(r.file.Stages) {
+			return n
+		}
+		return -1
 	}
-	return slices.ContainsFunc(r.file.Stages, func(s Stage) bool { return strings.EqualFold(s.Name, name) })
+	return slices.IndexFunc(r.file.Stages, func(s Stage) bool { return strings.EqualFold(s.Name, name) })
+}
+
+// trigger reads what a stage has for those that are built on it; -1 is none.
+func (r *reader) trigger(base int) error {
+	if base < 0 {
+		return nil
+	}
+	for _, text := range r.triggers[base] {
+		tree, err := parser.Parse(strings.NewReader(text))
+		if err != nil {
+			return err
+		}
+		for _, node := range tree.AST.Children {
+			c, err := instructions.ParseCommand(node)
+			if err != nil {
+				return err
+			}
+			if err := r.command(&Stage{}, c); err != nil { // no step of the text's own
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (r *reader) command(stage *Stage, c instructions.Command) error {
@@ -249,6 +282,10 @@ func (r *reader) command(stage *Stage, c instructions.Command) error {
 			r.mount(m, line)
 		}
 	case *instructions.WorkdirCommand:
+	case *instructions.OnbuildCommand:
+		last := len(r.triggers) - 1
+		r.triggers[last] = append(r.triggers[last], c.Expression)
+		return nil
 	default:
 		return nil
 	}

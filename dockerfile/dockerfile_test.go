@@ -93,6 +93,9 @@ func TestContext(t *testing.T) {
 		{name: "climbing", text: "COPY ../../etc/passwd /x", used: true, takes: []string{"etc/passwd"}, not: []string{"passwd"}},
 		{name: "bind mount of all", text: "RUN --mount=type=bind,target=/src true", used: true, whole: true},
 		{name: "bind mount", text: "RUN --mount=source=go.mod,target=/src/go.mod true", used: true, takes: []string{"go.mod"}, not: []string{"go.sum"}},
+		{name: "for others to build on", text: "ONBUILD COPY . ."},
+		{name: "for a later stage", text: "ONBUILD COPY . .\nFROM 0", used: true, whole: true},
+		{name: "for a later stage by name", text: "FROM scratch AS one\nONBUILD ADD go.mod ./\nFROM One", used: true, takes: []string{"go.mod"}, not: []string{"go.sum"}},
 		{name: "bind mount of a stage", text: "RUN --mount=from=registry.example/x,target=/src true"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -115,6 +118,59 @@ func TestContext(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What a link on a source's way leads to is known to the build alone.
+func TestContextFollow(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		text  string
+		links []string
+		whole bool
+	}{
+		{"COPY conf /etc/conf", []string{"conf"}, true},
+		{"COPY current/app /app", []string{"current"}, true},
+		{"COPY a/*/main.go ./", []string{"a/now"}, true},
+		{"COPY *.json ./", []string{"package.json"}, true},
+		{"COPY conf /etc/conf", []string{"conf/prod", "config", "other", "a/conf"}, false}, // copied as it is, or not at all
+		{"COPY a/b /b", []string{"b", "a/c"}, false},
+	} {
+		f, err := dockerfile.Parse("Dockerfile", []byte("FROM scratch\n"+test.text+"\n"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range test.links {
+			f.Context.Follow(link)
+		}
+		if f.Context.Whole != test.whole {
+			t.Errorf("%s with the links %q takes all: %t", test.text, test.links, f.Context.Whole)
+		}
+	}
+}
+
+func TestServes(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		text, trigger string
+		want          bool
+	}{
+		{"RUN true", "RUN npm ci", true},
+		{"RUN true", "COPY --from=other /a /b", true},
+		{"RUN true", "COPY . .", false},
+		{"RUN true", "COPY package.json ./", false},
+		{"RUN true", "RUN --mount=type=bind,target=/src make", false},
+		{"COPY package.json go.mod ./", "COPY package.json ./", true},
+		{"COPY package.json ./", "COPY . .", false},
+		{"COPY . .", "COPY . .", true},
+	} {
+		f, err := dockerfile.Parse("Dockerfile", []byte("FROM scratch\n"+test.text+"\n"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.Serves(test.trigger); got != test.want {
+			t.Errorf("%s serves %s: %t", test.text, test.trigger, got)
+		}
 	}
 }
 

@@ -179,9 +179,13 @@ func (w *work) listContext(ctx context.Context, r *recipe) ([]git.Entry, error) 
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(all, func(e git.Entry) bool {
-		return e.Path != ignoreFile && ignore.Excludes(e.Path) || !r.Context.Takes(e.Path)
-	}), nil
+	all = slices.DeleteFunc(all, func(e git.Entry) bool { return e.Path != ignoreFile && ignore.Excludes(e.Path) })
+	for _, e := range all {
+		if e.Mode == git.ModeLink {
+			r.Context.Follow(e.Path)
+		}
+	}
+	return slices.DeleteFunc(all, func(e git.Entry) bool { return !r.Context.Takes(e.Path) }), nil
 }
 
 func (w *work) contextEntries(ctx context.Context, dir string) ([]git.Entry, error) {

@@ -199,6 +199,9 @@ func (o *build) run(ctx context.Context, whole bool) (string, error) {
 	}()
 	done, err := o.builder.daemon.client.Solve(ctx, nil, opts, status)
 	<-told
+	if steps.starved != nil && ctx.Err() == nil {
+		return "", o.starvedError(steps.starved)
+	}
 	if err != nil {
 		return "", o.explain(ctx, err, steps)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/machine"
 )
 
 // explain makes what the daemon says of a failed build into an error that
@@ -113,6 +114,14 @@ func (s *steps) outputOf(err error) string {
 		return strings.ToValidUTF8(string(failed.tail), "")
 	}
 	return ""
+}
+
+// starvedError tells of a base image that takes files for which nobody knew that
+// the build has to do with them.
+func (o *build) starvedError(s *machine.ImageStep) error {
+	_, does, _ := strings.Cut(s.Name, "] ")
+	return errand.Errorf(errand.Invalid, "dockerfile_failed", "%s: the base image adds %q, which takes files that this Dockerfile does not name, so the build does not have them. Name them in a COPY of the Dockerfile too, or build on an image without ONBUILD.%s",
+		o.file.At(s.Line), does, o.quote(s.Line))
 }
 
 func (o *build) quote(line int) string {

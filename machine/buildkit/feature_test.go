@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/authn"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/errand-dev/errand"
@@ -285,6 +286,25 @@ func TestRegistries(t *testing.T) {
 	answer.Store(0)
 	b.opts.Keychain = keychain{host: basic}
 	w.mustBuild(b, text)
+}
+
+// What a base takes of the context is known when it was pulled: a build without
+// it says so, where the image would lack the files.
+func TestOnbuild(t *testing.T) {
+	need(t, Runc)
+	w := newWorld(t)
+	b := w.builder(Runc)
+	base := imagetest.Image(t, v1.Config{OnBuild: []string{"COPY . /src"}}, imagetest.BusyboxFiles(t)...)
+	imagetest.Push(t, w.host, "onbuild", base)
+	text := "# one\nFROM " + w.host + "/onbuild\n"
+	_, _, err := w.build(b, text)
+	if errand.KindOf(err) != errand.Invalid || !strings.Contains(err.Error(), "Dockerfile:2") || !strings.Contains(err.Error(), "ONBUILD COPY . /src") {
+		t.Errorf("a base that takes the context: %v", err)
+	}
+	ref, _ := w.mustBuild(b, text+"COPY . /again\n", files(map[string]string{"file": "here\n"}))
+	if got := w.boot("runc", ref, "cat /src/file /again/file"); got != "here\nhere\n" {
+		t.Errorf("in the image: %q", got)
+	}
 }
 
 // keychain has credentials by host.

@@ -22,6 +22,8 @@ type steps struct {
 	file *dockerfile.File
 	step func(machine.ImageStep)
 	all  map[digest.Digest]*step
+
+	starved *machine.ImageStep // of a base, and its files are not in the context
 }
 
 // step is what is known of one vertex.
@@ -66,6 +68,9 @@ func (s *steps) begin(v *client.Vertex) {
 	if known == nil {
 		known = &step{ImageStep: machine.ImageStep{ID: v.Digest.String(), Name: v.Name, Line: s.file.LineOf(v.Name)}}
 		s.all[v.Digest] = known
+		if _, trigger, ok := strings.Cut(v.Name, "] ONBUILD "); ok && !s.file.Serves(trigger) {
+			s.starved = &known.ImageStep
+		}
 	}
 	if !known.begun {
 		known.begun = true
