@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -101,42 +102,84 @@ func (u *unpacker) adopt(name string) error {
 
 // linkBelow reads the symbolic link that name is in the layers below.
 func (u *unpacker) linkBelow(name string) (string, bool) {
-	st, ok := u.statBelow(name)
-	if !ok || st.Mode()&fs.ModeSymlink == 0 {
-		return "", false
-	}
-	for i := len(u.below) - 1; i >= 0; i-- {
-		root, err := os.OpenRoot(u.below[i])
-		if err != nil {
-			continue
-		}
-		target, err := root.Readlink(name)
-		root.Close()
-		if err == nil {
-			return target, true
-		}
-	}
-	return "", false
+	f, ok := u.findBelow(name)
+	return f.target, ok && f.Mode()&fs.ModeSymlink != 0
 }
 
-// statBelow looks name up in the layers below, the uppermost first. Its parent
-// was placed before, so no link stands in the way.
+// statBelow looks name up in the layers below.
 func (u *unpacker) statBelow(name string) (fs.FileInfo, bool) {
-	for i := len(u.below) - 1; i >= 0; i-- {
-		root, err := os.OpenRoot(u.below[i])
-		if err != nil {
-			continue
-		}
-		st, err := root.Lstat(name)
-		root.Close()
-		if err != nil {
-			continue
-		}
-		sys := st.Sys().(*syscall.Stat_t)
-		if st.Mode()&fs.ModeCharDevice != 0 && sys.Rdev == 0 {
-			return nil, false // removed here
-		}
-		return st, true
+	f, ok := u.findBelow(name)
+	return f.FileInfo, ok
+}
+
+// found is a file of a layer below.
+type found struct {
+	fs.FileInfo
+	target string // of a symbolic link
+}
+
+// findBelow looks name up in the layers below, the uppermost first, as overlayfs
+// does: what a layer removed, replaced or made opaque hides what is below it,
+// with all that was in it. The parent was placed before, so no link that is seen
+// stands in the way.
+func (u *unpacker) findBelow(name string) (found, bool) {
+	if _, ends := lookUp(u.root, name); ends {
+		return found{}, false
 	}
-	return nil, false
+	for _, dir := range slices.Backward(u.below) {
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			continue
+		}
+		f, ends := lookUp(root, name)
+		root.Close()
+		if f.FileInfo != nil || ends {
+			return f, f.FileInfo != nil
+		}
+	}
+	return found{}, false
+}
+
+// lookUp gives what a layer has at name, and says whether the layers below it
+// are hidden there.
+func lookUp(layer *os.Root, name string) (f found, ends bool) {
+	ends = isOpaque(layer, ".")
+	for i := 0; i < len(name); {
+		next := strings.IndexByte(name[i:], '/')
+		if next < 0 {
+			next = len(name) - i
+		}
+		at := name[:i+next]
+		st, err := layer.Lstat(at)
+		switch {
+		case err != nil:
+			return found{}, ends
+		case st.Mode()&fs.ModeCharDevice != 0 && st.Sys().(*syscall.Stat_t).Rdev == 0:
+			return found{}, true // removed here
+		case len(at) == len(name):
+			if st.Mode()&fs.ModeSymlink != 0 {
+				if f.target, err = layer.Readlink(at); err != nil {
+					return found{}, ends
+				}
+			}
+			f.FileInfo = st
+			return f, ends
+		case !st.IsDir():
+			return found{}, true
+		}
+		ends = ends || isOpaque(layer, at)
+		i += next + 1
+	}
+	return found{}, ends
+}
+
+func isOpaque(layer *os.Root, dir string) bool {
+	d, err := layer.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer d.Close()
+	value := make([]byte, 1)
+	n, err := unix.Fgetxattr(int(d.Fd()), opaqueAttr, value)
+	return err == nil && string(value[:n]) == "y"
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"log"
 	"net"
 	"net/http"
@@ -219,6 +220,45 @@ func TestUnpack(t *testing.T) {
 	want := Image{Reference: digest, Layers: img.Layers, Env: []string{"A=b"}, User: "33", WorkingDir: "/srv"}
 	if diff := cmp.Diff(want, img); diff != "" {
 		t.Errorf("image (-want +got):\n%s", diff)
+	}
+}
+
+// What a layer took away hides all that was in it, also from what decides where
+// the entries of layers above go.
+func TestUnpackAboveRemoved(t *testing.T) {
+	t.Parallel()
+	below := layerOf(t, entry{name: "a/", kind: tar.TypeDir, mode: 0o700}, entry{name: "a/b", kind: tar.TypeSymlink, link: "/x"},
+		entry{name: "d/", kind: tar.TypeDir}, entry{name: "d/e/", kind: tar.TypeDir, mode: 0o711})
+	file := entry{name: "a/b/c", body: "c"}
+	for what, layers := range map[string][]v1.Layer{
+		"a link that is there": {layerOf(t, entry{name: "a/other"}), layerOf(t, file)},
+		"its parent removed":   {layerOf(t, entry{name: ".wh.a"}), layerOf(t, file)},
+		"its parent replaced":  {layerOf(t, entry{name: "a", body: "x"}), layerOf(t, file)},
+		"its parent opaque":    {layerOf(t, entry{name: "a/", kind: tar.TypeDir}, entry{name: "a/.wh..wh..opq"}), layerOf(t, file)},
+		"opaque here":          {layerOf(t, entry{name: "a/", kind: tar.TypeDir}, entry{name: "a/.wh..wh..opq"}, file)},
+		"all removed":          {layerOf(t, entry{name: ".wh..wh..opq"}), layerOf(t, file)},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			reg := newRegistry(t)
+			_, digest := reg.push(t, imageOf(t, append([]v1.Layer{below}, append(layers, layerOf(t, entry{name: "d/e/f"}))...)...))
+			img := get(t, newStore(t, t.TempDir()), digest)
+			want := "a/b/c"
+			if what == "a link that is there" {
+				want = "x/c"
+			}
+			if data, err := os.ReadFile(filepath.Join(img.Layers[len(layers)], want)); err != nil || string(data) != "c" {
+				t.Errorf("%s: %q, %v", want, data, err)
+			}
+			st, err := os.Stat(filepath.Join(img.Layers[len(layers)+1], "d/e"))
+			mode := fs.FileMode(0o711)
+			if what == "all removed" {
+				mode = 0o755
+			}
+			if err != nil || st.Mode().Perm() != mode {
+				t.Errorf("d/e has the mode %v, %v, want %v", st.Mode().Perm(), err, mode)
+			}
+		})
 	}
 }
 

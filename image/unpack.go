@@ -145,6 +145,8 @@ func (s *Store) unpack(ctx context.Context, r io.Reader, dir string, below []str
 const (
 	whiteout = ".wh."
 	opaque   = ".wh..wh..opq"
+
+	opaqueAttr = "trusted.overlay.opaque" // of a directory, with the value y
 )
 
 func (u *unpacker) entry(ctx context.Context, h *tar.Header, content io.Reader) error {
@@ -169,7 +171,7 @@ func (u *unpacker) entry(ctx context.Context, h *tar.Header, content io.Reader) 
 	dir = path.Clean("./" + dir)
 	switch {
 	case base == opaque:
-		return u.inDir(dir, func(fd int) error { return unix.Fsetxattr(fd, "trusted.overlay.opaque", []byte("y"), 0) })
+		return u.inDir(dir, func(fd int) error { return unix.Fsetxattr(fd, opaqueAttr, []byte("y"), 0) })
 	case strings.HasPrefix(base, whiteout+whiteout):
 		return nil // of aufs, and of no meaning here
 	case strings.HasPrefix(base, whiteout):
