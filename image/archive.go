@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"runtime"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"golang.org/x/sys/unix"
@@ -24,32 +25,49 @@ import (
 	"github.com/errand-dev/errand"
 )
 
-// ImportArchive keeps the image in an OCI archive: a tar of an OCI layout, compressed
-// with gzip or not. Of several images the one for this host is taken. The
-// archive is untrusted: what it holds is checked against its digests, and read
-// only while the disk has room. It gives the image as Import does, under a key of
-// its digest. An archive that is none, or damaged, is Invalid.
-func (s *Store) ImportArchive(ctx context.Context, archive io.Reader, progress func(string)) (Image, error) {
+// ImportArchive takes in the image in an OCI archive: a tar of an OCI layout,
+// compressed with gzip or not. Of several images the one for this host is taken.
+// The archive is untrusted: what it holds is checked against its digests, and read
+// only while the disk has room. An archive that is none, or damaged, is Invalid.
+//
+// The image is not among those that the store keeps: its layers are there until
+// release is called, and after that for as long as Sweep is told that they are
+// needed. Its Reference is "imported" with its digest, which Get does not find.
+// Without an error, release must be called.
+func (s *Store) ImportArchive(ctx context.Context, archive io.Reader, progress func(string)) (_ Image, release func(), _ error) {
+	if progress == nil {
+		progress = func(string) {}
+	}
 	p, err := s.newPartial()
 	if err != nil {
-		return Image{}, fmt.Errorf("importing archive: %w", err)
+		return Image{}, nil, fmt.Errorf("importing archive: %w", err)
 	}
 	defer p.discard()
 	if err := s.spool(ctx, p.dir, archive); err != nil {
-		return Image{}, err
+		return Image{}, nil, err
 	}
 	img, err := (&contents{dir: p.dir}).image(ctx)
 	if ctx.Err() != nil {
-		return Image{}, ctx.Err()
+		return Image{}, nil, ctx.Err()
 	}
 	if err != nil {
-		return Image{}, badArchive(err)
+		return Image{}, nil, badArchive(err)
 	}
 	hash, err := img.Digest()
 	if err != nil {
-		return Image{}, badArchive(err)
+		return Image{}, nil, badArchive(err)
 	}
-	return s.Import(ctx, "archive-"+hash.Hex, img, progress)
+	digest, err := name.NewDigest(builtAt + "@" + hash.String())
+	if err != nil {
+		return Image{}, nil, badArchive(err)
+	}
+	m, unpin, err := s.takeLayers(ctx, digest, img, progress)
+	if err != nil {
+		unpin()
+		return Image{}, nil, err
+	}
+	m.Reference = "imported@" + hash.String()
+	return s.imageOf(m), unpin, nil
 }
 
 func badArchive(err error) error {

@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -119,7 +121,7 @@ func TestArchiveBounds(t *testing.T) {
 	}
 	for what, test := range tests {
 		t.Run(what, func(t *testing.T) {
-			_, err := s.ImportArchive(t.Context(), test.make(newArchive(t)), nil)
+			_, _, err := s.ImportArchive(t.Context(), test.make(newArchive(t)), nil)
 			if errand.KindOf(err) != errand.Invalid || !strings.Contains(err.Error(), test.says) {
 				t.Errorf("error %v, want one that says %q", err, test.says)
 			}
@@ -127,8 +129,64 @@ func TestArchiveBounds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.ImportArchive(ctx, newArchive(t).end(indexOf()), nil); !errors.Is(err, context.Canceled) {
+	if _, _, err := s.ImportArchive(ctx, newArchive(t).end(indexOf()), nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("nobody waits any more: %v", err)
+	}
+}
+
+// An image of an archive is kept by nobody but whom it was handed to: however it
+// ends, nothing is listed and nothing is left.
+func TestImportArchive(t *testing.T) {
+	s := newStore(t, t.TempDir())
+	a := newArchive(t)
+	img := imageOf(t, layerOf(t, entry{name: "one", body: "1"}), layerOf(t, entry{name: "two", body: "2"}))
+	m, err := img.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := img.RawConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.blob(m.Config.MediaType, config)
+	layers, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range layers {
+		content, err := l.Compressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.blob(types.DockerLayer, data)
+	}
+	manifest, err := img.RawManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, release, err := s.ImportArchive(t.Context(), a.end(indexOf(a.blob(m.MediaType, manifest))), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(filepath.Join(got.Layers[1], "two")); err != nil || string(data) != "2" || !strings.HasPrefix(got.Reference, "imported@sha256:") {
+		t.Errorf("image %+v, its file is %q, %v", got, data, err)
+	}
+	if n := swept(t, s, nothing); n != 0 {
+		t.Errorf("%d layers were swept before they were released", n)
+	}
+	if list, err := s.List(); err != nil || len(list) != 0 {
+		t.Errorf("listed: %+v, %v", list, err)
+	}
+	release()
+	if n := swept(t, s, func(dir string) bool { return dir == got.Layers[0] }); n != 1 {
+		t.Errorf("%d layers were swept, want the one on which nobody stands", n)
+	}
+	if left, err := os.ReadDir(s.path("tags")); err != nil || len(left) > 0 {
+		t.Errorf("tags are left: %v, %v", left, err)
 	}
 }
 

@@ -41,8 +41,8 @@ func (s *Store) Import(ctx context.Context, key string, img v1.Image, progress f
 			return Image{}, err
 		}
 	}
-	if err := WriteFile(s.path("tags", fileName(tag.Name())), []byte(hash.String())); err != nil {
-		return Image{}, fmt.Errorf("keeping what %s stands for: %w", tag, err)
+	if err := s.keepTag(tag, hash.String()); err != nil {
+		return Image{}, err
 	}
 	return s.pulled(digest)
 }
@@ -54,7 +54,7 @@ func (s *Store) Built(key string) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	hash, err := os.ReadFile(s.path("tags", fileName(tag.Name())))
+	hash, err := os.ReadFile(s.tagFile(tag))
 	if err == nil {
 		var img Image
 		if img, err = s.pulled(tag.Context().Digest(string(hash))); err == nil {

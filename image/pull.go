@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -53,21 +54,21 @@ func (s *Store) Get(ctx context.Context, ref string, progress func(string)) (Ima
 		return Image{}, err
 	}
 	img, err := s.pulled(digest)
-	if err == nil {
-		img.Notice = notice
-		return img, nil
-	}
-	if isBuilt(digest) {
+	if err != nil && isBuilt(digest) {
 		return Image{}, builtMissing(digest, err)
 	}
-	if err := s.pullOnce(ctx, digest, progress); err != nil {
-		return Image{}, err
-	}
-	img, err = s.pulled(digest)
 	if err != nil {
-		return Image{}, fmt.Errorf("reading image %s: %w", digest, err)
+		if err := s.pullOnce(ctx, digest, progress); err != nil {
+			return Image{}, err
+		}
+		if img, err = s.pulled(digest); err != nil {
+			return Image{}, fmt.Errorf("reading image %s: %w", digest, err)
+		}
 	}
 	img.Notice = notice
+	if tag, ok := parsed.(name.Tag); ok && !isBuilt(tag) {
+		return img, s.keepTag(tag, digest.DigestStr())
+	}
 	return img, nil
 }
 
@@ -84,7 +85,6 @@ func (s *Store) resolve(ctx context.Context, ref name.Reference) (name.Digest, s
 		d, err := name.NewDigest(img.Reference)
 		return d, "", err
 	}
-	tag := s.path("tags", fileName(ref.Name()))
 	desc, err := remote.Head(ref, s.remote(ctx)...)
 	if err != nil {
 		// Some registries answer HEAD badly; GET costs one small document.
@@ -94,20 +94,34 @@ func (s *Store) resolve(ctx context.Context, ref name.Reference) (name.Digest, s
 		}
 	}
 	if err == nil {
-		digest := ref.Context().Digest(desc.Digest.String())
-		if err := WriteFile(tag, []byte(desc.Digest.String())); err != nil {
-			return name.Digest{}, "", fmt.Errorf("keeping what %s stands for: %w", ref, err)
-		}
-		return digest, "", nil
+		return ref.Context().Digest(desc.Digest.String()), "", nil
 	}
 	failed := registryError(ctx, ref, err)
-	last, readErr := os.ReadFile(tag)
+	last, readErr := os.ReadFile(s.tagFile(ref))
 	if readErr != nil || errand.KindOf(failed) != errand.Unavailable {
 		return name.Digest{}, "", failed
 	}
 	digest := ref.Context().Digest(string(last))
 	return digest, fmt.Sprintf("The registry %s does not answer; image %s is used as it was last pulled (%s).",
 		ref.Context().RegistryStr(), ref, last), nil
+}
+
+// tagFile is the file that holds the digest which a tag stands for, as it was
+// last pulled or imported.
+func (s *Store) tagFile(tag name.Reference) string { return s.path("tags", fileName(tag.Name())) }
+
+// keepTag notes what a tag stands for, once that is here.
+func (s *Store) keepTag(tag name.Tag, digest string) error {
+	file := s.tagFile(tag)
+	if last, err := os.ReadFile(file); err == nil && string(last) == digest {
+		return nil
+	}
+	s.pinMu.Lock() // a sweep that saw the file as it was must not remove it as it is
+	defer s.pinMu.Unlock()
+	if err := WriteFile(file, []byte(digest)); err != nil {
+		return fmt.Errorf("keeping what %s stands for: %w", tag, err)
+	}
+	return nil
 }
 
 func (s *Store) remote(ctx context.Context) []remote.Option {
@@ -125,16 +139,22 @@ func (s *Store) pulled(digest name.Digest) (Image, error) {
 	if err := json.Unmarshal(data, &m); err != nil {
 		return Image{}, err
 	}
-	img := Image{Reference: m.Reference, Env: m.Env, User: m.User, WorkingDir: m.WorkingDir}
-	for _, layer := range m.Layers {
-		dir := s.path("layers", layer)
+	img := s.imageOf(m)
+	for _, dir := range img.Layers {
 		if !s.whole(dir) {
-			return Image{}, fmt.Errorf("looking for layer %s: %w", layer, fs.ErrNotExist)
+			return Image{}, fmt.Errorf("looking for layer %s: %w", filepath.Base(dir), fs.ErrNotExist)
 		}
-		img.Layers = append(img.Layers, dir)
 	}
 	touch(s.manifestFile(digest))
 	return img, nil
+}
+
+func (s *Store) imageOf(m manifest) Image {
+	img := Image{Reference: m.Reference, Env: m.Env, User: m.User, WorkingDir: m.WorkingDir}
+	for _, layer := range m.Layers {
+		img.Layers = append(img.Layers, s.path("layers", layer))
+	}
+	return img
 }
 
 func (s *Store) manifestFile(d name.Digest) string {
@@ -173,47 +193,70 @@ func (s *Store) pull(ctx context.Context, digest name.Digest, progress func(stri
 
 // take keeps img, whatever it comes from, as what digest names.
 func (s *Store) take(ctx context.Context, digest name.Digest, img v1.Image, progress func(string)) error {
-	described, err := img.Manifest()
+	m, unpin, err := s.takeLayers(ctx, digest, img, progress)
+	defer unpin()
 	if err != nil {
-		return registryError(ctx, digest, err)
-	}
-	if size := described.Config.Size; size < 0 || size > maxDocument { // it is read whole, without an end where it says -1
-		return errand.Errorf(errand.Invalid, "bad_image", "The configuration of the image %s has %d bytes; %d are the most. Use another image.", digest, size, maxDocument)
-	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		return registryError(ctx, digest, err)
-	}
-	layers, err := img.Layers()
-	if err != nil {
-		return registryError(ctx, digest, err)
-	}
-	if err := fits(digest, config, layers); err != nil {
 		return err
-	}
-	if err := s.roomFor(layers); err != nil {
-		return err
-	}
-	m := manifest{Reference: digest.Name(), Env: config.Config.Env, User: config.Config.User, WorkingDir: config.Config.WorkingDir}
-	for i, layer := range layers {
-		unpin := s.pin(chainName(m.Layers, config.RootFS.DiffIDs[i]))
-		defer unpin()
-		progress(fmt.Sprintf("Pulling %s: layer %d of %d%s.", digest.Context(), i+1, len(layers), sizeOf(layer)))
-		name, err := s.layer(ctx, digest, layer, config.RootFS.DiffIDs[i], m.Layers)
-		if err != nil {
-			return err
-		}
-		m.Layers = append(m.Layers, name)
 	}
 	if err := s.keepManifest(s.manifestFile(digest), m); err != nil {
 		return fmt.Errorf("keeping manifest of %s: %w", digest, err)
 	}
+	return nil
+}
+
+// takeLayers unpacks the layers of img, which people know as digest, and gives
+// what is needed to use it. No sweep takes them until unpin is called, which
+// must be on an error too.
+func (s *Store) takeLayers(ctx context.Context, digest name.Digest, img v1.Image, progress func(string)) (m manifest, unpin func(), err error) {
+	var pins []func()
+	unpin = func() {
+		for _, f := range pins {
+			f()
+		}
+	}
+	config, err := s.configOf(ctx, digest, img)
+	if err != nil {
+		return m, unpin, err
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		return m, unpin, registryError(ctx, digest, err)
+	}
+	if err := fits(digest, config, layers); err != nil {
+		return m, unpin, err
+	}
+	if err := s.roomFor(layers); err != nil {
+		return m, unpin, err
+	}
+	m = manifest{Reference: digest.Name(), Env: config.Config.Env, User: config.Config.User, WorkingDir: config.Config.WorkingDir}
 	var made []string
-	for _, name := range m.Layers {
+	for i, layer := range layers {
+		pins = append(pins, s.pin(chainName(m.Layers, config.RootFS.DiffIDs[i])))
+		progress(fmt.Sprintf("Pulling %s: layer %d of %d%s.", digest.Context(), i+1, len(layers), sizeOf(layer)))
+		name, err := s.layer(ctx, digest, layer, config.RootFS.DiffIDs[i], m.Layers)
+		if err != nil {
+			return m, unpin, err
+		}
+		m.Layers = append(m.Layers, name)
 		made = append(made, s.path("layers", name))
 	}
 	s.syncLater(made...)
-	return nil
+	return m, unpin, nil
+}
+
+func (s *Store) configOf(ctx context.Context, digest name.Digest, img v1.Image) (*v1.ConfigFile, error) {
+	described, err := img.Manifest()
+	if err != nil {
+		return nil, registryError(ctx, digest, err)
+	}
+	if size := described.Config.Size; size < 0 || size > maxDocument { // it is read whole, without an end where it says -1
+		return nil, errand.Errorf(errand.Invalid, "bad_image", "The configuration of the image %s has %d bytes; %d are the most. Use another image.", digest, size, maxDocument)
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		return nil, registryError(ctx, digest, err)
+	}
+	return config, nil
 }
 
 // fits refuses an image that no machine of this host can stand on.

@@ -451,7 +451,7 @@ func TestDamagedPull(t *testing.T) {
 			if _, err := s.Get(t.Context(), tag, nil); err == nil {
 				t.Fatal("a damaged layer was taken")
 			}
-			for _, sub := range []string{"layers", "partial", "manifests"} {
+			for _, sub := range []string{"layers", "partial", "manifests", "tags"} {
 				if left, err := os.ReadDir(filepath.Join(dir, sub)); err != nil || len(left) > 0 {
 					t.Errorf("left in %s: %v, %v", sub, left, err)
 				}

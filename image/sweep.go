@@ -140,7 +140,7 @@ func (s *Store) Sweep(needed func(dir string) bool) ([]Layer, error) {
 		}
 		gone = append(gone, Layer{Name: e.Name(), Size: size})
 	}
-	return gone, s.sweepNotes()
+	return gone, errors.Join(s.sweepNotes(), s.sweepTags(), s.sweepTorn())
 }
 
 func (s *Store) namedLayers() (map[string]bool, error) {
@@ -186,6 +186,52 @@ func (s *Store) sweepNotes() error {
 			}
 			if _, err := os.Lstat(layer); errors.Is(err, fs.ErrNotExist) {
 				os.Remove(note)
+			}
+		}
+	}
+	return nil
+}
+
+// sweepTags removes the tags of images that are there no more.
+func (s *Store) sweepTags() error {
+	entries, err := os.ReadDir(s.path("tags"))
+	if err != nil {
+		return fmt.Errorf("sweeping tags: %w", err)
+	}
+	for _, e := range entries {
+		file := s.path("tags", e.Name())
+		tag := strings.LastIndex(e.Name(), "=")
+		if tag < 0 {
+			continue // of no tag
+		}
+		digest, err := os.ReadFile(file)
+		if err == nil {
+			_, err = os.Lstat(s.path("manifests", e.Name()[:tag]+fileName("@"+string(digest))+".json"))
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = os.Remove(file)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("sweeping tags: %w", err)
+		}
+	}
+	return nil
+}
+
+// tornFor is how old what WriteFile leaves when it is killed must be to be known
+// from what it is writing.
+const tornFor = time.Hour
+
+// sweepTorn removes the files that a killed process had begun to write.
+func (s *Store) sweepTorn() error {
+	for _, dir := range []string{"layers", "manifests", "tags"} {
+		files, err := filepath.Glob(s.path(dir, newPrefix+"*"))
+		if err != nil {
+			return err
+		}
+		for _, file := range files {
+			if st, err := os.Lstat(file); err == nil && time.Since(st.ModTime()) > tornFor {
+				os.Remove(file)
 			}
 		}
 	}

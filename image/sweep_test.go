@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -86,6 +87,48 @@ func TestSweep(t *testing.T) {
 	}
 	if diff := cmp.Diff(images[0], again); diff != "" {
 		t.Errorf("pulled again (-before +now):\n%s", diff)
+	}
+}
+
+// With an image go the small files that lead to it.
+func TestSweepTags(t *testing.T) {
+	f := newRegistry(t)
+	refs := []string{f.pushAs(t, "one:1", imageOf(t, layerOf(t, entry{name: "one"}))), f.pushAs(t, "two:1", imageOf(t, layerOf(t, entry{name: "two"})))}
+	s := newStore(t, t.TempDir())
+	one := get(t, s, refs[0])
+	get(t, s, refs[1])
+	built, err := s.Import(t.Context(), "key", imageOf(t, layerOf(t, entry{name: "built"})), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	torn, writing := s.path("tags", newPrefix+"torn"), s.path("tags", newPrefix+"writing")
+	for _, file := range []string{torn, writing} {
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old := time.Now().Add(-2 * tornFor)
+	if err := os.Chtimes(torn, old, old); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []string{one.Reference, built.Reference} {
+		if err := s.Remove(ref); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := swept(t, s, nothing); n != 2 {
+		t.Errorf("%d layers were swept, want 2", n)
+	}
+	left, err := filepath.Glob(s.path("tags", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(left) != 2 || left[0] != writing || !strings.HasSuffix(left[1], "two=1") {
+		t.Errorf("left: %q, want one tag and what is being written", left)
+	}
+	f.Close()
+	if img := get(t, s, refs[1]); img.Notice == "" {
+		t.Errorf("the other image by its tag: %+v", img)
 	}
 }
 

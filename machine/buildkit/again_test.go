@@ -16,11 +16,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/imagetest"
 )
 
 // told collects what a build tells.
@@ -402,6 +405,52 @@ func TestTurns(t *testing.T) {
 		t.Errorf("it waits on: %v", err)
 	}
 	b.turns.Release(1)
+}
+
+// What is noted of layers goes with the images that have them.
+func TestNotesGo(t *testing.T) {
+	guesttest.Root(t)
+	images, err := image.Open(image.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer images.Close()
+	b, err := New(Options{Dir: t.TempDir(), Images: images})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keep := func(key string) string {
+		t.Helper()
+		img := imagetest.Image(t, v1.Config{}, imagetest.File{Name: key, Mode: 0o644})
+		kept, err := images.Import(t.Context(), key, img, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.note(kept.Reference, img); err != nil {
+			t.Fatal(err)
+		}
+		return kept.Reference
+	}
+	notes := func() int {
+		t.Helper()
+		list, err := os.ReadDir(b.path("known"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	first := keep("one")
+	keep("two")
+	if n := notes(); n != 2 {
+		t.Errorf("%d notes of two images with one layer each", n)
+	}
+	if err := images.Remove(first); err != nil {
+		t.Fatal(err)
+	}
+	keep("three")
+	if n := notes(); n != 2 {
+		t.Errorf("%d notes after one of three images was removed", n)
+	}
 }
 
 func TestMissingPrograms(t *testing.T) {

@@ -18,13 +18,15 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/errand-dev/errand/image"
 )
 
 // An image comes back from the daemon as an OCI layout. A layer that an earlier
 // image had, the image store has unpacked, and it is not handed over again; the
-// layers that were taken in are noted as empty files in known/. That a layer is
-// there no more, or stands on others now, shows when the image is taken in: then
-// the whole of it is asked for.
+// layers that were taken in are noted in known/, as files that hold the reference
+// of the last image with it. That a layer is there no more, or stands on others
+// now, shows when the image is taken in: then the whole of it is asked for.
 
 // outlet is what the daemon hands an image over to.
 type outlet struct {
@@ -75,20 +77,47 @@ func (o *build) keep(ctx context.Context, manifest string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return kept.Reference, o.builder.note(img)
+	return kept.Reference, o.builder.note(kept.Reference, img)
 }
 
 var errMissing = errors.New("a layer of the image is missing")
 
-// note writes down which layers the image store has.
-func (b *Builder) note(img v1.Image) error {
+// note writes down which layers the image store has, and forgets those of images
+// that it has no more.
+func (b *Builder) note(reference string, img v1.Image) error {
 	m, err := img.Manifest()
 	if err != nil {
 		return fmt.Errorf("reading the built image: %w", err)
 	}
 	for _, layer := range m.Layers {
-		if err := os.WriteFile(b.path("known", layer.Digest.Hex), nil, 0o600); err != nil {
+		if err := image.WriteFile(b.path("known", layer.Digest.Hex), []byte(reference)); err != nil {
 			return fmt.Errorf("noting a layer: %w", err)
+		}
+	}
+	return b.forget()
+}
+
+func (b *Builder) forget() error {
+	images, err := b.opts.Images.List()
+	if err != nil {
+		return err
+	}
+	kept := map[string]bool{}
+	for _, img := range images {
+		kept[img.Reference] = true
+	}
+	notes, err := os.ReadDir(b.path("known"))
+	if err != nil {
+		return fmt.Errorf("forgetting layers: %w", err)
+	}
+	for _, note := range notes {
+		file := b.path("known", note.Name())
+		reference, err := os.ReadFile(file)
+		if err == nil && !kept[string(reference)] {
+			err = os.Remove(file)
+		}
+		if err != nil {
+			return fmt.Errorf("forgetting layers: %w", err)
 		}
 	}
 	return nil

@@ -150,17 +150,12 @@ func (d *Driver) ImportSnapshot(ctx context.Context, key machine.SnapshotKey, ar
 	if err := d.newKey(key); err != nil {
 		return err
 	}
-	img, err := d.opts.Images.ImportArchive(ctx, archive, progress)
+	img, release, err := d.opts.Images.ImportArchive(ctx, archive, progress)
 	if err != nil {
 		return err
 	}
-	reference := img.Reference
-	_, digest, _ := strings.Cut(reference, "@")
-	img.Reference = "imported@" + digest
-	if err := d.keepImage(key, img); err != nil {
-		return err
-	}
-	return d.opts.Images.Remove(reference) // from here on the snapshot holds the layers
+	defer release() // from here on the snapshot holds the layers
+	return d.keepImage(key, img)
 }
 
 // KeepImage makes a snapshot of an image that has a name.
