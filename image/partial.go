@@ -48,7 +48,7 @@ func (p *partial) discard() {
 func (s *Store) keep(p *partial, name string) error {
 	// Until its content is on the disk, a layer is good for as long as this
 	// host stays up: a power cut could leave a whole name on hollow files.
-	if err := WriteFile(name+unsynced, []byte(bootID())); err != nil {
+	if err := WriteFile(name+unsynced, []byte(Boot())); err != nil {
 		return err
 	}
 	err := os.Rename(p.dir, name)
@@ -91,7 +91,7 @@ func (s *Store) whole(name string) bool {
 		return false
 	}
 	boot, err := os.ReadFile(name + unsynced)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && string(boot) == bootID() {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && string(boot) == Boot() {
 		return true
 	}
 	os.RemoveAll(name)
@@ -99,8 +99,10 @@ func (s *Store) whole(name string) bool {
 	return false
 }
 
-func bootID() string {
-	data, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // without it, no layer outlives its sync
+// Boot names the boot that this host is in. What was written in an earlier one
+// and not flushed may be hollow, whole as its name looks.
+func Boot() string {
+	data, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // without it, all boots are one
 	return strings.TrimSpace(string(data))
 }
 

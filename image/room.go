@@ -22,7 +22,7 @@ func (s *Store) roomFor(layers []v1.Layer) error {
 		}
 		total += 3 * size
 	}
-	free, err := s.free()
+	free, err := Free(s.opts.Dir)
 	if err != nil {
 		return err
 	}
@@ -37,12 +37,18 @@ func diskFull(dir string, free, need int64) error {
 		dir, free>>20, need>>20)
 }
 
-func (s *Store) free() (int64, error) {
+// Free gives how many bytes may be written to the file system of dir.
+func Free(dir string) (int64, error) {
+	st, err := statfs(dir)
+	return int64(st.Bavail) * st.Bsize, err
+}
+
+func statfs(dir string) (unix.Statfs_t, error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(s.opts.Dir, &st); err != nil {
-		return 0, fmt.Errorf("reading free space: %w", err)
+	if err := unix.Statfs(dir, &st); err != nil {
+		return st, fmt.Errorf("reading free space: %w", err)
 	}
-	return int64(st.Bavail) * st.Bsize, nil
+	return st, nil
 }
 
 const (
@@ -68,9 +74,9 @@ func (r *room) take(n int64) error {
 		return nil
 	}
 	r.since = 0
-	var st unix.Statfs_t
-	if err := unix.Statfs(r.store.opts.Dir, &st); err != nil {
-		return fmt.Errorf("reading free space: %w", err)
+	st, err := statfs(r.store.opts.Dir)
+	if err != nil {
+		return err
 	}
 	if free := int64(st.Bavail) * st.Bsize; free < r.store.opts.Reserve {
 		return diskFull(r.store.opts.Dir, free, r.store.opts.Reserve)

@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/client"
-	"golang.org/x/sys/unix"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/machine/volume"
 )
@@ -54,11 +54,11 @@ func (b *Builder) makeDisk(ctx context.Context) error {
 
 // reserve refuses to build when the host's disk is nearly full.
 func (b *Builder) reserve() error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(b.opts.Dir, &st); err != nil {
-		return fmt.Errorf("reading free space: %w", err)
+	free, err := image.Free(b.opts.Dir)
+	if err != nil {
+		return err
 	}
-	if free := int64(st.Bavail) * st.Bsize; free < b.opts.Reserve {
+	if free < b.opts.Reserve {
 		return errand.Errorf(errand.Unavailable, "disk_full", "The disk of %s has %d MB free, and builds leave %d MB for the host. Free some space, or remove agents, and try again.",
 			b.opts.Dir, free>>20, b.opts.Reserve>>20)
 	}

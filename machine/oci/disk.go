@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine/volume"
 )
 
@@ -68,7 +69,7 @@ func (d *Driver) makeDisk(ctx context.Context, r *record) error {
 
 // reserve refuses to make a disk when the host's own is nearly full.
 func (d *Driver) reserve() error {
-	free, err := d.free()
+	free, err := image.Free(d.dir)
 	if err != nil {
 		return err
 	}

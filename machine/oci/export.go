@@ -200,7 +200,7 @@ func (d *Driver) keepImage(key machine.SnapshotKey, img image.Image) error {
 // keepLocked writes a snapshot's record, and sees to it that what it names
 // gets to the host's disk.
 func (d *Driver) keepLocked(s snapshot) error {
-	s.Boot = volume.Boot()
+	s.Boot = image.Boot()
 	if err := writeJSON(d.snapshotFile(s.Key), s); err != nil {
 		return fmt.Errorf("keeping snapshot %s: %w", s.Key, err)
 	}

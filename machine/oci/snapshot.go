@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
-	"github.com/errand-dev/errand/machine/volume"
 )
 
 // snapshot is the file snapshots/<key>.json.
@@ -54,7 +54,7 @@ func (d *Driver) loadSnapshot(key machine.SnapshotKey) (*snapshot, error) {
 	if err := json.Unmarshal(data, &s); err != nil {
 		return nil, fmt.Errorf("reading snapshot %s: %w", key, err)
 	}
-	if s.Boot != "" && s.Boot != volume.Boot() {
+	if s.Boot != "" && s.Boot != image.Boot() {
 		return nil, missingSnapshot(key)
 	}
 	return &s, nil

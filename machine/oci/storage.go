@@ -14,8 +14,6 @@ import (
 	"strconv"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/machine/volume"
@@ -130,7 +128,7 @@ func (d *Driver) Stored(ctx context.Context) (machine.Stored, error) {
 		}
 		s.Images = append(s.Images, machine.StoredImage{Reference: img.Reference, Used: img.Used, Layers: layers})
 	}
-	s.Free, err = d.free()
+	s.Free, err = image.Free(d.dir)
 	return s, err
 }
 
@@ -176,14 +174,6 @@ func (d *Driver) records() ([]record, error) {
 		all = append(all, r)
 	}
 	return all, nil
-}
-
-func (d *Driver) free() (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(d.dir, &st); err != nil {
-		return 0, fmt.Errorf("reading free space: %w", err)
-	}
-	return int64(st.Bavail) * st.Bsize, nil
 }
 
 func allocated(st fs.FileInfo) int64 {

@@ -26,6 +26,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/errand-dev/errand/image"
 )
 
 // FileName is the name of a volume's file in its directory.
@@ -139,7 +141,7 @@ func (m *Mounter) Mount(file, target string) error {
 // loop device that it has: two would not know of each other's writes.
 func (m *Mounter) Open(file string, attr int) (int, error) {
 	if m.Hasty {
-		if err := os.WriteFile(file+unsettled, []byte(Boot()), 0o600); err != nil {
+		if err := os.WriteFile(file+unsettled, []byte(image.Boot()), 0o600); err != nil {
 			return -1, err
 		}
 	}
@@ -194,7 +196,7 @@ func Whole(file string) bool {
 		return false
 	}
 	boot, err := os.ReadFile(file + unsettled)
-	return errors.Is(err, fs.ErrNotExist) || err == nil && string(boot) == Boot()
+	return errors.Is(err, fs.ErrNotExist) || err == nil && string(boot) == image.Boot()
 }
 
 // Settle waits until nobody has the hasty volume in file any more, and until it is
@@ -252,12 +254,6 @@ func Trim(dir string) error {
 
 // fitrim is FITRIM of linux/fs.h, on all that Go runs on but MIPS and PowerPC.
 const fitrim = 0xc0185879
-
-// Boot names the time since the host was started.
-func Boot() string {
-	data, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // without it, all boots are one
-	return strings.TrimSpace(string(data))
-}
 
 // loopOf opens the loop device that file has.
 func loopOf(file string) (*os.File, error) {
