@@ -183,7 +183,7 @@ func (y *yard) restart() {
 
 func (y *yard) clear() {
 	ctx := context.Background()
-	all, err := y.store.Setups(ctx, 100, "")
+	all, _, err := y.store.Setups(ctx, 100, "")
 	if err != nil {
 		y.t.Error(err)
 	}
