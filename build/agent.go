@@ -315,14 +315,16 @@ func (b *Builds) asked(ctx context.Context, id errand.BuildID, r Resolved, w env
 
 // ofKey finds a disk of exactly the key: the active build's first.
 func (b *Builds) ofKey(ctx context.Context, id errand.EnvironmentID, active errand.Build, key machine.SnapshotKey) (environment.Disk, errand.BuildID, error) {
-	if active.ID != "" && active.Key == string(key) {
+	switch {
+	case key == "" && active.Key == "":
+		return environment.Disk{}, active.ID, nil // neither has anything to install
+	case key == "":
+		return environment.Disk{}, "", nil
+	case active.Key == string(key):
 		has, err := b.has(ctx, machine.SnapshotKey(active.Snapshot))
-		if err != nil || has || key == "" {
+		if err != nil || has {
 			return exact(machine.SnapshotKey(active.Snapshot), has, active.ID), active.ID, err
 		}
-	}
-	if key == "" {
-		return environment.Disk{}, "", nil
 	}
 	build, kept, err := b.kept(ctx, id, key)
 	if err != nil || kept {

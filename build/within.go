@@ -23,20 +23,27 @@ type Within struct {
 	Chosen errand.BuildID // whose disk the machine stands on; "" is none that is known
 }
 
-// Along brings the build's row along with facts that are being told of the run.
+// Along brings the rows of the build and of its agent along with facts that are
+// being told of the run.
 func (w *Within) Along(t *journal.Tx, facts []errand.Fact) error {
-	if w.Run == "" || w.Resolved.Environment.ID == "" || w.Wanted.Key == "" {
+	if w.Resolved.Environment.ID == "" {
 		return nil
 	}
+	installs := w.Run != "" && w.Wanted.Key != ""
 	for _, f := range facts {
 		var err error
 		switch d := f.Data.(type) {
 		case errand.PhaseStarted:
-			if d.Phase == errand.PhaseInstall && d.Command != "" {
+			switch {
+			case d.Phase == errand.PhaseInstall && d.Command != "" && installs:
 				err = w.begin(t)
+			case d.Phase == errand.PhaseCheckout && w.Chosen != "":
+				// From here on the disk is the agent's, and nobody looks for one again.
+				err = w.stands(t, w.Chosen)
 			}
 		case errand.PhaseEnded:
 			switch {
+			case !installs:
 			case d.Phase == errand.PhaseInstall && d.Error != nil:
 				err = w.end(t, d.Error)
 			case d.Phase == errand.PhaseSnapshot:
@@ -123,9 +130,11 @@ func (b *Builds) EndRun(t *journal.Tx, run errand.RunID, failure *errand.Error) 
 }
 
 // Ready writes down whose disk the agent's machine stands on, now that it is
-// ready. A disk of which no build is known becomes one, so that there is always
-// a build to name.
-func (w *Within) Ready(ctx context.Context, j *journal.Journal, key string) error {
+// ready; kept says that there is a disk of Wanted. One of which no build is
+// known becomes one, so that there is always a build to name. Where nobody
+// looked for a disk there is nothing to write: only what the server has found
+// out itself may become a disk of others.
+func (w *Within) Ready(ctx context.Context, j *journal.Journal, kept bool) error {
 	if w.Resolved.Environment.ID == "" {
 		return nil
 	}
@@ -135,9 +144,9 @@ func (w *Within) Ready(ctx context.Context, j *journal.Journal, key string) erro
 			return err
 		}
 		id := w.Chosen
-		if id == "" && key != "" {
+		if id == "" && kept && w.Wanted.Key != "" {
 			build := w.row(t)
-			build.Status, build.Snapshot, build.EndedAt = errand.BuildRunning, key, t.Now()
+			build.Status, build.Snapshot, build.EndedAt = errand.BuildRunning, string(w.Wanted.Key), t.Now()
 			id = build.ID
 			if err := t.InsertBuild(build); err != nil {
 				return err
@@ -152,6 +161,15 @@ func (w *Within) Ready(ctx context.Context, j *journal.Journal, key string) erro
 		return w.settle(t, id)
 	})
 	return err
+}
+
+// stands is settle for an agent that is on no build yet.
+func (w *Within) stands(t *journal.Tx, id errand.BuildID) error {
+	now, err := t.Agent(t.Context(), w.Agent.ID)
+	if err != nil || now.Build != "" {
+		return err
+	}
+	return w.settle(t, id)
 }
 
 // settle writes a build into the rows of its agent and run, and tells it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -51,9 +52,20 @@ func checkWhole(t *testing.T, a *agent, ready *environment.Ready) {
 	if got := in(t, ready, "cat /opt/trace; git branch --format='%(refname:short)'"); got != "ran\n"+a.branch {
 		t.Errorf("the machine has %q", got)
 	}
-	if has, err := a.driver.HasSnapshot(t.Context(), ready.Key); err != nil || !has {
-		t.Errorf("there is a snapshot: %t, %v", has, err)
+	kept, err := a.driver.ListSnapshots(t.Context())
+	if name := a.kept(); err != nil || !slices.ContainsFunc(kept, func(s machine.Snapshot) bool { return environment.Short(s.Key) == name }) {
+		t.Errorf("there is no snapshot %s: %v, %v", name, kept, err)
 	}
+}
+
+// kept gives the short name of the snapshot that the journal tells of.
+func (a *agent) kept() (name string) {
+	for _, e := range a.events {
+		if d, ok := decode(a.t, e).(*errand.PhaseEnded); ok && d.Phase == errand.PhaseSnapshot {
+			name = d.Note
+		}
+	}
+	return name
 }
 
 // restart lets go of what a killed process had.
@@ -209,6 +221,7 @@ func TestPrepareNextRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	in(t, ready, "echo work >work.txt")
+	key := ready.Key
 	cached := []string{
 		"machine", "machine cached", "image", "image cached", "install", "install cached", "snapshot", "snapshot cached",
 		"checkout", "checkout cached", "start", "start cached", "terminals", "terminals cached",
@@ -220,7 +233,7 @@ func TestPrepareNextRuns(t *testing.T) {
 	}{
 		{"running", func() error { return nil }, cached},
 		{"asleep", func() error { return ready.Machine.(hibernator).Hibernate(t.Context()) }, replaced(cached, "checkout cached", "checkout done")},
-		{"snapshot removed", func() error { return h.driver.RemoveSnapshot(t.Context(), ready.Key) }, cached},
+		{"snapshot removed", func() error { return h.driver.RemoveSnapshot(t.Context(), key) }, cached},
 		{"registry down", func() error {
 			a.change = func(p *environment.Preparation) {
 				p.Resolve = func(context.Context, string) (string, error) { return "", errors.New("no route") }
@@ -239,6 +252,9 @@ func TestPrepareNextRuns(t *testing.T) {
 			}
 			if diff := cmp.Diff(step.want, a.story()); diff != "" {
 				t.Errorf("phases (-want +got):\n%s", diff)
+			}
+			if ready.Key != "" {
+				t.Errorf("the key is %q, of which only the machine's disk tells", ready.Key)
 			}
 			if got := in(t, ready, "cat /opt/trace work.txt"); got != "ran\nwork" {
 				t.Errorf("the machine has %q", got)

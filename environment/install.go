@@ -170,7 +170,7 @@ func (w *work) snapshot(ctx context.Context) error {
 				return outcome{}, errors.Join(err, secretOnDisk(leaks))
 			}
 			if err = errors.Join(err, w.bringUp(ctx, "")); err == nil {
-				w.state.Key = "" // nothing is kept under it
+				w.key, w.state.Key = "", "" // nothing is kept under it
 				err = w.state.write(ctx, w.line)
 			}
 			return w.unkept(leaks), err

@@ -94,10 +94,13 @@ type Ready struct {
 	Line    *guest.Line // the one that Open gave last
 	// Environment is as it took effect: without a user that the machine lacks.
 	Environment *Environment
-	Key         machine.SnapshotKey // of the disk that install left; "" without install
-	KeyParts    []KeyPart           // what went into Key; nil where it was not looked at
-	Cached      bool                // install did not run now
-	Notes       []string            // what the agent should know, in sentences
+	// Key is that of the disk on which this call found or left the install; ""
+	// without install, where that disk is not kept, and where the machine was
+	// ready before: what its disk says of itself is no source.
+	Key      machine.SnapshotKey
+	KeyParts []KeyPart // what went into Key; nil where it was not looked at
+	Cached   bool      // install did not run now
+	Notes    []string  // what the agent should know, in sentences
 }
 
 // Prepare makes a machine ready: image, machine, install, snapshot, checkout,
@@ -130,7 +133,7 @@ func Prepare(ctx context.Context, p Preparation) (*Ready, error) {
 		}
 	}
 	return &Ready{
-		Machine: w.machine, Line: w.line, Environment: &w.env, Key: w.state.Key, KeyParts: w.parts,
+		Machine: w.machine, Line: w.line, Environment: &w.env, Key: w.key, KeyParts: w.parts,
 		Cached: !w.installed, Notes: slices.Concat(w.baseNotes, w.state.DiskNotes, w.state.Notes),
 	}, nil
 }

@@ -22,8 +22,9 @@ const (
 	stageReady     stage = "ready"     // an agent works on it
 )
 
-// state is what Prepare writes on a machine's disk. A machine can forge it and
-// deceive itself alone: the keys of snapshots are made from other sources.
+// state is what Prepare writes on a machine's disk. A machine can forge it, so
+// it decides only what is done in that machine: what is told of it elsewhere,
+// the key of its disk above all, comes from other sources.
 type state struct {
 	Stage stage               `json:"stage"`
 	Key   machine.SnapshotKey `json:"key,omitempty"`  // of the disk that install left

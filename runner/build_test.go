@@ -1,6 +1,7 @@
 package runner_test
 
 import (
+	"errors"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/errand-dev/errand"
 	builds "github.com/errand-dev/errand/build"
 	"github.com/errand-dev/errand/runner"
+	"github.com/errand-dev/errand/store"
 )
 
 // project is a repository with an environment file whose install depends on a
@@ -172,7 +174,7 @@ func (h *house) told() string {
 func TestStoredEnvironment(t *testing.T) {
 	h := build(t, script(talk("go", says("done"))), runner.Defaults{})
 	repo := repository(t, map[string]string{"package.json": "1\n"})
-	store := func(name string, owner errand.Owner, text string) (errand.Environment, errand.Build) {
+	keep := func(name string, owner errand.Owner, text string) (errand.Environment, errand.Build) {
 		t.Helper()
 		e, err := h.runner.Builds.Create(t.Context(), caller, builds.NewEnvironment{Name: name, Owner: owner, JSON: text, Repositories: []errand.Repository{{URL: repo}}})
 		if err != nil {
@@ -180,7 +182,7 @@ func TestStoredEnvironment(t *testing.T) {
 		}
 		return e, h.buildEnds(e.ID)
 	}
-	team, teams := store("team", errand.OwnerTeam, `{"install": "echo team > /opt/whose", "start": "echo started > /opt/started"}`)
+	team, teams := keep("team", errand.OwnerTeam, `{"install": "echo team > /opt/whose", "start": "echo started > /opt/started"}`)
 	check := func(request runner.StartRequest, e errand.Environment, b errand.Build, whose string) {
 		t.Helper()
 		agent, run := h.start(request)
@@ -196,7 +198,7 @@ func TestStoredEnvironment(t *testing.T) {
 		}
 	}
 	check(ask("go", repo), team, teams, "team")
-	mine, mines := store("mine", errand.OwnerPersonal, `{"install": "echo mine > /opt/whose"}`)
+	mine, mines := keep("mine", errand.OwnerPersonal, `{"install": "echo mine > /opt/whose"}`)
 	check(ask("go", repo), mine, mines, "mine")
 	named := ask("go", "")
 	named.Environment = "team"
@@ -244,6 +246,43 @@ func (h *house) buildEnds(id errand.EnvironmentID) errand.Build {
 		}
 	}
 	return h.built(all[0].ID)
+}
+
+// TestMachineChoosesNoDisk lets a machine write the key of another disk into its
+// own notes: neither is its agent on that disk, nor is any other.
+func TestMachineChoosesNoDisk(t *testing.T) {
+	h := build(t, script(talk("go", says("done"))), runner.Defaults{})
+	other, run := h.start(ask("go", repository(t, project)))
+	h.ends(other, run, errand.RunFinished)
+	key := h.built(h.row(other).Build).Snapshot
+	repo := repository(t, map[string]string{".cursor/environment.json": `{"start": "true"}`})
+	agent, run := h.start(ask("go", repo))
+	h.ends(agent, run, errand.RunFinished)
+	if _, exit := h.exec(agent, `sed -i 's/{/{"key":"`+key+`",/' /var/lib/errand/environment.json && grep -q `+key+` /var/lib/errand/environment.json`); exit.Code != 0 {
+		t.Fatalf("writing the machine's notes ended with %d", exit.Code)
+	}
+	h.restart()
+	h.exec(agent, "true")
+	if a := h.row(agent); a.Build != "" || h.active(a.Environment) != "" {
+		t.Errorf("the agent is on build %q, and %q is active\n%s", a.Build, h.active(a.Environment), h.story(agent))
+	}
+
+	// A build that an earlier server was talked into is no disk for others.
+	e, err := h.store.Environment(t.Context(), h.row(agent).Environment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Active = errand.NewBuildID(time.Now())
+	if err := h.store.Write(t.Context(), func(tx *store.Tx) error {
+		return errors.Join(tx.InsertBuild(errand.Build{ID: e.Active, Environment: e.ID, Version: e.Version, Status: errand.BuildSucceeded, Snapshot: key, CreatedAt: tx.Now()}), tx.UpdateEnvironment(e))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	next, run := h.start(ask("go", repo))
+	h.ends(next, run, errand.RunFinished)
+	if out, _ := h.exec(next, "cat /opt/installed 2>/dev/null"); out != "" {
+		t.Errorf("another agent stands on a disk that a machine chose, with %q\n%s", out, h.story(next))
+	}
 }
 
 // TestVariablesStayOutOfBuilds installs with an agent's own variables: the disk

@@ -123,7 +123,7 @@ func (r *Runner) prepare(ctx context.Context, p *place, run errand.RunID) error 
 	if err != nil {
 		return err
 	}
-	if err := within.Ready(ctx, r.Journal, string(ready.Key)); err != nil {
+	if err := within.Ready(ctx, r.Journal, ready.Key != ""); err != nil {
 		return err
 	}
 	return r.prepared(ctx, p, s, ready)
