@@ -52,6 +52,14 @@ func (r *Runner) recoverMachines(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listing machines: %w", err)
 	}
+	// What was made meanwhile, for a person or a setup, is none of an earlier
+	// process. Its row was written before the machine was.
+	if rows, err = r.Store.Machines(ctx); err != nil {
+		return err
+	}
+	for _, row := range rows {
+		known[machine.ID(row.ID)] = true
+	}
 	builds, err := r.Store.OpenBuilds(ctx)
 	if err != nil {
 		return err

@@ -1,0 +1,124 @@
+package runner_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/journal"
+	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/runner"
+	"github.com/errand-dev/errand/secret"
+	"github.com/errand-dev/errand/store"
+)
+
+// shelf is a driver whose machines are there and do nothing.
+type shelf struct {
+	listing func() // called when machines are listed, before
+
+	mu        sync.Mutex
+	held      []machine.ID
+	destroyed chan machine.ID
+}
+
+func newShelf(held ...machine.ID) *shelf {
+	return &shelf{listing: func() {}, held: held, destroyed: make(chan machine.ID, 100)}
+}
+
+func (s *shelf) put(id machine.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = append(s.held, id)
+}
+
+func (s *shelf) Create(context.Context, machine.ID, machine.Spec) (machine.Machine, error) {
+	return nil, machine.ErrNotFound
+}
+
+func (s *shelf) Open(_ context.Context, h machine.Handle) (machine.Machine, error) {
+	return shelved{s, h.ID}, nil
+}
+
+func (s *shelf) List(context.Context) ([]machine.Handle, error) {
+	s.listing()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []machine.Handle
+	for _, id := range s.held {
+		all = append(all, machine.Handle{Driver: "shelf", ID: id})
+	}
+	return all, nil
+}
+
+// shelved is a machine of a shelf.
+type shelved struct {
+	shelf *shelf
+	id    machine.ID
+}
+
+func (m shelved) Handle() machine.Handle                 { return machine.Handle{Driver: "shelf", ID: m.id} }
+func (m shelved) Dial(context.Context) (net.Conn, error) { return nil, machine.ErrStopped }
+
+func (m shelved) Destroy(context.Context) error {
+	m.shelf.mu.Lock()
+	defer m.shelf.mu.Unlock()
+	m.shelf.held = slices.DeleteFunc(m.shelf.held, func(id machine.ID) bool { return id == m.id })
+	m.shelf.destroyed <- m.id
+	return nil
+}
+
+// bare gives a runner that has a store and a driver, and nothing to work with.
+func bare(t *testing.T, driver machine.Driver) *runner.Runner {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := store.Open(t.Context(), filepath.Join(dir, "errand.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	redactor := &secret.Redactor{}
+	r, err := runner.Open(runner.Options{Dir: dir, Store: s, Journal: journal.New(s, redactor), Redactor: redactor, Driver: driver, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestMachinesMadeMeanwhile makes a machine while a new server looks for those
+// of an earlier one: it is no stray.
+func TestMachinesMadeMeanwhile(t *testing.T) {
+	const stray, fresh = "m-stray", "m-fresh"
+	driver := newShelf(stray)
+	r := bare(t, driver)
+	driver.listing = sync.OnceFunc(func() {
+		if err := r.Store.Write(t.Context(), func(tx *store.Tx) error {
+			return tx.PutMachine(store.Machine{ID: fresh, Agent: errand.NewAgentID(), State: store.MachineWanted, UsedAt: tx.Now()})
+		}); err != nil {
+			t.Error(err)
+		}
+		driver.put(fresh)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	first := <-driver.destroyed
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	close(driver.destroyed)
+	if more := slices.Collect(func(yield func(machine.ID) bool) {
+		for id := range driver.destroyed {
+			if !yield(id) {
+				return
+			}
+		}
+	}); first != stray || len(more) > 0 {
+		t.Errorf("destroyed %s and %v, want %s alone", first, more, stray)
+	}
+}
