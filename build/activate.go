@@ -67,8 +67,7 @@ func setActive(t *journal.Tx, e errand.Environment, build errand.Build, active e
 	if active != "" {
 		note = "activated by a person"
 	}
-	subject, run := logOf(build)
-	return t.Tell(subject, run, errand.Fact{Kind: errand.EventBuildStatus, Data: errand.BuildStatusData{
+	return tell(t, build, errand.Fact{Kind: errand.EventBuildStatus, Data: errand.BuildStatusData{
 		Build: build.ID, Status: build.Status, Active: active != "", Note: note,
 	}})
 }

@@ -144,20 +144,33 @@ func end(t *journal.Tx, build errand.Build, status errand.BuildStatus, note stri
 	if from.IsZero() {
 		from = build.CreatedAt
 	}
-	subject, run := logOf(build)
-	return t.Tell(subject, run, errand.Fact{Kind: errand.EventBuildStatus, Data: errand.BuildStatusData{
+	return tell(t, build, errand.Fact{Kind: errand.EventBuildStatus, Data: errand.BuildStatusData{
 		Build: build.ID, Status: status, Failure: build.Failure, Commits: build.Commits, Snapshot: build.Snapshot,
 		Active: active, Note: note, DurationMs: t.Now().Sub(from).Milliseconds(),
 	}})
 }
 
-// logOf gives whose journal tells of a build, and with the events of which run:
-// its own, or that of the agent in whose run it came about.
-func logOf(build errand.Build) (errand.Subject, errand.RunID) {
-	if build.WithinRun() {
-		return build.Agent, build.Run
+// tell writes facts into a build's log.
+func tell(t *journal.Tx, build errand.Build, facts ...errand.Fact) error {
+	subject, run, err := logOf(t.Context(), t, build)
+	if err != nil {
+		return err
 	}
-	return build.ID, ""
+	return t.Tell(subject, run, facts...)
+}
+
+// logOf gives whose journal tells of a build, and with the events of which run:
+// its own, or that of the agent in whose run it came about, for as long as there
+// is that run.
+func logOf(ctx context.Context, r buildReader, build errand.Build) (errand.Subject, errand.RunID, error) {
+	if !build.WithinRun() {
+		return build.ID, "", nil
+	}
+	_, err := r.Run(ctx, build.Agent, build.Run)
+	if errand.KindOf(err) == errand.NotFound {
+		return build.ID, "", nil
+	}
+	return build.Agent, build.Run, err
 }
 
 // Slot takes one of the places for builds, for work that loads the host as a

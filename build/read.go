@@ -12,6 +12,7 @@ import (
 type buildReader interface {
 	reader
 	Build(context.Context, errand.BuildID) (errand.Build, error)
+	Run(context.Context, errand.AgentID, errand.RunID) (errand.Run, error)
 }
 
 // of gives a build of an environment that caller may know of.
@@ -54,9 +55,13 @@ func (b *Builds) List(ctx context.Context, caller errand.Caller, environment err
 
 // Events gives the events of a build's log after a number that are there now.
 func (b *Builds) Events(ctx context.Context, build errand.Build, after errand.Seq) iter.Seq2[errand.Event, error] {
-	subject, run := logOf(build)
 	return func(yield func(errand.Event, error) bool) {
 		const page = 500
+		subject, run, err := logOf(ctx, b.Store, build)
+		if err != nil {
+			yield(errand.Event{}, err)
+			return
+		}
 		for {
 			events, err := b.Store.Events(ctx, subject, after, page)
 			if err != nil {
@@ -78,10 +83,19 @@ func (b *Builds) Events(ctx context.Context, build errand.Build, after errand.Se
 
 // Follow gives the events of a build's log after a number and then each as it
 // is written, until the build's end. Of a build that came about within a run
-// these are the run's. Other ends are those of journal.Follow.
+// these are the run's; where its agent was deleted, what was written since.
+// Other ends are those of journal.Follow.
 func (b *Builds) Follow(ctx context.Context, build errand.Build, after errand.Seq) iter.Seq2[errand.Event, error] {
-	subject, run := logOf(build)
 	return func(yield func(errand.Event, error) bool) {
+		subject, run, err := logOf(ctx, b.Store, build)
+		if err != nil {
+			yield(errand.Event{}, err)
+			return
+		}
+		if build.WithinRun() && run == "" {
+			b.Events(ctx, build, after)(yield) // it has ended, with its agent at the latest
+			return
+		}
 		for e, err := range b.Journal.Follow(ctx, subject, after) {
 			if err == nil && e.Run != run {
 				continue

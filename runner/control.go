@@ -132,7 +132,7 @@ func (r *Runner) Delete(ctx context.Context, caller errand.Caller, id errand.Age
 			return ctx.Err()
 		}
 	}
-	if err := r.Store.Write(ctx, func(t *store.Tx) error { return r.forget(ctx, t, id) }); err != nil {
+	if _, err := r.Journal.Decide(ctx, func(t *journal.Tx) error { return r.forget(ctx, t, id) }); err != nil {
 		return err
 	}
 	r.Journal.Deleted(id)
@@ -141,10 +141,20 @@ func (r *Runner) Delete(ctx context.Context, caller errand.Caller, id errand.Age
 }
 
 // forget removes the agent's rows and marks its machine as unwanted, so that it
-// goes even if we do not live to destroy it.
-func (r *Runner) forget(ctx context.Context, t *store.Tx, id errand.AgentID) error {
+// goes even if we do not live to destroy it. The builds that its runs have open
+// end: nobody would end them afterwards.
+func (r *Runner) forget(ctx context.Context, t *journal.Tx, id errand.AgentID) error {
 	if _, err := t.Agent(ctx, id); err != nil {
 		return err
+	}
+	busy, err := t.BusyRuns(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, run := range busy {
+		if err := r.Builds.EndRun(t, run.ID, nil); err != nil {
+			return err
+		}
 	}
 	m, err := t.Machine(ctx, id)
 	if err != nil && errand.KindOf(err) != errand.NotFound {

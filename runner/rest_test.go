@@ -2,14 +2,18 @@ package runner_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/errand-dev/errand"
+	builds "github.com/errand-dev/errand/build"
+	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/runner"
@@ -81,8 +85,14 @@ func bare(t *testing.T, driver machine.Driver) *runner.Runner {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
+	log := slog.New(slog.DiscardHandler)
+	mirrors, err := git.New(git.Options{Dir: filepath.Join(dir, "git"), Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { mirrors.Close() })
 	redactor := &secret.Redactor{}
-	r, err := runner.Open(runner.Options{Dir: dir, Store: s, Journal: journal.New(s, redactor), Redactor: redactor, Driver: driver, Log: slog.New(slog.DiscardHandler)})
+	r, err := runner.Open(runner.Options{Dir: dir, Store: s, Journal: journal.New(s, redactor), Redactor: redactor, Driver: driver, Mirrors: mirrors, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,5 +130,49 @@ func TestMachinesMadeMeanwhile(t *testing.T) {
 		}
 	}); first != stray || len(more) > 0 {
 		t.Errorf("destroyed %s and %v, want %s alone", first, more, stray)
+	}
+}
+
+// TestBuildsOfADeletedAgent deletes an agent in whose run builds came about: the
+// one under way ends with it, and one that succeeded stays everybody's to
+// activate and to deactivate, with a log that tells so.
+func TestBuildsOfADeletedAgent(t *testing.T) {
+	r := bare(t, newShelf())
+	e, err := r.Builds.Create(t.Context(), caller, builds.NewEnvironment{Name: "web", JSON: `{"install": "true"}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent := errand.Agent{ID: errand.NewAgentID(), Status: errand.AgentActive, Caller: caller}
+	run := errand.Run{ID: errand.NewRunID(), Agent: agent.ID, Status: errand.RunQueued}
+	done := errand.Build{ID: errand.NewBuildID(time.Now()), Environment: e.ID, Version: e.Version, Status: errand.BuildSucceeded, Agent: agent.ID, Run: run.ID}
+	open := done
+	open.ID, open.Status = errand.NewBuildID(time.Now()), errand.BuildRunning
+	if err := r.Store.Write(t.Context(), func(tx *store.Tx) error {
+		return errors.Join(tx.InsertAgent(agent, ""), tx.InsertRun(run), tx.InsertBuild(done), tx.InsertBuild(open))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Delete(t.Context(), caller, agent.ID); err != nil {
+		t.Fatal(err)
+	}
+	r.Wait()
+	if b, err := r.Store.Build(t.Context(), open.ID); err != nil || b.Status != errand.BuildCancelled || b.EndedAt.IsZero() {
+		t.Errorf("the build that was under way is %+v, %v", b, err)
+	}
+	if err := r.Builds.Activate(t.Context(), caller, e.ID, done.ID); err != nil {
+		t.Errorf("activating: %v", err)
+	}
+	if err := r.Builds.Deactivate(t.Context(), caller, e.ID, done.ID); err != nil {
+		t.Errorf("deactivating: %v", err)
+	}
+	var told []bool
+	for event, err := range r.Builds.Follow(t.Context(), done, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		told = append(told, read[errand.BuildStatusData](t, event).Active)
+	}
+	if !slices.Equal(told, []bool{true, false}) {
+		t.Errorf("the build's log tells of %v", told)
 	}
 }
