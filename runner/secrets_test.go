@@ -89,7 +89,7 @@ func TestSecretFromVaultToPush(t *testing.T) {
 	if len(used) != 2 || used[0].Name != "NPM_TOKEN" || used[1].Name != "REGISTRY" {
 		t.Errorf("the journal tells of the uses %+v", used)
 	}
-	uses, _, err := h.options.Vault.Uses(t.Context(), caller, token.ID, 0, "")
+	uses, _, err := h.options.Vault.Uses(t.Context(), caller, nil, token.ID, 0, "")
 	if err != nil || len(uses) != 1 || uses[0].Agent != agent || uses[0].Run != run {
 		t.Errorf("on record are %+v, %v", uses, err)
 	}

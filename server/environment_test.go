@@ -240,13 +240,25 @@ func code(err error) string {
 // other gives a client with the key of another person.
 func (in *installation) other(person, email string) *client.Client {
 	in.t.Helper()
-	token, _, err := auth.Open(in.store).Create(in.t.Context(), auth.New{Name: person, Person: person, Email: email})
-	if err != nil {
-		in.t.Fatal(err)
-	}
-	c, err := client.New(client.Options{URL: in.url, Key: token})
+	c, err := client.New(client.Options{URL: in.url, Key: in.keyOf(person, email)})
 	if err != nil {
 		in.t.Fatal(err)
 	}
 	return c
+}
+
+// as makes a request one of another person.
+func (in *installation) as(person, email string) func(*http.Request) {
+	token := in.keyOf(person, email)
+	return func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }
+}
+
+// keyOf gives a key of a person.
+func (in *installation) keyOf(person, email string) string {
+	in.t.Helper()
+	token, _, err := auth.Open(in.store).Create(in.t.Context(), auth.New{Name: person, Person: person, Email: email})
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	return token
 }

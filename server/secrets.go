@@ -235,7 +235,7 @@ func (s *Server) putSecret(ctx context.Context, w who, in ownedBody) (*putAnswer
 }
 
 func (s *Server) listSecrets(ctx context.Context, w who, in *listSecrets) (api.Secrets, error) {
-	q := vault.Query{Caller: w.caller, Scope: errand.Scope(in.Scope), Name: in.Name, Repository: in.Repo, Limit: in.Limit, Cursor: in.Cursor}
+	q := vault.Query{Caller: w.caller, Sees: s.sees(w.caller), Scope: errand.Scope(in.Scope), Name: in.Name, Repository: in.Repo, Limit: in.Limit, Cursor: in.Cursor}
 	if in.EnvironmentID != "" {
 		if q.Scope != "" && q.Scope != errand.ScopeEnvironment {
 			return api.Secrets{}, errand.Errorf(errand.Invalid, "validation_error", "environmentId goes with scope=environment only.")
@@ -247,6 +247,17 @@ func (s *Server) listSecrets(ctx context.Context, w who, in *listSecrets) (api.S
 		q.Scope, q.Owner = owner.Scope, owner.ID
 	}
 	return s.secretPage(ctx, q)
+}
+
+// sees says which environments caller may know of.
+func (s *Server) sees(caller errand.Caller) vault.Sees {
+	return func(ctx context.Context, id errand.EnvironmentID) (bool, error) {
+		_, err := s.runner.Builds.Environment(ctx, caller, id)
+		if errand.KindOf(err) == errand.NotFound {
+			return false, nil
+		}
+		return err == nil, err
+	}
 }
 
 func (s *Server) secretPage(ctx context.Context, q vault.Query) (api.Secrets, error) {
@@ -270,7 +281,7 @@ type listSecretUses struct {
 
 func (s *Server) listSecretUses(ctx context.Context, w who, in *listSecretUses) (api.SecretUses, error) {
 	out := api.SecretUses{Items: []api.SecretUse{}}
-	uses, next, err := s.vault.Uses(ctx, w.caller, errand.SecretID(in.ID), in.Limit, in.Cursor)
+	uses, next, err := s.vault.Uses(ctx, w.caller, s.sees(w.caller), errand.SecretID(in.ID), in.Limit, in.Cursor)
 	if err != nil {
 		return out, err
 	}

@@ -2,11 +2,16 @@ package server_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
+	"github.com/errand-dev/errand/store"
 )
 
 // TestSecretsOverTheAPI sets, reads and deletes secrets of each owner, by the
@@ -62,6 +67,47 @@ func TestSecretsOverTheAPI(t *testing.T) {
 			t.Errorf("DELETE %s again gave %d %s", path, got.status, got.body)
 		}
 	}
+}
+
+// TestSecretsOfOthersEnvironments asks for the secrets of a person's own
+// environment as somebody else: there are none, and none has been used.
+func TestSecretsOfOthersEnvironments(t *testing.T) {
+	in := install(t, nil)
+	made := in.ask("POST", "/v1/environments", `{"owner": "personal", "name": "mine", "environmentJson": "{}"}`, nil)
+	var environment, token struct{ ID string }
+	if err := json.Unmarshal(made.body, &environment); err != nil || made.status != 201 {
+		t.Fatalf("%d %s", made.status, made.body)
+	}
+	put := in.ask("PUT", "/v1/environments/"+environment.ID+"/secrets/TOKEN", `{"value": "correct-horse-battery", "type": "runtime_secret"}`, nil)
+	if err := json.Unmarshal(put.body, &token); err != nil || put.status != 201 {
+		t.Fatalf("%d %s", put.status, put.body)
+	}
+	used := errand.SecretUse{Secret: errand.SecretID(token.ID), Revision: 1, Scope: errand.ScopeEnvironment, Name: "TOKEN", Build: errand.NewBuildID(time.Now())}
+	if err := in.store.Write(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.PutSecretUses([]errand.SecretUse{used})
+		return errors.Join(err, tx.InsertBuild(errand.Build{ID: used.Build, Environment: errand.EnvironmentID(environment.ID), Status: errand.BuildSucceeded}))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	as := map[string]func(*http.Request){"the owner": nil, "another": in.as("Grace Hopper", "grace@example.com")}
+	look := func(when string) {
+		t.Helper()
+		for who, change := range as {
+			for path, want := range map[string]int{"/v1/secrets": 200, "/v1/secrets?scope=environment": 200, "/v1/secrets/" + token.ID + "/uses": 404} {
+				got := in.ask("GET", path, "", change)
+				shown := strings.Contains(string(got.body), "TOKEN")
+				gone := when == "deleted" && want == 200 // from the lists; uses stay on record
+				if shown != (who == "the owner" && !gone) || who == "another" && got.status != want {
+					t.Errorf("%s: to %s %s gives %d %s", when, who, path, got.status, got.body)
+				}
+			}
+		}
+	}
+	look("kept")
+	if got := in.ask("DELETE", "/v1/environments/"+environment.ID+"/secrets/TOKEN", "", nil); got.status != 200 {
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	look("deleted")
 }
 
 // TestBadSecrets sends what cannot be.

@@ -234,11 +234,16 @@ func (v *Vault) Delete(ctx context.Context, o Owner, name string) (gone errand.S
 	return gone, err
 }
 
+// Sees says whether who asks may know of a stored environment. What environments
+// there are and whose, others know.
+type Sees func(context.Context, errand.EnvironmentID) (bool, error)
+
 // Query chooses secrets for a list.
 type Query struct {
 	Caller     errand.Caller // whose user secrets are shown
+	Sees       Sees          // which environments' secrets are shown; nil: of none
 	Scope      errand.Scope  // "" is all
-	Owner      string        // with Scope: only this one's; "" is all
+	Owner      string        // with Scope: only this one's, whom the caller may know of; "" is all
 	Name       string        // without regard to case; "" is all
 	Repository string        // only those that hold for it; "" is all
 	Limit      int           // at most so many; 0 is 50
@@ -300,6 +305,9 @@ func (v *Vault) visible(ctx context.Context, q Query) ([]store.SecretRow, error)
 			read = func() ([]store.SecretRow, error) { return v.store.Secrets(ctx, scope, UserOf(q.Caller).ID) }
 		}
 		rows, err := read()
+		if err == nil && scope == errand.ScopeEnvironment {
+			rows, err = q.Sees.only(ctx, rows)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -308,10 +316,35 @@ func (v *Vault) visible(ctx context.Context, q Query) ([]store.SecretRow, error)
 	return all, nil
 }
 
+// only leaves those of rows whose environment may be known of. A nil Sees leaves
+// none.
+func (s Sees) only(ctx context.Context, rows []store.SecretRow) ([]store.SecretRow, error) {
+	if s == nil {
+		return nil, nil
+	}
+	known := map[string]bool{}
+	var left []store.SecretRow
+	for _, row := range rows {
+		sees, asked := known[row.Owner]
+		if !asked {
+			var err error
+			if sees, err = s(ctx, errand.EnvironmentID(row.Owner)); err != nil {
+				return nil, err
+			}
+			known[row.Owner] = sees
+		}
+		if sees {
+			left = append(left, row)
+		}
+	}
+	return left, nil
+}
+
 // Uses gives a secret's uses, newest first, also of one that is gone, and the
 // cursor of the next page ("" on the last one). Those of another person's secret
-// are NotFound.
-func (v *Vault) Uses(ctx context.Context, c errand.Caller, id errand.SecretID, limit int, cursor string) ([]errand.SecretUse, string, error) {
+// are NotFound, and so are those of an environment that sees does not let the
+// caller know of.
+func (v *Vault) Uses(ctx context.Context, c errand.Caller, sees Sees, id errand.SecretID, limit int, cursor string) ([]errand.SecretUse, string, error) {
 	var offset int
 	if cursor != "" {
 		if _, err := fmt.Sscanf(cursor, "%d", &offset); err != nil || offset < 0 {
@@ -325,18 +358,62 @@ func (v *Vault) Uses(ctx context.Context, c errand.Caller, id errand.SecretID, l
 	if err != nil {
 		return nil, "", err
 	}
-	row, err := v.store.SecretByID(ctx, id)
-	switch {
-	case errand.KindOf(err) == errand.NotFound && len(uses) > 0 && uses[0].Scope != errand.ScopeUser:
-	case err != nil:
+	owner, err := v.ownerOf(ctx, id, uses)
+	if err != nil {
 		return nil, "", err
-	case row.Scope == errand.ScopeAgent, row.Scope == errand.ScopeUser && row.Owner != UserOf(c).ID:
+	}
+	shown := owner.Scope == errand.ScopeTeam || owner.Scope == errand.ScopeRepository || owner == UserOf(c)
+	if owner.Scope == errand.ScopeEnvironment && sees != nil {
+		if shown, err = sees(ctx, errand.EnvironmentID(owner.ID)); err != nil {
+			return nil, "", err
+		}
+	}
+	if !shown {
 		return nil, "", errand.Errorf(errand.NotFound, "secret_not_found", "There is no secret %.80s. `errand secret ls` shows which there are.", id)
 	}
 	if len(uses) > limit {
 		return uses[:limit], fmt.Sprint(offset + limit), nil
 	}
 	return uses, "", nil
+}
+
+// ownerOf gives whose a secret is, or was, as its uses tell. Of a person's that is
+// gone nobody knows whose it was: it is NotFound. Where all that used one of an
+// environment are gone too, the owner's ID is "".
+func (v *Vault) ownerOf(ctx context.Context, id errand.SecretID, uses []errand.SecretUse) (Owner, error) {
+	row, err := v.store.SecretByID(ctx, id)
+	if errand.KindOf(err) != errand.NotFound || len(uses) == 0 {
+		return Owner{row.Scope, row.Owner}, err
+	}
+	owner := Owner{Scope: uses[0].Scope}
+	switch owner.Scope {
+	case errand.ScopeUser:
+		return owner, err
+	case errand.ScopeTeam, errand.ScopeRepository:
+		return owner, nil
+	}
+	for _, use := range uses {
+		environment, err := v.usedIn(ctx, use)
+		if err == nil && environment != "" {
+			owner.ID = string(environment)
+			return owner, nil
+		}
+		if err != nil && errand.KindOf(err) != errand.NotFound {
+			return owner, err
+		}
+	}
+	return owner, nil
+}
+
+// usedIn gives the environment of the build or the agent that a secret was used
+// for.
+func (v *Vault) usedIn(ctx context.Context, use errand.SecretUse) (errand.EnvironmentID, error) {
+	if use.Build != "" {
+		build, err := v.store.Build(ctx, use.Build)
+		return build.Environment, err
+	}
+	agent, err := v.store.Agent(ctx, use.Agent)
+	return agent.Environment, err
 }
 
 // SealVariables gives the row that keeps what a request gave to its agent, for
