@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/errand-dev/errand"
@@ -37,8 +38,16 @@ func (s *Snapshots) collect(ctx context.Context, why string, dryRun bool) (erran
 			return c, fmt.Errorf("sweeping: %w", err)
 		}
 	}
+	// Before the disks are looked at: one that is made meanwhile has no row here.
+	rows, err := s.Store.Snapshots(ctx)
+	if err != nil {
+		return c, fmt.Errorf("reading snapshots: %w", err)
+	}
 	a, _, err := s.look(ctx)
 	if err != nil {
+		return c, err
+	}
+	if err := s.forgetGone(ctx, rows, a); err != nil {
 		return c, err
 	}
 	c.Free, c.Used = a.Free, a.counted().total()
@@ -50,6 +59,36 @@ func (s *Snapshots) collect(ctx context.Context, why string, dryRun bool) (erran
 		return c, nil
 	}
 	return c, s.carryOut(ctx, storage, &c, strayRemovals(strays), planned)
+}
+
+// forgetGone drops those of rows whose disk is gone: a killed process had removed
+// it, or somebody named it at the same moment. Its name is free then.
+func (s *Snapshots) forgetGone(ctx context.Context, rows []store.Snapshot, a around) error {
+	gone := slices.DeleteFunc(rows, func(row store.Snapshot) bool {
+		return slices.ContainsFunc(a.Snapshots, func(snap machine.Snapshot) bool { return string(snap.Key) == row.Key })
+	})
+	if len(gone) == 0 {
+		return nil
+	}
+	err := s.Store.Write(ctx, func(t *store.Tx) error {
+		now, err := t.Snapshots(ctx)
+		if err != nil {
+			return err
+		}
+		for _, row := range gone {
+			if !slices.Contains(now, row) {
+				continue // used or named since: it has been made again
+			}
+			if err := t.DropSnapshot(row.Key); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("forgetting snapshots whose disks are gone: %w", err)
+	}
+	return nil
 }
 
 func freed(removed []errand.Removal) (bytes int64) {

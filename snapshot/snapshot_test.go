@@ -184,6 +184,27 @@ func TestNamesAndRemoval(t *testing.T) {
 	}
 }
 
+// TestNameOfADiskThatIsGone removes a disk and leaves its row, as a process does
+// that is killed in between: its name can be given again.
+func TestNameOfADiskThatIsGone(t *testing.T) {
+	host := serveImages(t, 2)
+	k := openHere(t, 0)
+	gone, kept := importApp(t, k, host, 0, "web"), importApp(t, k, host, 1, "other")
+	if err := k.driver.RemoveSnapshot(t.Context(), machine.SnapshotKey(gone.Key)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Collect(t.Context(), "", false); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := k.store.Snapshots(t.Context())
+	if err != nil || len(rows) != 1 || rows[0].Key != kept.Key || rows[0].Name != "other" {
+		t.Errorf("the rows are %+v, %v", rows, err)
+	}
+	if _, err := k.Rename(t.Context(), kept.Key, "web"); err != nil {
+		t.Errorf("giving the name of a disk that is gone: %v", err)
+	}
+}
+
 // Under a quota what was used last stays, and the record says what went.
 func TestQuota(t *testing.T) {
 	guesttest.Root(t)
