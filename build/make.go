@@ -39,7 +39,7 @@ func (b *Builds) Run(ctx context.Context) {
 				defer b.nudge()
 				defer b.slots.Release(1)
 				defer b.letGo(build.ID)
-				b.carry(making, cancel, build)
+				b.carry(making, cancel, ctx.Done(), build)
 			})
 			continue
 		}
@@ -134,13 +134,20 @@ func (b *Builds) letGo(id errand.BuildID) {
 }
 
 // carry takes a build from wherever it stands to its end, or to the end of ctx.
-func (b *Builds) carry(ctx context.Context, cancel context.CancelCauseFunc, build errand.Build) {
+// Once ended is closed it waits for nothing more.
+func (b *Builds) carry(ctx context.Context, cancel context.CancelCauseFunc, ended <-chan struct{}, build errand.Build) {
 	log := b.Log.With("build", build.ID)
 	// Asked as of now: a cancel may have come when nobody could be stopped yet.
 	if now, err := b.Store.Build(ctx, build.ID); err == nil && now.CancelAsked {
 		cancel(errCancelled)
 	}
 	made, err := b.make(ctx, &build)
+	for pause := (store.Pause{}); errors.Is(err, store.ErrFull); made, err = b.make(ctx, &build) {
+		log.Warn("a build waits for room on the disk", "in", pause.Next(), "error", err)
+		if !pause.Wait(ctx.Done()) {
+			break
+		}
+	}
 	cause := context.Cause(ctx)
 	if err != nil && cause != nil && !errors.Is(cause, errCancelled) {
 		log.Info("the build goes on at the next start")
@@ -315,7 +322,7 @@ func (b *Builds) phase(ctx context.Context, id errand.BuildID, name errand.Phase
 	}
 	began := time.Now()
 	note, err := do()
-	if err != nil && ctx.Err() != nil {
+	if err != nil && (ctx.Err() != nil || errors.Is(err, store.ErrFull)) {
 		return err // it is entered again, or the build's end says why not
 	}
 	_, tellErr := b.Journal.Append(ctx, id, "", errand.Fact{Kind: errand.EventPhaseEnded, Data: errand.PhaseEnded{

@@ -2,9 +2,11 @@ package environment
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/store"
 )
 
 // outcome is how a phase went.
@@ -26,6 +28,9 @@ func (w *work) phase(ctx context.Context, phase errand.Phase, command string, do
 	o, err := do(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err() // the phase stays open, for the next call
+	}
+	if errors.Is(err, store.ErrFull) {
+		return err // it too
 	}
 	if err = w.explain(ctx, err); w.progress.done(phase) {
 		if err == nil {

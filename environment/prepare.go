@@ -56,7 +56,8 @@ type Preparation struct {
 	// machine's processes.
 	Closed func()
 	// Record writes facts into the run's journal, all or none. It is called
-	// from one goroutine at a time. An error ends Prepare.
+	// from one goroutine at a time. An error ends Prepare; a phase that
+	// store.ErrFull has stopped is not told as failed.
 	Record func(context.Context, ...errand.Fact) error
 	// Resolve gives an image's exact name: a reference with its digest, "host"
 	// with its version, or for a snapshot (errand.SnapshotImage) that with its key, and

@@ -39,6 +39,12 @@ func (r *Runner) drive(ctx context.Context, run errand.Run) {
 	}()
 
 	result, err := r.attempt(ctx, cancel, run)
+	for pause := (store.Pause{}); errors.Is(err, store.ErrFull); result, err = r.attempt(ctx, cancel, run) {
+		log.Warn("a run waits for room on the disk", "in", pause.Next(), "error", err)
+		if !pause.Wait(ctx.Done()) {
+			break
+		}
+	}
 	cause := context.Cause(ctx)
 	if err != nil && cause != nil && !called(cause) {
 		log.Info("the run goes on at the next start")
@@ -71,15 +77,13 @@ func (r *Runner) redacted(e *errand.Error) *errand.Error {
 // writeEnd makes sure that a run's end is written, whoever cancels meanwhile:
 // with a full disk it waits for room, until the server ends.
 func (r *Runner) writeEnd(ctx context.Context, log *slog.Logger, write func(context.Context) error) {
-	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
+	for pause := (store.Pause{}); ; {
 		err := write(context.WithoutCancel(ctx))
 		if err == nil || errand.KindOf(err) == errand.NotFound {
 			return
 		}
-		log.Error("cannot write the end of the run; trying again", "in", wait, "error", err)
-		select {
-		case <-time.After(wait):
-		case <-r.ending:
+		log.Error("cannot write the end of the run; trying again", "in", pause.Next(), "error", err)
+		if !pause.Wait(r.ending) {
 			return // the run is taken up again at the next start
 		}
 	}
@@ -421,7 +425,7 @@ func (r *Runner) phase(ctx context.Context, run errand.Run, name errand.Phase, c
 	}
 	began := time.Now()
 	note, err := do()
-	if err != nil && (ctx.Err() != nil || died(err)) {
+	if err != nil && (ctx.Err() != nil || died(err) || errors.Is(err, store.ErrFull)) {
 		return err // the phase is entered again, or the run's end says why not
 	}
 	_, tellErr := r.tell(ctx, run.Agent, run.ID, errand.Fact{Kind: errand.EventPhaseEnded, Data: errand.PhaseEnded{

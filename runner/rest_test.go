@@ -19,6 +19,7 @@ import (
 	"github.com/errand-dev/errand/runner"
 	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/store"
+	"github.com/errand-dev/errand/vault"
 )
 
 // shelf is a driver whose machines are there and do nothing.
@@ -79,7 +80,11 @@ func (m shelved) Destroy(context.Context) error {
 // bare gives a runner that has a store and a driver, and nothing to work with.
 func bare(t *testing.T, driver machine.Driver) *runner.Runner {
 	t.Helper()
-	dir := t.TempDir()
+	return bareIn(t, t.TempDir(), driver)
+}
+
+func bareIn(t *testing.T, dir string, driver machine.Driver) *runner.Runner {
+	t.Helper()
 	s, err := store.Open(t.Context(), filepath.Join(dir, "errand.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +97,7 @@ func bare(t *testing.T, driver machine.Driver) *runner.Runner {
 	}
 	t.Cleanup(func() { mirrors.Close() })
 	redactor := &secret.Redactor{}
-	r, err := runner.Open(runner.Options{Dir: dir, Store: s, Journal: journal.New(s, redactor), Redactor: redactor, Driver: driver, Mirrors: mirrors, Log: log})
+	r, err := runner.Open(runner.Options{Dir: dir, Store: s, Journal: journal.New(s, redactor), Redactor: redactor, Vault: vault.Open(s, filepath.Join(dir, "key"), "", nil), Driver: driver, Mirrors: mirrors, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

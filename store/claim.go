@@ -79,6 +79,10 @@ func (q queries) OpenRuns(ctx context.Context) (map[errand.RunStatus]int, error)
 	return counts, rows.Err()
 }
 
+// ErrFull says that the disk of the database is full. What was to be written can
+// be written once there is room again.
+var ErrFull = errors.New("the database's disk is full")
+
 // diskError turns the database's word for a full or broken disk into a sentence.
 func diskError(err error) error {
 	var e *sqlite.Error
@@ -87,7 +91,7 @@ func diskError(err error) error {
 	}
 	switch e.Code() & 0xff {
 	case sqlitelib.SQLITE_FULL:
-		return errand.Errorf(errand.Unavailable, "disk_full", "The disk that holds Errand's data directory is full. Free some space; work goes on by itself afterwards. (%w)", err)
+		return errand.Errorf(errand.Unavailable, "disk_full", "The disk that holds Errand's data directory is full. Free some space; work goes on by itself afterwards. (%w)", fmt.Errorf("%w: %w", ErrFull, err))
 	case sqlitelib.SQLITE_READONLY, sqlitelib.SQLITE_CANTOPEN, sqlitelib.SQLITE_IOERR:
 		return errand.Errorf(errand.Unavailable, "disk_error", "Errand's database cannot be written. Look at the data directory's disk and its permissions. (%w)", err)
 	}
