@@ -39,7 +39,7 @@ type place struct {
 
 // standing is how a place stands at one moment.
 type standing struct {
-	machine     machine.Machine
+	machine     machine.Machine // that was up last; nil once we have stopped it
 	line        *guest.Line
 	network     egress.Joined
 	boot        string // of the guest that line leads to

@@ -183,26 +183,34 @@ func (r *Runner) hibernateIdle(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		r.mu.Lock()
-		var idle []*place
-		for _, p := range r.places {
-			if p.idleFor(r.Defaults.Idle) {
-				idle = append(idle, p)
-			}
+		r.stopIdle(ctx)
+	}
+}
+
+// stopIdle stops the machines that are idle now. One that cannot be stopped is
+// tried again the next time.
+func (r *Runner) stopIdle(ctx context.Context) {
+	r.mu.Lock()
+	var idle []*place
+	for _, p := range r.places {
+		if p.idleFor(r.Defaults.Idle) {
+			idle = append(idle, p)
 		}
-		r.mu.Unlock()
-		for _, p := range idle {
-			if err := r.hibernate(ctx, p); err != nil && ctx.Err() == nil {
-				r.Log.Warn("cannot stop an idle machine", "agent", p.agent, "error", err)
-			}
+	}
+	r.mu.Unlock()
+	for _, p := range idle {
+		if err := r.hibernate(ctx, p); err != nil && ctx.Err() == nil {
+			r.Log.Warn("cannot stop an idle machine", "agent", p.agent, "error", err)
 		}
 	}
 }
 
+// idleFor says whether the place's machine is up, whatever became of its line,
+// and nobody has used it for d.
 func (p *place) idleFor(d time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.line != nil && p.users == 0 && time.Since(p.used) > d
+	return p.machine != nil && p.users == 0 && time.Since(p.used) > d
 }
 
 // hibernate stops the place's machine, unless somebody came meanwhile.
@@ -232,5 +240,11 @@ func (r *Runner) hibernate(ctx context.Context, p *place) error {
 		}
 		return t.Tell(p.agent, "", machine.Told("stopped", m, ""))
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.machine = nil
+	p.mu.Unlock()
+	return nil
 }

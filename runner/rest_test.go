@@ -138,6 +138,40 @@ func TestMachinesMadeMeanwhile(t *testing.T) {
 	}
 }
 
+// sleeper is a machine that cannot be stopped at first.
+type sleeper struct {
+	shelved
+	faults, asked int
+}
+
+func (s *sleeper) Hibernate(context.Context) error {
+	if s.asked++; s.asked <= s.faults {
+		return errors.New("it does not end")
+	}
+	return nil
+}
+
+// TestMachineThatDoesNotStop fails to stop an idle machine: it is tried again
+// until it is stopped, and then no more.
+func TestMachineThatDoesNotStop(t *testing.T) {
+	r := bare(t, newShelf())
+	agent := errand.Agent{ID: errand.NewAgentID(), Status: errand.AgentIdle, Caller: caller}
+	m := &sleeper{shelved: shelved{id: "m-sleeper"}, faults: 2}
+	if err := r.Store.Write(t.Context(), func(tx *store.Tx) error {
+		return errors.Join(tx.InsertAgent(agent, ""), tx.PutMachine(store.Machine{ID: string(m.id), Agent: agent.ID, State: store.MachineWanted, Boot: "x"}))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	r.Stand(agent.ID, m)
+	for range 5 {
+		r.StopIdle(t.Context())
+	}
+	row, err := r.Store.Machine(t.Context(), agent.ID)
+	if err != nil || row.State != store.MachineHibernated || m.asked != 3 {
+		t.Errorf("after being asked to stop %d times, want 3, the machine is %+v, %v", m.asked, row, err)
+	}
+}
+
 // TestBuildsOfADeletedAgent deletes an agent in whose run builds came about: the
 // one under way ends with it, and one that succeeded stays everybody's to
 // activate and to deactivate, with a log that tells so.
