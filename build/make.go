@@ -157,8 +157,15 @@ func (b *Builds) carry(ctx context.Context, cancel context.CancelCauseFunc, ende
 	if err := b.destroy(ctx, build.ID); err != nil {
 		log.Warn("cannot remove a build's machine; the next start tries again", "error", err)
 	}
-	if err := b.finish(ctx, build, made, err, cause); err != nil {
-		log.Error("cannot write the end of a build; the next start tries again", "error", err)
+	for pause := (store.Pause{}); ; {
+		written := b.finish(ctx, build, made, err, cause)
+		if written == nil {
+			return
+		}
+		log.Error("cannot write the end of a build; trying again", "in", pause.Next(), "error", written)
+		if !pause.Wait(ended) {
+			return // it is taken up again at the next start
+		}
 	}
 }
 
