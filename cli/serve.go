@@ -2,10 +2,12 @@ package cli
 
 import (
 	"cmp"
+	"io"
 	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/errand-dev/errand"
 )
@@ -15,40 +17,117 @@ type ServeOptions struct {
 	Data      string        // the data directory, absolute
 	Listen    string        // host:port
 	PublicURL string        // how people reach the server; "" is what it listens on
-	Engine    string        // of machines that name none; "" is the driver's own
-	Image     string        // of machines that name none; "" is "host"
-	Runs      int           // runs at once; 0 is the runner's own bound
-	Idle      time.Duration // a machine nobody uses is stopped after this; 0 is the runner's
+	Rate      int           // requests of a key in a minute; 0 is the server's own bound
+	Heartbeat time.Duration // how often a quiet stream shows that it lives; 0 is the server's own
 	Model     string        // of agents that name none; "" is the first that can be used
 	Models    string        // a file with more models; "" is none
 	DiskQuota int64         // bytes for machines, snapshots, images and the cache of builds; 0 is no bound
-	Limits    errand.Limits // of machines and builds that name none; zero is the driver's own
-	Builds    int           // builds at once; 0 is the runner's own bound
-	Every     time.Duration // of the schedule for builds; 0 is the runner's own, below 0 is never
 	KEK       string        // URL of the key-encryption key; "" is ERRAND_KEK, or the data directory's own
 	Log       *slog.Logger
+	MachineOptions
+	WorkOptions
+}
+
+// MachineOptions are what holds for machines where nobody says otherwise.
+type MachineOptions struct {
+	Engine string        // of machines that name none; "" is the driver's own
+	Image  string        // of machines that name none; "" is "host"
+	Idle   time.Duration // a machine nobody uses is stopped after this; 0 is the runner's
+	Limits errand.Limits // of machines and builds that name none; zero is the driver's own
+	// EgressAllow are the only hosts that machines may reach, where there are
+	// any; EgressDeny those that they may not. Both are rules of package egress.
+	EgressAllow []string
+	EgressDeny  []string
+}
+
+// WorkOptions bound runs and builds. What is 0 is the runner's own bound.
+type WorkOptions struct {
+	Runs         int           // at once
+	RunLimit     time.Duration // a run expires after this
+	MaxTurns     int           // model requests in a run
+	BranchPrefix string        // of agents' branches; "" is "errand/"
+	Builds       int           // at once
+	Every        time.Duration // of the schedule for builds; below 0 is never
+	InstallLimit time.Duration // of an environment's install
 }
 
 func (o ServeOptions) check() error {
-	switch {
-	case o.Engine != "" && o.Engine != "gvisor" && o.Engine != "runc":
+	if o.Engine != "" && o.Engine != "gvisor" && o.Engine != "runc" {
 		return usageError("--engine %s: it must be gvisor or runc", o.Engine)
-	case o.Runs < 0:
-		return usageError("--runs %d: it must be a number of runs, or 0 for the default", o.Runs)
-	case o.Builds < 0:
-		return usageError("--builds %d: it must be a number of builds, or 0 for the default", o.Builds)
-	case o.Limits.CPUs < 0 || o.Limits.PIDs < 0:
+	}
+	if o.Limits.CPUs < 0 || o.Limits.PIDs < 0 {
 		return usageError("--cpus and --pids cannot be negative: leave them out for the default")
-	case o.Idle < 0:
-		return usageError("--idle %s: it must be a time such as 10m", o.Idle)
+	}
+	for flag, n := range map[string]int{"runs": o.Runs, "builds": o.Builds, "max-turns": o.MaxTurns, "rate": o.Rate} {
+		if n < 0 {
+			return usageError("--%s %d: it must be a number, or 0 for the default", flag, n)
+		}
+	}
+	for flag, d := range map[string]time.Duration{"idle": o.Idle, "run-limit": o.RunLimit, "install-limit": o.InstallLimit, "heartbeat": o.Heartbeat} {
+		if d < 0 {
+			return usageError("--%s %s: it must be a time such as 10m, or 0 for the default", flag, d)
+		}
 	}
 	return nil
 }
 
+// serveFlags are the flags of `errand serve`.
+type serveFlags struct {
+	ServeOptions
+	level, quota string
+	limits       limitFlags
+}
+
+func (s *serveFlags) flags(f *pflag.FlagSet) {
+	f.StringVar(&s.Data, "data", "", "the data directory (ERRAND_DATA)")
+	f.StringVar(&s.Listen, "listen", defaultListen, "where to listen, HOST:PORT")
+	f.StringVar(&s.PublicURL, "public-url", "", "how people reach the server, if not there")
+	f.IntVar(&s.Rate, "rate", 0, "requests that a key may make in a minute (default: 60000)")
+	f.DurationVar(&s.Heartbeat, "heartbeat", 0, "how often a quiet stream shows that it lives (default: 15s)")
+	f.StringVar(&s.Engine, "engine", "", "what isolates machines: gvisor or runc (default: gvisor)")
+	f.StringVar(&s.Image, "image", "", `the image of machines that name none (default: "host")`)
+	f.DurationVar(&s.Idle, "idle", 0, "stop a machine that nobody has used for this long (default: 10m)")
+	f.StringSliceVar(&s.EgressAllow, "egress-allow", nil, "let machines reach these hosts alone: example.com, *.example.com, 192.0.2.0/24:443 (default: all)")
+	f.StringSliceVar(&s.EgressDeny, "egress-deny", nil, "let no machine reach these hosts")
+	f.IntVar(&s.Runs, "runs", 0, "runs at once (default: 4)")
+	f.DurationVar(&s.RunLimit, "run-limit", 0, "end a run after this long (default: 24h)")
+	f.IntVar(&s.MaxTurns, "max-turns", 0, "end a run after so many requests to its model (default: 200)")
+	f.StringVar(&s.BranchPrefix, "branch-prefix", "", `what the names of agents' branches begin with (default: "errand/")`)
+	f.IntVar(&s.Builds, "builds", 0, "builds of environments and proofs of setups at once (default: 2)")
+	f.DurationVar(&s.Every, "build-every", 0, "look this often whether a default branch has moved, and build (default: 1h; -1s: never)")
+	f.DurationVar(&s.InstallLimit, "install-limit", 0, "end an environment's install after this long (default: 30m)")
+	f.StringVarP(&s.Model, "model", "m", "", "the model of agents that name none")
+	f.StringVar(&s.Models, "models", "", "a file with more models, as in llm/catalog.json")
+	f.StringVar(&s.quota, "disk-quota", "", "what machines, snapshots, images and the cache of builds may take together: 200G (default: no bound)")
+	s.limits.flags(f, "machines that name none, and of the commands of a Dockerfile together")
+	f.StringVar(&s.KEK, "kek", "", "the URL of the key that seals secrets (ERRAND_KEK; default: secret.key in the data directory)")
+	f.StringVar(&s.level, "log", "info", "what to log: debug, info, warn or error")
+}
+
+// parse gives what the flags say. The log goes to out.
+func (s *serveFlags) parse(out io.Writer) (ServeOptions, error) {
+	o := s.ServeOptions
+	var at slog.Level
+	if err := at.UnmarshalText([]byte(s.level)); err != nil {
+		return o, usageError("--log %s: it must be debug, info, warn or error", s.level)
+	}
+	o.Log = slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: at}))
+	var err error
+	if o.DiskQuota, err = bytesOf("--disk-quota", s.quota); err != nil {
+		return o, err
+	}
+	bound, err := s.limits.parse()
+	if err != nil {
+		return o, err
+	}
+	if bound != nil {
+		o.Limits = *bound
+	}
+	return o, o.check()
+}
+
 func (a *app) serveCommand() *cobra.Command {
-	var o ServeOptions
-	var level, quota string
-	var limits limitFlags
+	var s serveFlags
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the server",
@@ -58,44 +137,14 @@ start makes a key, prints it once and leaves it in the data directory's file
 "key", where the other commands on this machine find it.`,
 		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var at slog.Level
-			if err := at.UnmarshalText([]byte(level)); err != nil {
-				return usageError("--log %s: it must be debug, info, warn or error", level)
-			}
-			var err error
-			if o.DiskQuota, err = bytesOf("--disk-quota", quota); err != nil {
-				return err
-			}
-			bound, err := limits.parse()
+			o, err := s.parse(a.err)
 			if err != nil {
 				return err
 			}
-			if bound != nil {
-				o.Limits = *bound
-			}
-			if err := o.check(); err != nil {
-				return err
-			}
 			o.Data = cmp.Or(o.Data, a.dataDir())
-			o.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: at}))
 			return a.serve(cmd.Context(), o)
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&o.Data, "data", "", "the data directory (ERRAND_DATA)")
-	f.StringVar(&o.Listen, "listen", defaultListen, "where to listen, HOST:PORT")
-	f.StringVar(&o.PublicURL, "public-url", "", "how people reach the server, if not there")
-	f.StringVar(&o.Engine, "engine", "", "what isolates machines: gvisor or runc (default: gvisor)")
-	f.StringVar(&o.Image, "image", "", `the image of machines that name none (default: "host")`)
-	f.IntVar(&o.Runs, "runs", 0, "runs at once (default: 4)")
-	f.IntVar(&o.Builds, "builds", 0, "builds of environments and proofs of setups at once (default: 2)")
-	f.DurationVar(&o.Every, "build-every", 0, "look this often whether a default branch has moved, and build (default: 1h; -1s: never)")
-	f.DurationVar(&o.Idle, "idle", 0, "stop a machine that nobody has used for this long (default: 10m)")
-	f.StringVarP(&o.Model, "model", "m", "", "the model of agents that name none")
-	f.StringVar(&o.Models, "models", "", "a file with more models, as in llm/catalog.json")
-	f.StringVar(&quota, "disk-quota", "", "what machines, snapshots, images and the cache of builds may take together: 200G (default: no bound)")
-	limits.flags(f, "machines that name none, and of the commands of a Dockerfile together")
-	f.StringVar(&o.KEK, "kek", "", "the URL of the key that seals secrets (ERRAND_KEK; default: secret.key in the data directory)")
-	f.StringVar(&level, "log", "info", "what to log: debug, info, warn or error")
+	s.flags(cmd.Flags())
 	return cmd
 }

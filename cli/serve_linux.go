@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,10 +60,7 @@ func (a *app) serve(ctx context.Context, o ServeOptions) (err error) {
 	if ready.Key, err = firstKey(ctx, keys, o.Data); err != nil {
 		return err
 	}
-	handler, err := server.New(server.Options{
-		Runner: parts.runner, Vault: parts.vault, Keys: keys, Setups: parts.setups, Log: parts.log,
-		URL: cmp.Or(o.PublicURL, ready.URL), Version: a.version,
-	})
+	handler, err := server.New(parts.serverOptions(o, keys, ready.URL, a.version))
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"sync"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/auth"
 	"github.com/errand-dev/errand/egress"
 	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/image"
@@ -29,6 +30,7 @@ import (
 	"github.com/errand-dev/errand/runner"
 	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/secret/kms"
+	"github.com/errand-dev/errand/server"
 	"github.com/errand-dev/errand/setup"
 	"github.com/errand-dev/errand/store"
 	"github.com/errand-dev/errand/vault"
@@ -125,12 +127,15 @@ func (a *assembly) open(ctx context.Context, w Wiring, o ServeOptions, getenv fu
 	if err != nil {
 		return err
 	}
+	settings, err := defaults(o)
+	if err != nil {
+		return err
+	}
 	log := journal.New(a.store, a.redactor)
 	a.runner, err = runner.Open(runner.Options{
 		Dir: o.Data, Store: a.store, Journal: log, Redactor: a.redactor, Vault: a.vault,
 		Driver: driver.Driver, Images: driver.images, Mirrors: mirrors, Gate: gate,
-		Models: models, Log: a.log,
-		Defaults: runner.Defaults{Engine: o.Engine, Image: o.Image, Runs: o.Runs, Idle: o.Idle, Builds: o.Builds, BuildEvery: o.Every, DiskQuota: o.DiskQuota},
+		Models: models, Log: a.log, Defaults: settings,
 	})
 	if err != nil {
 		return err
@@ -139,6 +144,33 @@ func (a *assembly) open(ctx context.Context, w Wiring, o ServeOptions, getenv fu
 		Store: a.store, Journal: log, Redactor: a.redactor, Runner: a.runner, Mirrors: mirrors, Log: a.log, Programs: programs(o.Image),
 	})
 	return nil
+}
+
+// defaults gives the server's settings for runs, of flags that can be used.
+func defaults(o ServeOptions) (runner.Defaults, error) {
+	d := runner.Defaults{
+		Engine: o.Engine, Image: o.Image, Idle: o.Idle, DiskQuota: o.DiskQuota, Egress: egress.Policy{Allow: o.EgressAllow, Deny: o.EgressDeny},
+		Runs: o.Runs, RunLimit: o.RunLimit, MaxTurns: o.MaxTurns, BranchPrefix: o.BranchPrefix,
+		Builds: o.Builds, BuildEvery: o.Every, InstallLimit: o.InstallLimit,
+	}
+	if len(o.EgressAllow) > 0 {
+		d.Egress.Mode = egress.Listed
+	}
+	if err := d.Egress.Check(); err != nil {
+		return d, usageError("--egress-allow, --egress-deny: %s", err)
+	}
+	if err := git.CheckBranch(strings.Trim(o.BranchPrefix, "/") + "/x"); o.BranchPrefix != "" && err != nil {
+		return d, usageError("--branch-prefix %s: no branch may be called so; it looks like errand/", o.BranchPrefix)
+	}
+	return d, nil
+}
+
+// serverOptions are those of the server over the parts.
+func (a *assembly) serverOptions(o ServeOptions, keys *auth.Keys, url, version string) server.Options {
+	return server.Options{
+		Runner: a.runner, Vault: a.vault, Keys: keys, Setups: a.setups, Log: a.log,
+		URL: cmp.Or(o.PublicURL, url), Version: version, Rate: o.Rate, Heartbeat: o.Heartbeat,
+	}
 }
 
 // openVault opens the secrets under the key that o names. A key that cannot be
