@@ -44,7 +44,8 @@ func (l *Line) RunBounded(ctx context.Context, c Command, most int64, out func(O
 	defer stop()
 	var printed int64
 	exit, err := l.Run(running, c, func(o Output) {
-		if printed += int64(len(o.Data)); printed > most {
+		// What the guest did not keep counts too.
+		if printed = o.Offset + int64(len(o.Data)) - c.From; printed > most {
 			stop()
 			return
 		}

@@ -129,8 +129,7 @@ func TestOurStreamsAreBounded(t *testing.T) {
 	var answered []int
 	for range 2 {
 		n := 0
-		for answerOne(session) == nil {
-			n++
+		for answerOne(session, &n) == nil {
 		}
 		answered = append(answered, n)
 		if len(answered) == 1 {
@@ -176,8 +175,9 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// answerOne answers one request and leaves its stream open.
-func answerOne(session *yamux.Session) error {
+// answerOne counts and answers one request and leaves its stream open. That the
+// answer arrived ends the last line, perhaps before we hear that it was sent.
+func answerOne(session *yamux.Session, n *int) error {
 	stream, err := session.AcceptStream()
 	if err != nil {
 		return err
@@ -185,5 +185,6 @@ func answerOne(session *yamux.Session) error {
 	if _, _, err := wire.ReadRequest(stream, wire.MaxRequest); err != nil {
 		return err
 	}
+	*n++
 	return wire.WriteAnswer(stream, wire.Processes{}, nil)
 }
