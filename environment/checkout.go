@@ -48,13 +48,17 @@ func (w *work) checkoutBase(ctx context.Context) error {
 	return w.checkOut(ctx, c)
 }
 
-// checkOut has git make a checkout in the machine.
+// checkOut has git make a checkout in the machine, and records what people should
+// know of it.
 func (w *work) checkOut(ctx context.Context, c git.Checkout) error {
-	_, err := w.Mirror.Checkout(ctx, c, NewPlace(w.line))
+	notices, err := w.Mirror.Checkout(ctx, c, NewPlace(w.line))
 	if failed := new(git.CheckoutError); errors.As(err, &failed) {
 		return checkoutFailed(failed.Output, failed.Code)
 	}
-	return err
+	if notices = strings.TrimSpace(strings.ToValidUTF8(notices, "")); err != nil || notices == "" {
+		return err
+	}
+	return w.Record(ctx, warning(notices))
 }
 
 func (w *work) makeRoot(ctx context.Context) error {

@@ -86,8 +86,12 @@ func (e *CheckoutError) Error() string {
 //go:embed checkout.sh
 var checkoutScript string
 
-// noRepository is the exit code of the script that found nothing to go on from.
-const noRepository = 75
+// The exit codes of the script where it found nothing to go on from, and another
+// repository.
+const (
+	noRepository      = 75
+	anotherRepository = 76
+)
 
 // Checkout makes c in the machine p and gives notices for people, a line each.
 // The machine needs git and a POSIX shell, and the mirror at c.Mirror.
@@ -96,8 +100,10 @@ const noRepository = 75
 // checkout, its own or one that came with the image: what git does not track
 // (node_modules) stays, changed files stay unless another commit needs their
 // place (then they are kept under refs/errand/set-aside; an untracked file in
-// the way of a tracked one is replaced). Once it has finished for a branch,
-// doing it again changes no ref and no file of the tree.
+// the way of a tracked one is replaced). Another repository, with a history of
+// its own, is moved out of the way with all that is in it, to Dir and
+// "-before-errand". Once it has finished for a branch, doing it again changes no
+// ref and no file of the tree.
 //
 // It leaves origin with the real URL (git in the machine is told by a system
 // setting to go to the broker instead), remote branches and tags as the mirror
@@ -130,10 +136,16 @@ func (r *Mirror) Checkout(ctx context.Context, c Checkout, p Place) (notices str
 	}
 	if there {
 		out, code, err := p.Run(ctx, c.command("/bin/sh", "-c", c.script()))
-		if err != nil || code != noRepository {
+		switch {
+		case err == nil && code == anotherRepository:
+			if notices, err = c.putAside(ctx, p); err != nil {
+				return "", err
+			}
+		case err == nil && code == noRepository:
+			notices = out
+		default:
 			return out, cmp.Or(err, ended(out, code))
 		}
-		notices = out
 	}
 	return notices, r.fresh(ctx, c, p, refs)
 }
@@ -148,6 +160,19 @@ func ended(output string, code int) error {
 
 func (c Checkout) command(args ...string) Command {
 	return Command{Args: args, Dir: c.Dir, User: c.User, Env: []string{"LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_LFS_SKIP_SMUDGE=1"}}
+}
+
+// putAside renames the directory with the repository in it, which is another, and
+// makes a new one. It gives a notice.
+func (c Checkout) putAside(ctx context.Context, p Place) (notice string, err error) {
+	const script = `to=$1-before-errand n=1
+while [ -e "$to" ] || [ -L "$to" ]; do n=$((n + 1)) to=$1-before-errand-$n; done
+mv -- "$1" "$to" && echo "What was at $1 is another repository; it is kept as $to."`
+	out, code, err := p.Run(ctx, Command{Args: []string{"/bin/sh", "-c", script, "sh", c.Dir}, Dir: "/"})
+	if err := cmp.Or(err, ended(out, code)); err != nil {
+		return "", err
+	}
+	return out, c.own(ctx, p)
 }
 
 // own gives the directory to the one who owns the checkout, with what came there

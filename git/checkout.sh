@@ -10,16 +10,8 @@ unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_COMMON_DIR G
 export LC_ALL=C GIT_TERMINAL_PROMPT=0 GIT_LFS_SKIP_SMUDGE=1
 cd "$dir"
 
-# first and all read a file into $line and $text, empty where there is none.
+# first reads a file's first line into $line, empty where there is none.
 first() { line=; [ ! -r "$1" ] || read -r line <"$1" || :; }
-all() {
-	text=
-	[ -r "$1" ] || return 0
-	while IFS= read -r line; do
-		text=$text$line'
-'
-	done <"$1"
-}
 put() { printf '%s\n' "$2" >"$1"; }
 
 # dirs makes directories, in one call, if one of them is missing.
@@ -34,17 +26,41 @@ dirs() {
 
 quiet() { git -c core.hooksPath=/dev/null -c advice.detachedHead=false "$@"; }
 
+# Whether what is there is another repository: it came from elsewhere, and its
+# history is none of the commit's, as far as it can be read at all. Where it was
+# borrowed from need not be in this machine.
+another() {
+	first .git/errand/url
+	[ -n "$line" ] || line=$(git config --local remote.origin.url) || line=
+	[ -n "$line" ] && [ "$line" != "$url" ] || return 1
+	! GIT_ALTERNATE_OBJECT_DIRECTORIES=$mirror/objects git merge-base HEAD "$commit" >/dev/null 2>&1
+}
+
+if [ -e .git ] || [ -L .git ]; then
+	if [ ! -d .git ] || { [ -s .git/HEAD ] && ! [ -e .git/errand/url ] && ! git rev-parse -q --git-dir >/dev/null 2>&1; }; then
+		echo "What was at $dir/.git is no repository; it is kept as .git-before-errand."
+		rm -rf .git-before-errand
+		mv .git .git-before-errand
+	fi
+fi
+[ -s .git/HEAD ] || exit 75
+! another || exit 76
 first .git/errand/ready
 [ "$line" != "$goal" ] || exit 0
 
-# What borrowing from the mirror takes.
+# What borrowing from the mirror takes. A mirror that is not in this machine is
+# given up.
 borrow() {
-	all .git/objects/info/alternates
-	case $text in
-	*"$mirror/objects
-"*) return 0 ;;
-	esac
-	printf '%s%s\n' "$text" "$mirror/objects" >.git/objects/info/alternates
+	text=$mirror/objects
+	[ ! -r .git/objects/info/alternates ] || while IFS= read -r line || [ -n "$line" ]; do
+		case $line in
+		"$mirror/objects") continue ;;
+		/*) [ -d "$line" ] || continue ;;
+		esac
+		text=$text'
+'$line
+	done <.git/objects/info/alternates
+	printf '%s\n' "$text" >.git/objects/info/alternates
 	# The remote itself may be a clone whose history is cut off.
 	[ ! -s "$mirror/shallow" ] || cat "$mirror/shallow" >.git/shallow
 }
@@ -122,14 +138,6 @@ adopt() {
 	put .git/errand/url "$url"
 }
 
-if [ -e .git ] || [ -L .git ]; then
-	if [ ! -d .git ] || { [ -s .git/HEAD ] && ! [ -e .git/errand/url ] && ! git rev-parse -q --git-dir >/dev/null 2>&1; }; then
-		echo "What was at $dir/.git is no repository; it is kept as .git-before-errand."
-		rm -rf .git-before-errand
-		mv .git .git-before-errand
-	fi
-fi
-[ -s .git/HEAD ] || exit 75
 first .git/errand/url
 [ "$line" = "$url" ] || adopt
 for f in index HEAD config packed-refs refs/errand/set-aside "refs/heads/$branch"; do

@@ -340,6 +340,122 @@ func TestCheckoutOnSomebodysRepository(t *testing.T) {
 	}
 }
 
+// What another repository left at the checkout's place is no part of this one:
+// it is kept beside, and what is committed here is this repository's alone.
+func TestCheckoutOnAnotherRepository(t *testing.T) {
+	t.Parallel()
+	bare, _ := newRemote(t)
+	otherBare := history(t, 3, 3)
+	r := fetch(t, newMirrors(t, Options{}), bare)
+	tip := resolve(t, r, "")
+	// disk is a build's of the other repository, whose mirror is not in reach any
+	// more: it is another machine's.
+	disk := func(branch string) func(t *testing.T, box *machine) {
+		return func(t *testing.T, box *machine) {
+			theirs := Options{Dir: filepath.Join(t.TempDir(), "git")}
+			other := fetch(t, newMirrors(t, theirs), otherBare)
+			box.checkOut(other, box.checkout(other, Checkout{Commit: resolve(t, other, ""), Branch: branch, BaseBranch: "main"}))
+			if err := os.RemoveAll(theirs.Dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, before := range map[string]func(t *testing.T, box *machine){
+		"a build's disk":          disk(""),
+		"an agent's disk":         disk("errand/theirs"),
+		"of a branch of our name": disk(ownBranch),
+		"a clone":                 func(t *testing.T, box *machine) { git(t, "/", "clone", "-q", otherBare, box.dir) },
+	} {
+		for _, branch := range []string{"", ownBranch} {
+			t.Run(name+" for branch "+branch, func(t *testing.T) {
+				box := newMachine(t)
+				before(t, box)
+				write(t, box.dir+"/node_modules/x", "n\n")
+				write(t, box.dir+"/README.md", "changed\n")
+				c := box.checkout(r, Checkout{Commit: tip, Branch: branch, BaseBranch: "main"})
+				kept := box.dir + "-before-errand"
+				if out := box.checkOut(r, c); !strings.Contains(out, kept) {
+					t.Errorf("printed %q", out)
+				}
+				if out := box.checkOut(r, c); out != "" {
+					t.Errorf("the second time it printed %q", out)
+				}
+				box.mustStand(branch, tip, "")
+				for path, want := range map[string]string{"d0/f0": "commit 0\n", "node_modules/x": "n\n", "README.md": "changed\n"} {
+					if got := read(t, kept+"/"+path); got != want {
+						t.Errorf("%s was kept as %q, want %q", path, got, want)
+					}
+				}
+				box.commit("mine", "mine")
+				if got := box.mustGit("ls-files"); strings.Contains(got, "d0/f0") || !strings.Contains(got, "mine") {
+					t.Errorf("committed are\n%s", got)
+				}
+				box.mustGit("fsck", "--connectivity-only")
+				if got := box.mustGit("for-each-ref", "--format=%(refname)", "refs/heads"); strings.Contains(got, "theirs") {
+					t.Errorf("branches\n%s", got)
+				}
+			})
+		}
+	}
+	t.Run("twice", func(t *testing.T) {
+		box := newMachine(t)
+		write(t, box.dir+"-before-errand/here", "earlier\n")
+		disk("")(t, box)
+		box.checkOut(r, box.checkout(r, Checkout{Commit: tip, Branch: ownBranch}))
+		box.mustStand(ownBranch, tip, "")
+		read(t, box.dir+"-before-errand/here")
+		read(t, box.dir+"-before-errand-2/d0/f0")
+	})
+}
+
+// A repository under another address is still the same one where its history
+// says so: what was installed there stays.
+func TestCheckoutOnTheSameRepositoryOfAnotherAddress(t *testing.T) {
+	t.Parallel()
+	bare, clone := newRemote(t)
+	moved := filepath.Join(t.TempDir(), "moved.git")
+	git(t, "/", "clone", "-q", "--bare", bare, moved)
+	first := git(t, clone, "rev-parse", "HEAD")
+	write(t, clone+"/later", "x")
+	git(t, clone, "add", ".")
+	git(t, clone, "commit", "-q", "-m", "later")
+	git(t, clone, "push", "-q", "origin", "main")
+	m := newMirrors(t, Options{})
+	r := fetch(t, m, bare)
+	tip := resolve(t, r, "")
+	for name, make := range map[string]func(box *machine){
+		"an older clone": func(box *machine) { git(t, "/", "clone", "-q", moved, box.dir) },
+		"a shallow one":  func(box *machine) { git(t, "/", "clone", "-q", "--depth=1", "file://"+moved, box.dir) },
+		"one with work in it": func(box *machine) {
+			git(t, "/", "clone", "-q", moved, box.dir)
+			git(t, box.dir, "commit", "-q", "--allow-empty", "-m", "own")
+		},
+		"a build's disk": func(box *machine) {
+			dir := filepath.Join(t.TempDir(), "git")
+			other := fetch(t, newMirrors(t, Options{Dir: dir}), moved)
+			box.checkOut(other, box.checkout(other, Checkout{Commit: first}))
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			box := newMachine(t)
+			make(box)
+			write(t, box.dir+"/node_modules/x", "n\n")
+			if out := box.checkOut(r, box.checkout(r, Checkout{Commit: tip, Branch: ownBranch})); out != "" {
+				t.Errorf("printed %q", out)
+			}
+			box.mustStand(ownBranch, tip, "")
+			read(t, box.dir+"/node_modules/x")
+			box.commit("mine", "mine")
+			if got := box.mustGit("config", "remote.origin.url"); got != bare {
+				t.Errorf("origin is %s", got)
+			}
+		})
+	}
+}
+
 // The cost of a checkout is that of its files, not of its history.
 func TestCheckoutCostIsNotInTheHistory(t *testing.T) {
 	if testing.Short() {

@@ -9,12 +9,15 @@ import (
 )
 
 // TestSnapshotByName starts agents on a named disk: by their own choice, by the
-// environment file's, and on the default where the file's name is not known.
+// environment file's, and on the default where the file's name is not known. The
+// disk holds another repository than theirs.
 func TestSnapshotByName(t *testing.T) {
 	h := build(t, script(talk("make", says("done")), talk("use", says("done"))), runner.Defaults{})
 	env := func(text string) map[string]string { return map[string]string{".cursor/environment.json": text} }
 
-	agent, run := h.start(ask("make", repository(t, env(`{"install": "echo first >> /var/tmp/mark"}`))))
+	agent, run := h.start(ask("make", repository(t, map[string]string{
+		".cursor/environment.json": `{"install": "echo first >> /var/tmp/mark"}`, "of-make": "make\n",
+	})))
 	h.ends(agent, run, errand.RunFinished)
 	list, _, err := h.runner.Snapshots.List(t.Context(), 10, "")
 	if err != nil || len(list) != 1 {
@@ -40,6 +43,12 @@ func TestSnapshotByName(t *testing.T) {
 			if out, _ := h.exec(agent, "cat /var/tmp/mark"); out != test.want {
 				t.Errorf("the machine has %q, want %q\n%s", out, test.want, h.story(agent))
 			}
+			if out, _ := h.exec(agent, "cd /workspace && git status --porcelain && touch new && git add -A && git commit -qm new && git ls-files && git push -q 2>/dev/null && cat /workspace-before-errand/of-make"); out != ".cursor/environment.json\nnew\nmake\n" {
+				t.Errorf("a commit on the disk of another repository gives\n%s\n%s", out, h.story(agent))
+			}
+			h.until(agent, "a notice of what was there", func(e errand.Event) bool {
+				return e.Kind == errand.EventNotice && strings.Contains(read[errand.Notice](t, e).Text, "it is kept as /workspace-before-errand")
+			})
 		})
 	}
 
