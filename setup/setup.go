@@ -97,10 +97,35 @@ func (s *Setups) Run(ctx context.Context) error {
 		for _, setup := range busy {
 			s.take(ctx, setup.ID)
 		}
+		var again <-chan time.Time
+		if err != nil {
+			again = time.After(longest)
+		}
 		select {
 		case <-s.wakeup:
+		case <-again:
 		case <-ctx.Done():
 			return nil
+		}
+	}
+}
+
+// longest is the longest pause before what the store refused is tried again.
+const longest = 30 * time.Second
+
+// insist does what must be done in the store until that has succeeded, a setup is
+// not there or not as it was, or ctx ends: with a full disk it waits for room.
+func (s *Setups) insist(ctx context.Context, id errand.SetupID, what string, do func() error) error {
+	for wait := time.Second; ; wait = min(2*wait, longest) {
+		err := do()
+		if kind := errand.KindOf(err); err == nil || ctx.Err() != nil || kind == errand.NotFound || kind == errand.Conflict {
+			return err
+		}
+		s.Log.Error("cannot "+what+"; trying again", "setup", id, "in", wait, "error", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
@@ -137,11 +162,12 @@ func (s *Setups) nudge() {
 // drive does what a setup's status asks for until it waits for people again.
 func (s *Setups) drive(ctx context.Context, id errand.SetupID) {
 	for ctx.Err() == nil {
-		setup, err := s.Store.Setup(ctx, id)
+		var setup errand.Setup
+		err := s.insist(ctx, id, "read a setup", func() (err error) {
+			setup, err = s.Store.Setup(ctx, id)
+			return err
+		})
 		if err != nil || !setup.Status.Busy() {
-			if err != nil && ctx.Err() == nil && errand.KindOf(err) != errand.NotFound {
-				s.Log.Error("cannot read a setup", "setup", id, "error", err)
-			}
 			return
 		}
 		err = s.step(ctx, &setup)
@@ -170,7 +196,8 @@ func (s *Setups) step(ctx context.Context, setup *errand.Setup) error {
 	}
 }
 
-// failed leads a setup back to where people decide, with the error.
+// failed leads a setup back to where people decide, with the error. What cannot
+// be written is no reason to do the step again: it may have made machines.
 func (s *Setups) failed(ctx context.Context, setup errand.Setup, err error) {
 	e := *errand.AsError(err)
 	if e.Kind == errand.Internal {
@@ -182,8 +209,9 @@ func (s *Setups) failed(ctx context.Context, setup errand.Setup, err error) {
 		next = errand.SetupProved
 	}
 	setup.Error = s.redacted(&e)
-	if err := s.put(ctx, &setup, next, ""); err != nil && ctx.Err() == nil {
-		s.Log.Error("cannot write a setup's failure", "setup", setup.ID, "error", err)
+	put := func() error { return s.put(ctx, &setup, next, "") }
+	if err := s.insist(ctx, setup.ID, "write a setup's failure", put); errand.KindOf(err) == errand.Conflict {
+		s.Log.Warn("a setup stands otherwise than the step that failed", "setup", setup.ID, "error", err)
 	}
 }
 
@@ -206,8 +234,9 @@ func (s *Setups) redacted(e *errand.Error) *errand.Error {
 
 // put writes a setup's next status with what else changed, and tells it. What
 // was deleted meanwhile is NotFound, and what stands otherwise than setup says a
-// Conflict.
+// Conflict. After an error setup is as it was.
 func (s *Setups) put(ctx context.Context, setup *errand.Setup, next errand.SetupStatus, what string) error {
+	written := *setup
 	_, err := s.Journal.Decide(ctx, func(t *journal.Tx) error {
 		now, err := t.Setup(ctx, setup.ID)
 		if err != nil {
@@ -217,14 +246,17 @@ func (s *Setups) put(ctx context.Context, setup *errand.Setup, next errand.Setup
 		if changed || now.Status != setup.Status || now.Status != next && !now.Status.MayBecome(next) {
 			return errand.Errorf(errand.Conflict, "setup_busy", "Setup %s is %s now; look at it again: errand setup show %s", setup.ID, now.Status, setup.ID)
 		}
-		setup.Status, setup.UpdatedAt = next, t.Now()
-		if err := t.UpdateSetup(*setup); err != nil {
+		written.Status, written.UpdatedAt = next, t.Now()
+		if err := t.UpdateSetup(written); err != nil {
 			return err
 		}
 		return t.Tell(setup.ID, "", errand.Fact{Kind: errand.EventSetupChanged, Data: errand.SetupChanged{
 			Status: next, Error: setup.Error, What: what, Machine: setup.Machine,
 		}})
 	})
+	if err == nil {
+		*setup = written
+	}
 	return err
 }
 
