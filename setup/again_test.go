@@ -4,12 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"log/slog"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/runner"
 	"github.com/errand-dev/errand/setup"
 )
 
@@ -27,6 +29,19 @@ func (l logged) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
+// sql runs a statement on the database beside the store.
+func (y *yard) sql(statement string) {
+	y.t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(y.options.Dir, "errand.db")+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(y.t.Context(), statement); err != nil {
+		y.t.Fatal(err)
+	}
+}
+
 // TestNoRoom lets no change of a setup be written, as with a full disk, and wants
 // the step done once: its failure waits for room.
 func TestNoRoom(t *testing.T) {
@@ -39,14 +54,7 @@ func TestNoRoom(t *testing.T) {
 		return nil
 	}}
 	y.open()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(y.options.Dir, "errand.db")+"?_pragma=busy_timeout(10000)")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	if _, err := db.ExecContext(t.Context(), `CREATE TRIGGER full BEFORE UPDATE OF status ON setups BEGIN SELECT RAISE(ABORT, 'no room'); END`); err != nil {
-		t.Fatal(err)
-	}
+	y.sql(`CREATE TRIGGER full BEFORE UPDATE OF status ON setups BEGIN SELECT RAISE(ABORT, 'no room'); END`)
 	s := y.row(errand.Setup{Status: errand.SetupSurveying, Repository: errand.Repository{URL: repository(t, node)}})
 	y.run()
 	for message := range log.messages {
@@ -57,13 +65,55 @@ func TestNoRoom(t *testing.T) {
 	if now := y.now(s.ID); now.Status != errand.SetupSurveying {
 		t.Errorf("without room the setup is %s", now.Status)
 	}
-	if _, err := db.ExecContext(t.Context(), `DROP TRIGGER full`); err != nil {
-		t.Fatal(err)
-	}
+	y.sql(`DROP TRIGGER full`)
 	if s = y.waits(s.ID); s.Status != errand.SetupProposed || s.Error == nil {
 		t.Errorf("with room again the setup is %s: %v", s.Status, s.Error)
 	}
 	if n := looks.Load(); n != 1 {
 		t.Errorf("the repository was looked at %d times, want once", n)
+	}
+}
+
+// TestPushedOnce ends the process when a draft has been pushed, before its
+// machines could go, and wants the next to push nothing.
+func TestPushedOnce(t *testing.T) {
+	y := withMachines(t, runner.Defaults{}, setup.Options{})
+	repo := repository(t, map[string]string{"README": "hello\n"})
+	id := y.drafted(repo, `{"install": "true"}`, "")
+	y.sql(`CREATE TRIGGER stay BEFORE DELETE ON agents BEGIN SELECT RAISE(ABORT, 'not now'); END`)
+	y.sql(`CREATE TRIGGER write BEFORE UPDATE OF status ON setups WHEN OLD.status = 'writing' AND NEW.status <> 'writing' BEGIN SELECT RAISE(ABORT, 'not now'); END`)
+	if _, err := y.setups.Accept(t.Context(), caller, id, errand.Acceptance{As: errand.AcceptCommit}, true); err != nil {
+		t.Fatal(err)
+	}
+	y.until(id, "the draft is pushed", func(e errand.Event) bool {
+		return e.Kind == errand.EventPhaseEnded && read[errand.PhaseEnded](t, e).Phase == errand.PhaseWrite
+	})
+	y.stop()
+	y.sql(`DROP TRIGGER stay`)
+	y.sql(`DROP TRIGGER write`)
+	pushed := *y.now(id).Accept
+	if pushed.Commit == "" || pushed.Branch == "" {
+		t.Errorf("nobody knows what was pushed before the machines go: %+v", pushed)
+	}
+	y.open()
+	y.run()
+	s := y.waits(id)
+	if s.Status != errand.SetupAccepted || s.Accept.Branch != pushed.Branch || s.Accept.Commit != pushed.Commit || s.Accept.Writer != "" {
+		t.Errorf("after the restart the setup is %s, with %+v instead of %+v: %v", s.Status, s.Accept, pushed, s.Error)
+	}
+	out, err := exec.Command("git", "-C", repo, "for-each-ref", "--format=%(refname:short) %(objectname)").Output()
+	if want := pushed.Branch + " " + pushed.Commit + "\n"; err != nil || !strings.Contains(string(out), want) || strings.Count(string(out), "\n") != 2 {
+		t.Errorf("the branches are\n%s, %v; want main and %s", out, err, want)
+	}
+}
+
+// TestPushedBefore takes up an acceptance whose machine is gone already.
+func TestPushedBefore(t *testing.T) {
+	y := newYard(t)
+	accept := errand.Acceptance{As: errand.AcceptCommit, Writer: errand.NewAgentID(), Branch: "errand/env", Commit: strings.Repeat("c", 40)}
+	s := y.row(errand.Setup{Status: errand.SetupWriting, Branch: "errand/env", Draft: "{}", Accept: &accept})
+	y.run()
+	if s = y.waits(s.ID); s.Status != errand.SetupAccepted || s.Accept.Commit != accept.Commit || s.Accept.Branch != accept.Branch {
+		t.Errorf("the setup is %s with %+v: %v", s.Status, s.Accept, s.Error)
 	}
 }

@@ -38,8 +38,12 @@ func (s *Setups) write(ctx context.Context, setup *errand.Setup) error {
 }
 
 // commit puts the file onto a branch of its own, from a machine that has nothing
-// but the checkout, and pushes it as agents do.
+// but the checkout, and pushes it as agents do. What was pushed is noted before
+// that machine goes, so that it is pushed once.
 func (s *Setups) commit(ctx context.Context, setup *errand.Setup) (string, error) {
+	if setup.Accept.Commit != "" {
+		return pushed(*setup), nil
+	}
 	if setup.Accept.Writer == "" {
 		setup.Accept.Writer = errand.NewAgentID()
 		if err := s.keep(ctx, setup); err != nil {
@@ -66,7 +70,12 @@ func (s *Setups) commit(ctx context.Context, setup *errand.Setup) (string, error
 		return "", err
 	}
 	setup.Accept.Branch, setup.Accept.Commit = agent.Branch, commit
-	return fmt.Sprintf("%.12s on %s", commit, agent.Branch), nil
+	err = s.insist(ctx, setup.ID, "note what a setup has pushed", func() error { return s.keep(ctx, setup) })
+	return pushed(*setup), err
+}
+
+func pushed(setup errand.Setup) string {
+	return fmt.Sprintf("%.12s on %s", setup.Accept.Commit, setup.Accept.Branch)
 }
 
 // evidence says in a commit's words what the proof showed.
