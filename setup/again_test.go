@@ -10,9 +10,14 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/llm"
+	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/runner"
 	"github.com/errand-dev/errand/setup"
+	"github.com/errand-dev/errand/store"
 )
 
 // logged is a log whose messages a test can wait for.
@@ -115,5 +120,68 @@ func TestPushedBefore(t *testing.T) {
 	y.run()
 	if s = y.waits(s.ID); s.Status != errand.SetupAccepted || s.Accept.Commit != accept.Commit || s.Accept.Branch != accept.Branch {
 		t.Errorf("the setup is %s with %+v: %v", s.Status, s.Accept, s.Error)
+	}
+}
+
+// noMachines is a driver that has none.
+type noMachines struct{ machine.Driver }
+
+func (noMachines) List(context.Context) ([]machine.Handle, error) { return nil, nil }
+
+// TestOtherModel sends models to work, one after another, and wants each try made
+// with the model that was chosen for it.
+func TestOtherModel(t *testing.T) {
+	y := newYard(t)
+	y.options.Driver = noMachines{}
+	y.options.Models = &runner.Models{
+		Catalog:   llm.NewCatalog().With(llm.Entry{ID: "one", Provider: "test"}, llm.Entry{ID: "two", Provider: "test"}),
+		Providers: map[string]runner.Provider{"test": {New: func(llm.Entry) llm.Model { return nil }}},
+	}
+	y.open()
+	one, low := errand.Model{ID: "one"}, errand.Model{ID: "one", Params: map[string]string{"effort": "low"}}
+	s := y.row(errand.Setup{
+		Status: errand.SetupProposed, Commit: "c0ffee", Draft: "{}", Repository: errand.Repository{URL: "/srv/shop.git"},
+		Proposal: &errand.Proposal{Path: ".errand/environment.json"},
+	})
+	var before errand.AgentID
+	for _, c := range []struct {
+		model errand.Model
+		anew  bool // in a machine of its own
+	}{{one, true}, {one, false}, {errand.Model{ID: "two"}, true}, {low, true}, {low, false}} {
+		var last errand.Seq
+		for _, e := range y.events(s.ID) {
+			last = e.Seq
+		}
+		if _, err := y.setups.Open(t.Context(), caller, s.ID, errand.SetupAgent, c.model); err != nil {
+			t.Fatal(err)
+		}
+		y.run()
+		y.until(s.ID, "a model works", func(e errand.Event) bool {
+			return e.Seq > last && e.Kind == errand.EventSetupChanged && strings.HasPrefix(read[errand.SetupChanged](t, e).What, "the model works")
+		})
+		y.stop()
+		s = y.now(s.ID)
+		agent, err := y.store.Agent(t.Context(), s.Machine)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(c.model, agent.Settings.Model); diff != "" {
+			t.Errorf("the model that works (-want +got):\n%s", diff)
+		}
+		if anew := agent.ID != before; anew != c.anew {
+			t.Errorf("%v works in a machine of its own: %v, want %v", c.model, anew, c.anew)
+		}
+		if _, err := y.store.Agent(t.Context(), before); c.anew && errand.KindOf(err) != errand.NotFound {
+			t.Errorf("the agent of the model before is left: %v", err)
+		}
+		before = agent.ID
+		// As after a try that came to nothing.
+		if err := y.store.Write(t.Context(), func(tx *store.Tx) error {
+			s.Status = errand.SetupProposed
+			return tx.UpdateSetup(s)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		y.open()
 	}
 }
