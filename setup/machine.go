@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/guest"
 	"github.com/errand-dev/errand/runner"
+	"github.com/errand-dev/errand/secret"
 )
 
 // part gives the text of an environment that asks for some of a draft: its base,
@@ -291,12 +293,15 @@ func (s *Setups) fromMachine(ctx context.Context, setup *errand.Setup) error {
 	if _, _, err := file.Parse(pathOf(*setup), []byte(text)); err != nil {
 		return err
 	}
-	setup.Draft = text
 	verify, ok, err := s.cat(ctx, *setup, verifyFile)
-	if verify = strings.TrimSpace(verify); err == nil && ok && verify != "" && len(verify) <= maxCommand {
+	if err != nil {
+		return err
+	}
+	setup.Draft = text
+	if verify = strings.TrimSpace(verify); ok && verify != "" && len(verify) <= maxCommand {
 		setup.Verify = verify
 	}
-	return err
+	return nil
 }
 
 // verifyFile is where a model leaves another verify command, in its machine.
@@ -305,7 +310,8 @@ const verifyFile = "/tmp/errand-verify"
 // maxDraft bounds a draft, in bytes: what package file reads.
 const maxDraft = 256 << 10
 
-// cat gives a file of the opened machine.
+// cat gives a file of the opened machine. One that holds a secret is refused: it
+// comes without the value, and would not be what was tried there.
 func (s *Setups) cat(ctx context.Context, setup errand.Setup, name string) (text string, found bool, err error) {
 	const script = `[ -f "$1" ] || exit 44; exec head -c "$2" -- "$1"`
 	var out []byte
@@ -323,6 +329,9 @@ func (s *Setups) cat(ctx context.Context, setup errand.Setup, name string) (text
 		return "", false, nil
 	case exit.Code != 0 || len(out) > maxDraft:
 		return "", false, errand.Errorf(errand.Conflict, "no_environment_file", "%s in the machine cannot be read, or has more than %d bytes.", name, maxDraft)
+	}
+	if before, _, hidden := bytes.Cut(out, []byte(secret.Redacted)); hidden {
+		return "", false, errand.Errorf(errand.Invalid, "secret_in_file", "%s in the machine has the value of a secret in line %d (%s here), so it was not taken. Write the variable's name there instead: what runs in the machine finds the value in it.", name, 1+bytes.Count(before, []byte("\n")), secret.Redacted)
 	}
 	return strings.ToValidUTF8(string(out), "\uFFFD"), true, nil
 }
