@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"strings"
 
 	"github.com/errand-dev/errand"
@@ -50,29 +49,26 @@ func (s *Setups) letWork(ctx context.Context, setup *errand.Setup) error {
 }
 
 // send gives the model its prompt, once for each try, and gives the run. A try
-// that was sent already gives its run. Another model than the one before begins
-// in a machine of its own.
+// that was sent already gives its run.
 func (s *Setups) send(ctx context.Context, setup *errand.Setup) (errand.RunID, error) {
+	if setup.Machine == "" {
+		setup.Machine = errand.NewAgentID()
+		if err := s.keep(ctx, setup); err != nil {
+			return "", err
+		}
+	}
 	key := fmt.Sprintf("%s-%d", setup.ID, setup.Tries)
 	if sent, found, err := s.Store.Request(ctx, setup.Caller.Key, key); err != nil || found {
 		return sent.Run, err
 	}
-	agent, err := s.Store.Agent(ctx, setup.Machine)
-	switch {
-	case errand.KindOf(err) == errand.NotFound:
-	case err != nil:
-		return "", err
-	case same(agent.Settings.Model, setup.Model):
-		run, err := s.Runner.FollowUp(ctx, setup.Caller, setup.Machine, runner.FollowUp{Prompt: errand.Prompt{Text: again(*setup)}, WhenBusy: "queue", IdempotencyKey: key})
+	_, err := s.Store.Agent(ctx, setup.Machine)
+	if err == nil {
+		run, err := s.Runner.FollowUp(ctx, setup.Caller, setup.Machine, runner.FollowUp{
+			Prompt: errand.Prompt{Text: again(*setup)}, Model: &setup.Model, WhenBusy: "queue", IdempotencyKey: key,
+		})
 		return run.ID, err
-	default:
-		if err := s.takeFrom(ctx, setup, agent); err != nil {
-			return "", err
-		}
 	}
-	// Never an id that was in use: what it had may still be on its way out.
-	setup.Machine = errand.NewAgentID()
-	if err := s.keep(ctx, setup); err != nil {
+	if errand.KindOf(err) != errand.NotFound {
 		return "", err
 	}
 	text, err := part(*setup, false)
@@ -83,24 +79,6 @@ func (s *Setups) send(ctx context.Context, setup *errand.Setup) (errand.RunID, e
 	r.Prompt, r.Settings.Model, r.IdempotencyKey = errand.Prompt{Text: prompt(*setup)}, setup.Model, key
 	_, run, err := s.Runner.Start(ctx, setup.Caller, r)
 	return run.ID, err
-}
-
-// same says whether two choices of a model are one.
-func same(a, b errand.Model) bool { return a.ID == b.ID && maps.Equal(a.Params, b.Params) }
-
-// takeFrom removes the agent in whose machine the draft was worked on. What a
-// person has written there comes into the draft; a model's file is there since
-// its run ended.
-func (s *Setups) takeFrom(ctx context.Context, setup *errand.Setup, agent errand.Agent) error {
-	if agent.LatestRun == "" {
-		if err := s.fromMachine(ctx, setup); err != nil {
-			return err
-		}
-		if err := s.keep(ctx, setup); err != nil {
-			return err
-		}
-	}
-	return s.remove(ctx, *setup, agent.ID)
 }
 
 // await waits for a run's end. What the model does is in its agent's journal;
