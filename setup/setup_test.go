@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/llm"
+	"github.com/errand-dev/errand/runner"
 	"github.com/errand-dev/errand/setup"
 )
 
@@ -220,6 +222,34 @@ func TestProvedHolds(t *testing.T) {
 		if code := errand.AsError(err).Code; (code == "setup_not_proved") != (c.want == errand.SetupProposed) {
 			t.Errorf("accepting what is %s gave %v", c.want, err)
 		}
+	}
+}
+
+// TestSentOnce sends a try to the model again, as after a kill: it gives the run
+// that there is, and only another try makes another.
+func TestSentOnce(t *testing.T) {
+	y := newYard(t)
+	y.options.Models = &runner.Models{
+		Catalog: llm.NewCatalog().With(llm.Entry{ID: "m", Provider: "test"}), Default: "m",
+		Providers: map[string]runner.Provider{"test": {New: func(llm.Entry) llm.Model { return nil }}},
+	}
+	y.open()
+	s := y.row(errand.Setup{Status: errand.SetupWorking, Draft: `{"install": "true"}`, Repository: errand.Repository{URL: "/r"}, Proposal: &errand.Proposal{Path: ".errand/environment.json"}})
+	var sent []errand.RunID
+	for tries := range 3 {
+		for range 2 {
+			again := s // what a process that knows of no run has
+			again.Tries = tries
+			run, err := y.setups.Send(t.Context(), &again)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent = append(sent, run)
+			s.Machine = again.Machine
+		}
+	}
+	if sent[0] != sent[1] || sent[2] != sent[3] || sent[4] != sent[5] || sent[0] == sent[2] || sent[2] == sent[4] {
+		t.Errorf("three tries, each sent twice, are the runs %v", sent)
 	}
 }
 
