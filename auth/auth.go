@@ -2,7 +2,9 @@
 //
 // A caller shows a token; the store keeps its SHA-256 only. A token is 40
 // random letters and digits after "errand_", so the hash needs no salt and no
-// stretching, and a token that leaked into a file can be found by its form.
+// stretching, and a token that leaked into a file can be found by its form. A
+// browser that was let in with one shows a cookie from then on, which is as
+// random and kept in the same way.
 //
 // What a caller may do is not decided here: whoever has a key may do everything.
 package auth
@@ -35,11 +37,12 @@ type Keys struct {
 
 	mu      sync.Mutex
 	touched map[string]time.Time // by key id: when its use was last noted
+	codes   map[string]code      // that let browsers in, by word
 }
 
 // Open gives the keys that s keeps. The store stays the caller's.
 func Open(s *store.Store) *Keys {
-	return &Keys{store: s, touched: map[string]time.Time{}}
+	return &Keys{store: s, touched: map[string]time.Time{}, codes: map[string]code{}}
 }
 
 var tokenPattern = regexp.MustCompile(`^errand_[0-9A-Za-z]{40}$`)
@@ -109,6 +112,11 @@ func (k *Keys) Check(ctx context.Context, token string) (errand.Caller, store.Ke
 	if subtle.ConstantTimeCompare([]byte(key.Hash), []byte(sum)) != 1 || !key.RevokedAt.IsZero() {
 		return errand.Caller{}, store.Key{}, unauthorized()
 	}
+	return k.used(ctx, key)
+}
+
+// used notes a use of the key and gives whose it is.
+func (k *Keys) used(ctx context.Context, key store.Key) (errand.Caller, store.Key, error) {
 	if err := k.touch(ctx, key.ID); err != nil {
 		return errand.Caller{}, store.Key{}, fmt.Errorf("noting a key's use: %w", err)
 	}

@@ -60,7 +60,7 @@ func (a *app) serve(ctx context.Context, o ServeOptions) (err error) {
 	if ready.Key, err = firstKey(ctx, keys, o.Data); err != nil {
 		return err
 	}
-	handler, err := server.New(parts.serverOptions(o, keys, ready.URL, a.version))
+	handler, err := server.New(parts.serverOptions(o, a.wiring.Panel, keys, ready.URL, a.version))
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
@@ -43,6 +44,8 @@ type Wiring struct {
 	Drivers map[string]func(DriverOptions) (machine.Driver, error)
 	// Providers are those of models, set up from the process' environment.
 	Providers func(getenv func(string) string) map[string]runner.Provider
+	// Panel serves the panel's pages; nil: there are none.
+	Panel http.Handler
 }
 
 // DriverOptions are what any driver needs of its host.
@@ -166,9 +169,9 @@ func defaults(o ServeOptions) (runner.Defaults, error) {
 }
 
 // serverOptions are those of the server over the parts.
-func (a *assembly) serverOptions(o ServeOptions, keys *auth.Keys, url, version string) server.Options {
+func (a *assembly) serverOptions(o ServeOptions, panel http.Handler, keys *auth.Keys, url, version string) server.Options {
 	return server.Options{
-		Runner: a.runner, Vault: a.vault, Keys: keys, Setups: a.setups, Log: a.log,
+		Runner: a.runner, Vault: a.vault, Keys: keys, Setups: a.setups, Panel: panel, Log: a.log,
 		URL: cmp.Or(o.PublicURL, url), Version: version, Rate: o.Rate, Heartbeat: o.Heartbeat,
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/environment/file"
+	"github.com/errand-dev/errand/store"
 )
 
 // door is what every request passes before its route.
@@ -36,7 +37,7 @@ func (s *Server) door(next http.Handler) http.Handler {
 		if r.Body != nil && r.Body != http.NoBody && r.Method != http.MethodGet {
 			r.Header.Set("Content-Type", "application/json") // all that is taken, whatever a client calls it
 		}
-		if open(r.URL.Path) {
+		if s.open(r) {
 			next.ServeHTTP(rec, r)
 			return
 		}
@@ -52,9 +53,20 @@ func (s *Server) door(next http.Handler) http.Handler {
 // schemaPath is where editors find the schema of environment files.
 const schemaPath = "/schemas/" + file.SchemaName
 
-// open says what needs no key.
-func open(path string) bool {
-	return path == "/healthz" || path == "/openapi.json" || path == schemaPath
+// open says what needs no key: what says nothing of anybody's, the panel's own
+// files among it, and the way in.
+func (s *Server) open(r *http.Request) bool {
+	switch r.URL.Path {
+	case "/healthz", "/openapi.json", schemaPath, signInPath:
+		return true
+	}
+	return s.ofPanel(r)
+}
+
+// ofPanel says whether a request is for the panel, which has all that is not the
+// API's.
+func (s *Server) ofPanel(r *http.Request) bool {
+	return s.panel != nil && !strings.HasPrefix(r.URL.Path, "/v0/") && !strings.HasPrefix(r.URL.Path, "/v1/")
 }
 
 // protect sets what keeps browsers from doing more with an answer than show it.
@@ -75,6 +87,9 @@ func (s *Server) checkBrowser(r *http.Request) error {
 	}
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "cross-site", "same-site":
+		if r.Method == http.MethodGet && s.ofPanel(r) && r.Header.Get("Sec-Fetch-Mode") == "navigate" {
+			return nil // a link to the panel, which shows nobody's things by itself
+		}
 		return foreignOrigin()
 	}
 	if origin := r.Header.Get("Origin"); origin != "" {
@@ -115,7 +130,7 @@ func (s *Server) knownHost(r *http.Request) bool {
 
 // letIn finds who asks and counts the request.
 func (s *Server) letIn(w http.ResponseWriter, r *http.Request) (who, error) {
-	caller, key, err := s.keys.Check(r.Context(), token(r))
+	caller, key, err := s.caller(r)
 	if err != nil {
 		return who{}, err
 	}
@@ -130,6 +145,23 @@ func (s *Server) letIn(w http.ResponseWriter, r *http.Request) (who, error) {
 		return who{}, errand.Errorf(errand.Limited, "rate_limit_exceeded", "This key has made %d requests within a minute. Try again in %d s.", s.rate.most, wait)
 	}
 	return who{caller: caller, key: key}, nil
+}
+
+// caller finds whose key, or whose cookie, the request shows.
+func (s *Server) caller(r *http.Request) (errand.Caller, store.Key, error) {
+	shown := token(r)
+	cookie, err := r.Cookie(s.cookie)
+	if shown != "" || err != nil {
+		return s.keys.Check(r.Context(), shown)
+	}
+	// A browser sends a cookie by itself, so what changes something, or opens a
+	// WebSocket, must be known to come from a page of ours. checkBrowser has
+	// refused what says that it does not; this refuses what says nothing.
+	reads := r.Method == http.MethodGet && r.Header.Get("Upgrade") == ""
+	if !reads && r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Site") != "same-origin" {
+		return errand.Caller{}, store.Key{}, foreignOrigin()
+	}
+	return s.keys.CheckSignIn(r.Context(), cookie.Value)
 }
 
 // token gives the key that the request shows: as a bearer, or as the user name

@@ -44,6 +44,9 @@ type Options struct {
 	Version string // told by /v1/health and the OpenAPI document
 	// Rate is how many requests a key may make in a minute; 0 is 60,000.
 	Rate int
+	// Panel serves what the API does not: the panel's pages and files. nil: there
+	// is none.
+	Panel http.Handler
 	// Heartbeat is how often a quiet stream shows that it lives; 0 is 15 s.
 	Heartbeat time.Duration
 }
@@ -57,10 +60,13 @@ type Server struct {
 	log       *slog.Logger
 	url       string // without a slash at its end
 	host      string // of url
+	cookie    string // the name of the one that browsers get
+	secure    bool   // url is https
 	version   string
 	started   time.Time
 	heartbeat time.Duration
 	rate      *rate
+	panel     http.Handler // nil: none
 	handler   http.Handler
 	stop      func()          // closes stopped
 	stopped   <-chan struct{} // streams and sockets end
@@ -75,8 +81,8 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		runner: o.Runner, vault: o.Vault, keys: o.Keys, setups: o.Setups, log: o.Log,
-		url: u.String(), host: u.Host, version: o.Version, started: time.Now().UTC().Truncate(time.Second),
-		heartbeat: o.Heartbeat, rate: newRate(o.Rate),
+		url: u.String(), host: u.Host, cookie: cookieName(u), secure: u.Scheme == "https", version: o.Version, started: time.Now().UTC().Truncate(time.Second),
+		heartbeat: o.Heartbeat, rate: newRate(o.Rate), panel: o.Panel,
 	}
 	if s.heartbeat == 0 {
 		s.heartbeat = 15 * time.Second
@@ -101,6 +107,10 @@ func New(o Options) (*Server, error) {
 		w.Write([]byte("{\"status\":\"ok\"}\n"))
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if s.ofPanel(r) {
+			s.panel.ServeHTTP(w, r)
+			return
+		}
 		s.refuse(w, r, errand.Errorf(errand.NotFound, "not_found", "There is no %s %.100s here. /openapi.json lists what there is.", r.Method, r.URL.Path))
 	})
 	s.handler = s.door(mux)
@@ -121,6 +131,7 @@ func (s *Server) routes(mux *http.ServeMux) ([]byte, error) {
 	s.agentRoutes(r)
 	s.runRoutes(r)
 	s.accountRoutes(r)
+	s.signInRoutes(r)
 	s.journalRoutes(r)
 	s.machineRoutes(r)
 	s.snapshotRoutes(r)

@@ -19,11 +19,13 @@ import (
 	"github.com/errand-dev/errand/machine/buildkit"
 	"github.com/errand-dev/errand/machine/oci"
 	"github.com/errand-dev/errand/runner"
+	"github.com/errand-dev/errand/web"
 )
 
 // wiring is all that this program can use, each named once.
 func wiring() cli.Wiring {
 	return cli.Wiring{
+		Panel: web.Handler(),
 		Drivers: map[string]func(cli.DriverOptions) (machine.Driver, error){
 			"oci": newOCI,
 		},

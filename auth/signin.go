@@ -1,0 +1,98 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/store"
+)
+
+// SignInFor is how long a browser stays signed in.
+const SignInFor = 30 * 24 * time.Hour
+
+// codeFor is how long a code lets a browser in.
+const codeFor = 2 * time.Minute
+
+// maxCodes bounds the codes that are open at once.
+const maxCodes = 1000
+
+// code is what lets one browser in, once.
+type code struct {
+	key     string // the key's id
+	expires time.Time
+}
+
+// Code gives a word that lets one browser in as key, within two minutes: a key
+// itself should not stand in a browser's history. It is lost when the process
+// ends.
+func (k *Keys) Code(key store.Key) (string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := time.Now()
+	for word, c := range k.codes {
+		if now.After(c.expires) {
+			delete(k.codes, word)
+		}
+	}
+	if len(k.codes) >= maxCodes {
+		return "", errand.Errorf(errand.Limited, "too_many_codes", "Too many browsers are being let in at once. Try again in two minutes.")
+	}
+	word := rand.Text()
+	k.codes[word] = code{key: key.ID, expires: now.Add(codeFor)}
+	return word, nil
+}
+
+// SignIn lets a browser in with a token or a code, and gives what its cookie is
+// to hold, until SignInFor has passed, the key is revoked, or SignOut. What lets
+// nobody in is an Unauthorized error.
+func (k *Keys) SignIn(ctx context.Context, tokenOrCode string) (cookie string, err error) {
+	id := k.takeCode(tokenOrCode)
+	if id == "" {
+		_, key, err := k.Check(ctx, tokenOrCode)
+		if err != nil {
+			return "", err
+		}
+		id = key.ID
+	}
+	cookie = rand.Text() + rand.Text()
+	err = k.store.Write(ctx, func(t *store.Tx) error {
+		now := t.Now()
+		return t.InsertSignIn(store.SignIn{Hash: hash(cookie), Key: id, CreatedAt: now, ExpiresAt: now.Add(SignInFor)})
+	})
+	if err != nil {
+		return "", fmt.Errorf("keeping a sign-in: %w", err)
+	}
+	return cookie, nil
+}
+
+// takeCode uses a code up and gives its key, "" where it is none.
+func (k *Keys) takeCode(word string) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c, ok := k.codes[word]
+	delete(k.codes, word)
+	if !ok || time.Now().After(c.expires) {
+		return ""
+	}
+	return c.key
+}
+
+// CheckSignIn is Check for a browser's cookie.
+func (k *Keys) CheckSignIn(ctx context.Context, cookie string) (errand.Caller, store.Key, error) {
+	key, err := k.store.KeyBySignIn(ctx, hash(cookie), time.Now())
+	if errand.KindOf(err) == errand.NotFound || err == nil && !key.RevokedAt.IsZero() {
+		return errand.Caller{}, store.Key{}, unauthorized()
+	}
+	if err != nil {
+		return errand.Caller{}, store.Key{}, fmt.Errorf("looking up a sign-in: %w", err)
+	}
+	return k.used(ctx, key)
+}
+
+// SignOut ends a sign-in. One that is not there is no error.
+func (k *Keys) SignOut(ctx context.Context, cookie string) error {
+	return k.store.Write(ctx, func(t *store.Tx) error { return t.DeleteSignIn(hash(cookie)) })
+}

@@ -1,0 +1,11 @@
+-- +goose Up
+CREATE TABLE sign_ins (
+    hash       TEXT PRIMARY KEY,             -- hex SHA-256 of the cookie's value
+    key        TEXT NOT NULL,                -- whose key it stands for
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+CREATE INDEX sign_ins_expire ON sign_ins (expires_at);
+
+-- +goose Down
+DROP TABLE sign_ins;
