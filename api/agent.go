@@ -22,8 +22,7 @@ type Env struct {
 	Name string `json:"name,omitempty"`
 }
 
-// AgentSummary is an agent in lists. Idle, State, Branch and Model are
-// Errand's own.
+// AgentSummary is an agent in lists. Idle and what follows it are Errand's own.
 type AgentSummary struct {
 	ID          string           `json:"id" doc:"Unique agent identifier." example:"bc-00000000-0000-0000-0000-000000000001"`
 	Name        string           `json:"name,omitempty" doc:"Display name."`
@@ -37,6 +36,7 @@ type AgentSummary struct {
 	State       errand.RunStatus `json:"state,omitempty" doc:"Exact status of the latest run."`
 	Branch      string           `json:"branch,omitempty" doc:"The agent's own branch."`
 	Model       *ModelRef        `json:"model,omitempty"`
+	Glance      *Glance          `json:"glance,omitempty" doc:"Where it was asked for."`
 }
 
 // Agent is an agent in full. Base and what follows it are Errand's own.

@@ -32,6 +32,7 @@ type listAgents struct {
 	Page
 	PRURL           string `query:"prUrl" doc:"Only agents with this pull request."`
 	IncludeArchived bool   `query:"includeArchived" default:"true"`
+	Glance          bool   `query:"glance" doc:"With what a list shows of each agent's work."`
 }
 
 func (s *Server) agentRoutes(r *router) {
@@ -42,7 +43,7 @@ func (s *Server) agentRoutes(r *router) {
 	add(r, route{name: "getAgent", method: "GET", path: "/v1/agents/{id}", failures: []int{400, 403, 404},
 		summary: "Get an agent"}, s.getAgent)
 	add(r, route{name: "deleteAgent", method: "DELETE", path: "/v1/agents/{id}", failures: []int{400, 403, 404},
-		summary: "Delete an agent permanently"}, s.change(s.runner.Delete))
+		summary: "Delete an agent permanently"}, s.change(s.delete))
 	add(r, route{name: "archiveAgent", method: "POST", path: "/v1/agents/{id}/archive", failures: []int{400, 403, 404},
 		summary: "Archive an agent"}, s.change(s.runner.Archive))
 	add(r, route{name: "unarchiveAgent", method: "POST", path: "/v1/agents/{id}/unarchive", failures: []int{400, 403, 404},
@@ -85,7 +86,18 @@ func (s *Server) listAgents(ctx context.Context, w who, in *listAgents) (api.Age
 		return out, err
 	}
 	for _, a := range agents {
-		out.Items = append(out.Items, api.FromAgentSummary(a, s.url))
+		if !in.Glance {
+			out.Items = append(out.Items, api.FromAgentSummary(a, s.url))
+			continue
+		}
+		g, err := s.runner.Glance(ctx, w.caller, a.ID)
+		if errand.KindOf(err) == errand.NotFound {
+			continue // deleted meanwhile
+		}
+		if err != nil {
+			return out, err
+		}
+		out.Items = append(out.Items, api.FromGlance(g, s.url, s.runner.Cost))
 	}
 	out.NextCursor = next
 	return out, nil
@@ -105,6 +117,14 @@ func (s *Server) agent(ctx context.Context, w who, id string) (errand.Agent, err
 		return errand.Agent{}, err
 	}
 	return s.runner.Agent(ctx, w.caller, parsed)
+}
+
+func (s *Server) delete(ctx context.Context, caller errand.Caller, id errand.AgentID) error {
+	err := s.runner.Delete(ctx, caller, id)
+	if err == nil {
+		s.feed.removed(id)
+	}
+	return err
 }
 
 // change makes a route of what changes one agent.

@@ -66,6 +66,7 @@ type Server struct {
 	started   time.Time
 	heartbeat time.Duration
 	rate      *rate
+	feed      *feed
 	panel     http.Handler // nil: none
 	handler   http.Handler
 	stop      func()          // closes stopped
@@ -89,6 +90,7 @@ func New(o Options) (*Server, error) {
 	}
 	stopped := make(chan struct{})
 	s.stopped, s.stop = stopped, sync.OnceFunc(func() { close(stopped) })
+	s.feed = &feed{server: s, readers: map[chan []byte]bool{}}
 	mux := http.NewServeMux()
 	document, err := s.routes(mux)
 	if err != nil {
@@ -130,6 +132,7 @@ func (s *Server) routes(mux *http.ServeMux) ([]byte, error) {
 	r := newRouter(s, mux)
 	s.agentRoutes(r)
 	s.runRoutes(r)
+	s.feedRoutes(r)
 	s.accountRoutes(r)
 	s.signInRoutes(r)
 	s.journalRoutes(r)

@@ -7,5 +7,9 @@ CREATE TABLE sign_ins (
 );
 CREATE INDEX sign_ins_expire ON sign_ins (expires_at);
 
+-- What changed lately is asked for as often as something does.
+CREATE INDEX agents_updated ON agents (updated_at);
+
 -- +goose Down
+DROP INDEX agents_updated;
 DROP TABLE sign_ins;
