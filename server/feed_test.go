@@ -41,7 +41,10 @@ func (in *installation) changes(since string) <-chan api.AgentChange {
 			data, ok := strings.CutPrefix(lines.Text(), "data: ")
 			var m api.AgentChange
 			if ok && json.Unmarshal([]byte(data), &m) == nil && m != (api.AgentChange{}) {
-				c <- m
+				select {
+				case c <- m:
+				case <-ctx.Done():
+				}
 			}
 		}
 	}()
