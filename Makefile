@@ -6,17 +6,27 @@ BIN     := bin
 LDFLAGS := -s -w
 export CGO_ENABLED := 0
 
+# The panel is compiled in where npm is there to build it; a server without it says so.
+PANEL := $(if $(shell command -v npm),panel)
+
 .PHONY: build test fast lint demo bench clean
 
 build: $(BIN)/runsc $(BIN)/buildkitd guest kms errand ## everything that is shipped, into bin/
 
-.PHONY: errand guest kms
-errand:
+.PHONY: errand guest kms panel
+errand: $(PANEL)
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/errand ./cmd/errand
 guest:
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/errand-guest ./cmd/errand-guest
 kms:
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/errand-kms ./cmd/errand-kms
+
+panel: web/dist/index.html ## the panel, into web/dist, if its sources changed
+web/dist/index.html: web/panel/node_modules/.package-lock.json $(shell find web/panel -name node_modules -prune -o -type f ! -name schema.d.ts -print)
+	cd web/panel && npm run build
+web/panel/node_modules/.package-lock.json: web/panel/package-lock.json
+	cd web/panel && npm ci
+	touch $@
 
 # gVisor's runtime, from the Go module proxy: two to four minutes the first time.
 $(BIN)/runsc: tools/go.mod tools/go.sum

@@ -28,6 +28,11 @@ type createAgent struct {
 	Body           api.CreateAgent
 }
 
+type getAgent struct {
+	ByID
+	Glance bool `query:"glance" doc:"With what a list shows of its work."`
+}
+
 type listAgents struct {
 	Page
 	PRURL           string `query:"prUrl" doc:"Only agents with this pull request."`
@@ -103,12 +108,20 @@ func (s *Server) listAgents(ctx context.Context, w who, in *listAgents) (api.Age
 	return out, nil
 }
 
-func (s *Server) getAgent(ctx context.Context, w who, in *ByID) (api.Agent, error) {
+func (s *Server) getAgent(ctx context.Context, w who, in *getAgent) (api.Agent, error) {
 	agent, err := s.agent(ctx, w, in.ID)
 	if err != nil {
 		return api.Agent{}, err
 	}
-	return api.FromAgent(agent, s.url), nil
+	out := api.FromAgent(agent, s.url)
+	if in.Glance {
+		g, err := s.runner.Glance(ctx, w.caller, agent.ID)
+		if err != nil {
+			return out, err
+		}
+		out.AgentSummary = api.FromGlance(g, s.url, s.runner.Cost)
+	}
+	return out, nil
 }
 
 func (s *Server) agent(ctx context.Context, w who, id string) (errand.Agent, error) {

@@ -1,0 +1,61 @@
+// How things are said on screens.
+import type { AgentSummary, Usage } from './api/api'
+import type { RunStatus } from './journal/events'
+
+/** "12 s", "3 min", "5 h", "2 d" since a time. */
+export function age(since: string, now: number): string {
+  return span(Math.max(0, now - Date.parse(since)))
+}
+
+/** A length of time in its largest unit. */
+export function span(ms: number): string {
+  const s = ms / 1000
+  if (s < 60) return `${Math.floor(s)} s`
+  if (s < 3600) return `${Math.floor(s / 60)} min`
+  if (s < 86_400) return `${Math.floor(s / 3600)} h`
+  return `${Math.floor(s / 86_400)} d`
+}
+
+/** How long something took. */
+export function took(ms: number): string {
+  if (ms < 1000) return `${ms} ms`
+  if (ms < 60_000) return `${(ms / 1000).toFixed(1)} s`
+  return `${Math.floor(ms / 60_000)} min ${Math.floor((ms % 60_000) / 1000)} s`
+}
+
+export function tokens(n: number): string {
+  if (n < 1000) return String(n)
+  if (n < 1_000_000) return `${(n / 1000).toFixed(n < 10_000 ? 1 : 0)}k`
+  return `${(n / 1_000_000).toFixed(1)}M`
+}
+
+export function cost(cents: number): string {
+  return cents < 1 ? '<1¢' : cents < 100 ? `${Math.round(cents)}¢` : `$${(cents / 100).toFixed(2)}`
+}
+
+/** What an agent cost: in money where the price is known, else in tokens. */
+export function spent(usage: Usage | undefined, cents: number | undefined): string {
+  if (cents) return cost(cents)
+  return usage?.totalTokens ? `${tokens(usage.totalTokens)} tok` : ''
+}
+
+/** A repository's name without what is the same for all. */
+export function repositoryName(url: string): string {
+  return url.replace(/^[a-z+]+:\/\//, '').replace(/\/$/, '').replace(/\.git$/, '').split('/').slice(-2).join('/')
+}
+
+export const statusWords: Record<RunStatus, string> = {
+  queued: 'Queued',
+  preparing: 'Preparing',
+  running: 'Running',
+  finished: 'Finished',
+  failed: 'Failed',
+  cancelled: 'Cancelled',
+  expired: 'Expired',
+}
+
+/** What a list says of an agent: its latest run's status, or that it is archived. */
+export function stateOf(a: AgentSummary): RunStatus | 'archived' {
+  if (a.status === 'ARCHIVED') return 'archived'
+  return (a.state || 'queued') as RunStatus
+}

@@ -1,0 +1,29 @@
+import { readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { svelte } from '@sveltejs/vite-plugin-svelte'
+import { defineConfig } from 'vite'
+import { compress } from './compress.js'
+
+const out = join(import.meta.dirname, '../dist')
+
+// Empties the folder, save for the file that keeps it in git and lets a program
+// be built without the panel.
+const empty = {
+  name: 'empty',
+  apply: 'build',
+  buildStart() {
+    for (const name of readdirSync(out)) {
+      if (name !== 'README') rmSync(join(out, name), { recursive: true })
+    }
+  },
+}
+
+export default defineConfig({
+  plugins: [empty, svelte(), compress(out)],
+  build: {
+    outDir: out, emptyOutDir: false, assetsInlineLimit: 0, target: 'es2022', chunkSizeWarningLimit: 900,
+    modulePreload: { polyfill: false },
+  },
+  // `npm run dev` beside a running server: ERRAND_URL=http://127.0.0.1:7070.
+  server: { proxy: { '/v1': { target: process.env.ERRAND_URL ?? 'http://127.0.0.1:7070', changeOrigin: true } } },
+})
