@@ -67,15 +67,6 @@ export class Fold {
     this.runs = this.runs.with(at, run)
     return run
   }
-
-  /** The run that is under way, or the next to be. */
-  get busy(): RunFold | undefined {
-    return this.runs.find((r) => r.status === 'preparing' || r.status === 'running')
-  }
-
-  get waiting(): RunFold[] {
-    return this.runs.filter((r) => r.status === 'queued')
-  }
 }
 
 type Folds = { [K in Kind]?: (f: Fold, e: Event<K>) => void }
