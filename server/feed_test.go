@@ -103,6 +103,14 @@ func TestChanges(t *testing.T) {
 	if err := json.Unmarshal(a.body, &page); err != nil || len(page.Items) != 1 || page.Items[0].Glance.Line != "run_terminal_cmd go test ./..." {
 		t.Errorf("the list is %s, %v", a.body, err)
 	}
+	var one api.Agent
+	a = in.ask("GET", "/v1/agents/"+string(id)+"?glance=true", "", nil)
+	if err := json.Unmarshal(a.body, &one); err != nil || one.Glance == nil || one.Glance.Line != "run_terminal_cmd go test ./..." {
+		t.Errorf("the agent is %s, %v", a.body, err)
+	}
+	if a := in.ask("GET", "/v1/agents/"+string(id), "", nil); strings.Contains(string(a.body), "glance") {
+		t.Errorf("an agent that was not asked for a glance has one: %s", a.body)
+	}
 	if a := in.ask("GET", "/v1/agents", "", nil); strings.Contains(string(a.body), "glance") {
 		t.Errorf("a list that did not ask for glances has them: %s", a.body)
 	}

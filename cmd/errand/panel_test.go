@@ -46,10 +46,6 @@ func TestPanel(t *testing.T) {
 	if !strings.Contains(fetch(t, address), "/assets/") {
 		guesttest.Lacking(t, "the server was built without its panel: run make panel errand")
 	}
-	code, err := in.client.SignInCode(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	key, err := os.ReadFile(filepath.Join(in.data, "key"))
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +63,7 @@ func TestPanel(t *testing.T) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, node, "tests/panel.mjs")
 	cmd.Dir = panel
-	cmd.Env = append(os.Environ(), "PANEL_URL="+address, "PANEL_KEY="+strings.TrimSpace(string(key)), "PANEL_CODE="+code.Code,
+	cmd.Env = append(os.Environ(), "PANEL_URL="+address, "PANEL_KEY="+strings.TrimSpace(string(key)),
 		"PANEL_REPO="+repo, "PANEL_SHOTS="+shots, "PANEL_CHROMIUM="+browser, "PANEL_DIST="+filepath.Join(panel, "..", "dist"))
 	var complaints strings.Builder
 	cmd.Stderr = &complaints

@@ -4,6 +4,7 @@ import { svelte } from '@sveltejs/vite-plugin-svelte'
 import { defineConfig } from 'vite'
 import { compress } from './compress.js'
 
+const server = process.env.ERRAND_URL ?? 'http://127.0.0.1:7070'
 const out = join(import.meta.dirname, '../dist')
 
 // Empties the folder, save for the file that keeps it in git and lets a program
@@ -24,6 +25,7 @@ export default defineConfig({
     outDir: out, emptyOutDir: false, assetsInlineLimit: 0, target: 'es2022', chunkSizeWarningLimit: 900,
     modulePreload: { polyfill: false },
   },
-  // `npm run dev` beside a running server: ERRAND_URL=http://127.0.0.1:7070.
-  server: { proxy: { '/v1': { target: process.env.ERRAND_URL ?? 'http://127.0.0.1:7070', changeOrigin: true } } },
+  // For `npm run dev` beside a running server, which takes only what comes from
+  // pages of its own.
+  server: { proxy: { '/v1': { target: server, changeOrigin: true, headers: { origin: server } } } },
 })
