@@ -2,6 +2,7 @@ package cli
 
 import (
 	"io"
+	"net/http"
 	"reflect"
 	"testing"
 
@@ -33,7 +34,7 @@ func TestEverySettingHasAFlag(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, options := range []any{o, o.MachineOptions, o.Limits, o.WorkOptions, settings, (&assembly{}).serverOptions(o, nil, "x", "x")} {
+	for _, options := range []any{o, o.MachineOptions, o.Limits, o.WorkOptions, settings, (&assembly{}).serverOptions(o, http.NotFoundHandler(), nil, "x", "x")} {
 		v := reflect.ValueOf(options)
 		for i := range v.NumField() {
 			field := v.Type().Field(i)
