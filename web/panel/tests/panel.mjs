@@ -23,6 +23,7 @@ try {
   await drive(390, 844, 'light', () => signInByCode)
 } finally {
   await browser.close()
+  process.stdin.destroy() // which would keep this program
 }
 
 /** The whole path of a person at one width. */
