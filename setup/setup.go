@@ -99,7 +99,7 @@ func (s *Setups) Run(ctx context.Context) error {
 		}
 		var again <-chan time.Time
 		if err != nil {
-			again = time.After(longest)
+			again = time.After(30 * time.Second)
 		}
 		select {
 		case <-s.wakeup:
@@ -110,21 +110,16 @@ func (s *Setups) Run(ctx context.Context) error {
 	}
 }
 
-// longest is the longest pause before what the store refused is tried again.
-const longest = 30 * time.Second
-
 // insist does what must be done in the store until that has succeeded, a setup is
 // not there or not as it was, or ctx ends: with a full disk it waits for room.
 func (s *Setups) insist(ctx context.Context, id errand.SetupID, what string, do func() error) error {
-	for wait := time.Second; ; wait = min(2*wait, longest) {
+	for pause := (store.Pause{}); ; {
 		err := do()
 		if kind := errand.KindOf(err); err == nil || ctx.Err() != nil || kind == errand.NotFound || kind == errand.Conflict {
 			return err
 		}
-		s.Log.Error("cannot "+what+"; trying again", "setup", id, "in", wait, "error", err)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		s.Log.Error("cannot "+what+"; trying again", "setup", id, "in", pause.Next(), "error", err)
+		if !pause.Wait(ctx.Done()) {
 			return ctx.Err()
 		}
 	}
