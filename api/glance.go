@@ -6,7 +6,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/errand-dev/errand"
-	"github.com/errand-dev/errand/store"
 )
 
 // Glance is what a list shows of an agent's work. It is Errand's own.
@@ -28,7 +27,7 @@ type AgentChange struct {
 
 // FromGlance gives an agent's wire form in lists, with its glance. base is the
 // server's own URL; cost prices usage, 0 for a price that is not known.
-func FromGlance(g store.Glance, base string, cost func(model string, u errand.Usage) float64) AgentSummary {
+func FromGlance(g errand.Glance, base string, cost func(model string, u errand.Usage) float64) AgentSummary {
 	wire := FromAgentSummary(g.Agent, base)
 	wire.Glance = &Glance{Phase: g.Phase, Line: lineOf(g.Last), Usage: FromUsage(g.Usage)}
 	if len(g.Repositories) > 0 {

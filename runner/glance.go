@@ -5,17 +5,16 @@ import (
 	"time"
 
 	"github.com/errand-dev/errand"
-	"github.com/errand-dev/errand/store"
 )
 
 // Glance gives an agent as lists show it.
-func (r *Runner) Glance(ctx context.Context, _ errand.Caller, id errand.AgentID) (store.Glance, error) {
+func (r *Runner) Glance(ctx context.Context, _ errand.Caller, id errand.AgentID) (errand.Glance, error) {
 	return r.Store.Glance(ctx, id)
 }
 
 // Changed gives agents of which something was written at since or later, the
 // longest ago first, at most limit.
-func (r *Runner) Changed(ctx context.Context, _ errand.Caller, since time.Time, limit int) ([]store.Glance, error) {
+func (r *Runner) Changed(ctx context.Context, _ errand.Caller, since time.Time, limit int) ([]errand.Glance, error) {
 	return r.Store.Changed(ctx, since, limit)
 }
 

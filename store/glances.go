@@ -9,38 +9,28 @@ import (
 	"github.com/errand-dev/errand"
 )
 
-// Glance is an agent with what a list shows of its work.
-type Glance struct {
-	errand.Agent
-	Phase errand.Phase // of the latest run; "" between phases
-	Usage errand.Usage // of all its runs
-	// Last is the newest event that tells people something; its Seq is 0 where
-	// there is none yet.
-	Last errand.Event
-}
-
 // telling are the kinds of events that say in a line what an agent does.
 const telling = `'text', 'tool.called', 'phase.started', 'notice', 'run.status'`
 
 // Changed gives agents of which something was written at since or later, the
 // longest ago first, at most limit.
-func (q queries) Changed(ctx context.Context, since time.Time, limit int) ([]Glance, error) {
+func (q queries) Changed(ctx context.Context, since time.Time, limit int) ([]errand.Glance, error) {
 	return q.glances(ctx, `WHERE updated_at >= $1 ORDER BY updated_at LIMIT $2`, since.UnixMilli(), limit)
 }
 
 // Glance gives one agent as lists show it, or a NotFound error.
-func (q queries) Glance(ctx context.Context, id errand.AgentID) (Glance, error) {
+func (q queries) Glance(ctx context.Context, id errand.AgentID) (errand.Glance, error) {
 	all, err := q.glances(ctx, `WHERE id = $1`, id)
 	if err == nil && len(all) == 0 {
 		err = sql.ErrNoRows
 	}
 	if err != nil {
-		return Glance{}, notFound(err, "agent_not_found", "There is no agent %s.", id)
+		return errand.Glance{}, notFound(err, "agent_not_found", "There is no agent %s.", id)
 	}
 	return all[0], nil
 }
 
-func (q queries) glances(ctx context.Context, which string, args ...any) ([]Glance, error) {
+func (q queries) glances(ctx context.Context, which string, args ...any) ([]errand.Glance, error) {
 	rows, err := q.db.QueryContext(ctx, `SELECT `+agentColumns+` FROM agents `+which, args...)
 	if err != nil {
 		return nil, err
@@ -49,7 +39,7 @@ func (q queries) glances(ctx context.Context, which string, args ...any) ([]Glan
 	if err != nil {
 		return nil, err
 	}
-	all := make([]Glance, len(agents))
+	all := make([]errand.Glance, len(agents))
 	for i, a := range agents {
 		all[i].Agent = a
 		if err := q.glance(ctx, &all[i]); err != nil {
@@ -60,7 +50,7 @@ func (q queries) glances(ctx context.Context, which string, args ...any) ([]Glan
 }
 
 // glance fills in what is not in the agent's own row.
-func (q queries) glance(ctx context.Context, g *Glance) error {
+func (q queries) glance(ctx context.Context, g *errand.Glance) error {
 	u := &g.Usage
 	err := q.db.QueryRowContext(ctx, `
 		SELECT COALESCE(SUM(tokens_in), 0), COALESCE(SUM(tokens_out), 0), COALESCE(SUM(tokens_read), 0), COALESCE(SUM(tokens_write), 0),
