@@ -61,10 +61,7 @@ func (s *Server) buildRoutes(r *router) {
 	}
 	r.addRaw(route{name: "followBuildLog", method: "GET", path: base + "/{build}/log", failures: []int{400, 403, 404},
 		summary: "Follow a build's log as server-sent events, one for each event with its number as id, until the build ends"},
-		http.StatusOK, "text/event-stream", []*huma.Param{lastEventID(), {
-			Name: "follow", In: "query", Schema: &huma.Schema{Type: huma.TypeBoolean, Default: true},
-			Description: "false: end where the log ends now.",
-		}}, s.followBuild)
+		http.StatusOK, "text/event-stream", []*huma.Param{lastEventID(), follow()}, s.followBuild)
 }
 
 func (s *Server) createBuild(ctx context.Context, w who, in *createBuild) (api.Build, error) {

@@ -40,12 +40,16 @@ func (s *Server) feedRoutes(r *router) {
 		summary: "Follow how agents change as server-sent events \"change\". An id is a time in Unix milliseconds; Last-Event-ID, or since, asks for all changes from then on, some perhaps again"},
 		http.StatusOK, "text/event-stream", []*huma.Param{lastEventID(), {
 			Name: "since", In: "query", Schema: &huma.Schema{Type: huma.TypeInteger}, Description: "As Last-Event-ID; neither: from now on.",
-		}}, s.followAgents)
+		}, follow()}, s.followAgents)
 }
 
 // followAgents sends changes until the reader goes or falls behind.
 func (s *Server) followAgents(w http.ResponseWriter, r *http.Request) error {
 	since, err := feedSince(r)
+	if err != nil {
+		return err
+	}
+	follow, err := followQuery(r)
 	if err != nil {
 		return err
 	}
@@ -65,7 +69,7 @@ func (s *Server) followAgents(w http.ResponseWriter, r *http.Request) error {
 			return nil
 		}
 	}
-	if err := out.control.Flush(); err != nil {
+	if err := out.control.Flush(); err != nil || !follow {
 		return nil
 	}
 	beat := time.NewTicker(s.heartbeat)

@@ -24,10 +24,12 @@ func (s *Server) journalRoutes(r *router) {
 		summary: "Get a piece of an agent's journal"}, s.listEvents)
 	r.addRaw(route{name: "followJournal", method: "GET", path: "/v1/agents/{id}/journal", failures: []int{400, 403, 404},
 		summary: "Follow an agent's journal as server-sent events, one for each event with its number as id"},
-		http.StatusOK, "text/event-stream", []*huma.Param{lastEventID(), {
-			Name: "follow", In: "query", Schema: &huma.Schema{Type: huma.TypeBoolean, Default: true},
-			Description: "false: end where the journal ends now.",
-		}}, s.followJournal)
+		http.StatusOK, "text/event-stream", []*huma.Param{lastEventID(), follow()}, s.followJournal)
+}
+
+// follow is the parameter that followQuery reads.
+func follow() *huma.Param {
+	return &huma.Param{Name: "follow", In: "query", Schema: &huma.Schema{Type: huma.TypeBoolean, Default: true}, Description: "false: end with what there is now."}
 }
 
 func (s *Server) listEvents(ctx context.Context, w who, in *listEvents) (api.Events, error) {
@@ -72,10 +74,17 @@ func journalQuery(r *http.Request) (after errand.Seq, follow bool, err error) {
 		}
 		after = errand.Seq(n)
 	}
-	if follow, err = strconv.ParseBool(cmp.Or(r.URL.Query().Get("follow"), "true")); err != nil {
-		return 0, false, errand.Errorf(errand.Invalid, "validation_error", "follow must be true or false.")
+	follow, err = followQuery(r)
+	return after, follow, err
+}
+
+// followQuery says whether a stream is to wait for more.
+func followQuery(r *http.Request) (bool, error) {
+	follow, err := strconv.ParseBool(cmp.Or(r.URL.Query().Get("follow"), "true"))
+	if err != nil {
+		return false, errand.Errorf(errand.Invalid, "validation_error", "follow must be true or false.")
 	}
-	return after, follow, nil
+	return follow, nil
 }
 
 // now gives the events that are there now, as page reads them.

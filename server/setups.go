@@ -69,10 +69,7 @@ func (s *Server) setupRoutes(r *router) {
 		summary: "Get a piece of a setup's journal"}, s.listSetupEvents)
 	r.addRaw(route{name: "followSetup", method: "GET", path: one + "/journal", failures: []int{400, 403, 404},
 		summary: "Follow a setup's journal as server-sent events, one for each event with its number as id"},
-		http.StatusOK, "text/event-stream", []*huma.Param{lastEventID(), {
-			Name: "follow", In: "query", Schema: &huma.Schema{Type: huma.TypeBoolean, Default: true},
-			Description: "false: end where the journal ends now.",
-		}}, s.followSetup)
+		http.StatusOK, "text/event-stream", []*huma.Param{lastEventID(), follow()}, s.followSetup)
 }
 
 func (s *Server) createSetup(ctx context.Context, w who, in *createSetup) (api.Setup, error) {
