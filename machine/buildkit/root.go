@@ -260,6 +260,13 @@ exit $code
 
 // config is the daemon's configuration.
 func (b *Builder) config(plain []string) string {
+	// Its own volume has room for a full cache and a build; only on the host's disk
+	// is there somebody else to leave room for. A daemon that is told to leave more
+	// than there is gives up its whole cache a second after its start.
+	free := b.opts.Reserve
+	if b.unbounded == "" {
+		free = b.opts.Limits.Disk
+	}
 	var t strings.Builder
 	fmt.Fprintf(&t, `root = %q
 [grpc]
@@ -278,7 +285,7 @@ func (b *Builder) config(plain []string) string {
   enabled = false
 [cdi]
   disabled = true
-`, stateDir, "unix://"+socketFile, engineWrapper, b.group(commandGroup).Name(), b.opts.Cache, b.opts.Reserve)
+`, stateDir, "unix://"+socketFile, engineWrapper, b.group(commandGroup).Name(), b.opts.Cache, free)
 	for _, host := range plain {
 		fmt.Fprintf(&t, "[registry.%q]\n  http = true\n", host)
 	}
