@@ -142,11 +142,7 @@ func (r *Runner) Terminals(ctx context.Context, _ errand.Caller, id errand.Agent
 	if _, err := r.Store.Agent(ctx, id); err != nil {
 		return nil, err
 	}
-	line := r.placeOf(id).current()
-	if line == nil {
-		return nil, nil
-	}
-	all, err := line.Terminals(ctx)
+	all, err := onLine(r.placeOf(id), func(line *guest.Line) ([]guest.TerminalState, error) { return line.Terminals(ctx) })
 	for i, t := range all {
 		all[i].Name, all[i].Command = r.Redactor.String(t.Name), r.Redactor.String(t.Command)
 		if t.Tended != nil {
@@ -154,6 +150,22 @@ func (r *Runner) Terminals(ctx context.Context, _ errand.Caller, id errand.Agent
 		}
 	}
 	return all, err
+}
+
+// onLine asks a place's machine, and asks again where the line was replaced
+// meanwhile, as it is when a run takes the machine up. Where there is none it
+// gives none.
+func onLine[T any](p *place, ask func(*guest.Line) ([]T, error)) ([]T, error) {
+	for {
+		line := p.current()
+		if line == nil {
+			return nil, nil
+		}
+		all, err := ask(line)
+		if !errors.Is(err, guest.ErrClosed) || p.current() == line {
+			return all, err
+		}
+	}
 }
 
 // Ports gives the ports that the environment of the agent's machine names. One
@@ -171,11 +183,7 @@ func (r *Runner) Listeners(ctx context.Context, _ errand.Caller, id errand.Agent
 	if _, err := r.Store.Agent(ctx, id); err != nil {
 		return nil, err
 	}
-	line := r.placeOf(id).current()
-	if line == nil {
-		return nil, nil
-	}
-	all, err := line.Listeners(ctx)
+	all, err := onLine(r.placeOf(id), func(line *guest.Line) ([]guest.Listener, error) { return line.Listeners(ctx) })
 	broker := netip.MustParseAddrPort(git.BrokerAddress)
 	return slices.DeleteFunc(all, func(l guest.Listener) bool { return l.Port == int(broker.Port()) && l.Address == broker.Addr() }), err
 }
