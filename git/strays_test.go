@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/errand-dev/errand/guest/guesttest"
 )
 
 // victimVar is set where this program is the server that gets killed: the
@@ -79,9 +81,7 @@ func TestNothingOutlivesAKilledServer(t *testing.T) {
 // TestStraysOfMachinesAreLeftAlone: a machine of runc is seen from the host, and
 // what runs in it chooses its own environment.
 func TestStraysOfMachinesAreLeftAlone(t *testing.T) {
-	if os.Geteuid() != 0 && os.Getenv("CI") != "true" {
-		t.Skip("only root makes process namespaces")
-	}
+	guesttest.Root(t) // makes process namespaces
 	const mark = "ERRAND_GITTEST_STRAY=1"
 	start := func(flags uintptr) *exec.Cmd {
 		t.Helper()
