@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"unicode"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Person is an author as git writes one.
@@ -117,24 +119,22 @@ const (
 func (r *Mirror) Checkout(ctx context.Context, c Checkout, p Place) (notices string, err error) {
 	c.URL = cmp.Or(c.URL, r.url)
 	c = c.filled()
-	if there, err := p.Exists(ctx, path.Join(c.Mirror, "HEAD")); err != nil || !there {
-		return "", cmp.Or(err, fmt.Errorf("the mirror of %s is not in the machine at %s", c.URL, c.Mirror))
+	seen, err := c.look(ctx, p)
+	if err != nil {
+		return "", err
 	}
 	refs, err := r.originRefs()
 	if err != nil {
 		return "", err
 	}
-	if err := c.writeSystem(ctx, p, refs); err != nil {
-		return "", err
-	}
 	if err := c.own(ctx, p); err != nil {
 		return "", err
 	}
-	there, err := p.Exists(ctx, path.Join(c.Dir, ".git"))
-	if err != nil {
-		return "", err
-	}
-	if there {
+	system := c.system(seen.settings, refs)
+	if seen.repository {
+		if err := p.Write(ctx, c.etc, system); err != nil {
+			return "", err
+		}
 		out, code, err := p.Run(ctx, c.command("/bin/sh", "-c", c.script()))
 		switch {
 		case err == nil && code == anotherRepository:
@@ -147,8 +147,40 @@ func (r *Mirror) Checkout(ctx context.Context, c Checkout, p Place) (notices str
 			return out, cmp.Or(err, ended(out, code))
 		}
 	}
-	return notices, r.fresh(ctx, c, p, refs)
+	return notices, r.fresh(ctx, c, p, system, refs)
 }
+
+// seen is what a checkout finds in a machine.
+type seen struct {
+	settings   string // git's, of the machine
+	repository bool   // something is where the repository's own directory goes
+}
+
+// look finds it, in the time of one answer.
+func (c Checkout) look(ctx context.Context, p Place) (s seen, err error) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		there, err := p.Exists(ctx, path.Join(c.Mirror, "HEAD"))
+		if err == nil && !there {
+			err = fmt.Errorf("the mirror of %s is not in the machine at %s", c.URL, c.Mirror)
+		}
+		return err
+	})
+	g.Go(func() error {
+		settings, err := p.Read(ctx, c.settings())
+		s.settings = string(settings)
+		return err
+	})
+	g.Go(func() (err error) {
+		s.repository, err = p.Exists(ctx, path.Join(c.Dir, ".git"))
+		return err
+	})
+	err = g.Wait()
+	return s, err
+}
+
+// settings is the file of git's settings for the whole machine.
+func (c Checkout) settings() string { return path.Join(c.etc, "gitconfig") }
 
 // ended is the error of a program that ended with code, nil for 0.
 func ended(output string, code int) error {
@@ -188,28 +220,28 @@ func (c Checkout) own(ctx context.Context, p Place) error {
 	return cmp.Or(err, ended(out, code))
 }
 
-// writeSystem writes what is the machine's, not the repository's: git's settings,
-// and the mirror's refs for the script to take from.
-func (c Checkout) writeSystem(ctx context.Context, p Place, refs string) error {
-	name, all := "git-"+Name(c.URL), path.Join(c.etc, "gitconfig")
-	settings, err := p.Read(ctx, all)
-	if err != nil {
-		return err
-	}
+// system gives the files that are the machine's, not the repository's: git's
+// settings beside those that are there, and the mirror's refs for the script to
+// take from. Paths are relative to c.etc.
+func (c Checkout) system(settings, refs string) []File {
+	name := "git-" + Name(c.URL)
 	files := []File{{Path: "errand/" + name, Data: c.systemConfig()}, {Path: "errand/refs-" + Name(c.URL), Data: refs}}
-	if include := "\n[include]\n\tpath = " + path.Join(c.etc, "errand", name) + "\n"; !strings.Contains(string(settings), include) {
-		files = append(files, File{Path: "gitconfig", Data: string(settings) + include})
+	if include := "\n[include]\n\tpath = " + path.Join(c.etc, "errand", name) + "\n"; !strings.Contains(settings, include) {
+		files = append(files, File{Path: path.Base(c.settings()), Data: settings + include})
 	}
-	return p.Write(ctx, c.etc, files)
+	return files
 }
 
 // fresh makes the checkout where there is no repository: files, and one git.
-func (r *Mirror) fresh(ctx context.Context, c Checkout, p Place, refs string) error {
+func (r *Mirror) fresh(ctx context.Context, c Checkout, p Place, system []File, refs string) error {
 	files, err := r.skeleton(c, refs)
 	if err != nil {
 		return err
 	}
-	if err := p.Write(ctx, c.Dir, files); err != nil {
+	g, writing := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.Write(writing, c.etc, system) })
+	g.Go(func() error { return p.Write(writing, c.Dir, files) })
+	if err := g.Wait(); err != nil {
 		return err
 	}
 	quiet := []string{"git", "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false"}

@@ -213,6 +213,9 @@ func owner(stat fs.FileInfo) (uid, gid int) {
 	return 0, 0
 }
 
+// mine says whether what the guest makes belongs to uid and gid by itself.
+func mine(uid, gid int) bool { return uid == os.Geteuid() && gid == os.Getegid() }
+
 // writeFile makes data the content of name.
 func writeFile(r *os.Root, name string, data []byte, mode fs.FileMode) (wire.Stat, error) {
 	name, stat, err := resolve(r, name)
@@ -254,11 +257,12 @@ func resolve(r *os.Root, name string) (string, fs.FileInfo, error) {
 // writer stages files beside their places and takes back what is not kept.
 type writer struct {
 	root   *os.Root
-	staged []string // files that clean removes
-	made   []string // directories that clean removes, outermost first
+	staged []string               // files that clean removes
+	made   []string               // directories that clean removes, outermost first
+	dirs   map[string]fs.FileInfo // that parents has seen
 }
 
-func newWriter(r *os.Root) *writer { return &writer{root: r} }
+func newWriter(r *os.Root) *writer { return &writer{root: r, dirs: map[string]fs.FileInfo{}} }
 
 // stage writes data into a new file beside name. was is the file there now, nil
 // for none, whose mode and owner the new one gets.
@@ -280,7 +284,7 @@ func (w *writer) stage(name string, data []byte, was fs.FileInfo, mode fs.FileMo
 	}
 	w.staged = append(w.staged, staged)
 	_, err = f.Write(data)
-	if err == nil {
+	if err == nil && (was != nil || !mine(uid, gid)) {
 		err = f.Chown(uid, gid)
 	}
 	if err == nil {
@@ -295,8 +299,16 @@ func beside(name string) string { return path.Dir(name) + "/.errand-" + rand.Tex
 
 // parents makes a directory and those above it where they are missing, owned as
 // the nearest one that was there.
-func (w *writer) parents(dir string) (fs.FileInfo, error) {
-	stat, err := w.root.Stat(dir)
+func (w *writer) parents(dir string) (stat fs.FileInfo, err error) {
+	if stat = w.dirs[dir]; stat != nil {
+		return stat, nil
+	}
+	defer func() {
+		if err == nil {
+			w.dirs[dir] = stat
+		}
+	}()
+	stat, err = w.root.Stat(dir)
 	if err == nil && !stat.IsDir() {
 		return nil, faultf(wire.CodeInvalid, "%s is %s, not a directory", dir, kindOf(stat.Mode()))
 	}
@@ -313,9 +325,10 @@ func (w *writer) parents(dir string) (fs.FileInfo, error) {
 	}
 	if err == nil {
 		w.made = append(w.made, dir)
-		uid, gid := owner(above)
-		if err := w.root.Lchown(dir, uid, gid); err != nil {
-			return nil, err
+		if uid, gid := owner(above); !mine(uid, gid) {
+			if err := w.root.Lchown(dir, uid, gid); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return w.root.Stat(dir)

@@ -26,6 +26,7 @@ const maxLinks = 40
 // own machine.)
 func physical(r *os.Root, name string, followLast bool) (string, error) {
 	var done []string // of the path, without links
+	missing := 0      // how much of done is known to lead nowhere; 0 for none
 	todo := strings.Split(name, "/")
 	for links := 0; len(todo) > 0; {
 		element := todo[0]
@@ -38,11 +39,20 @@ func physical(r *os.Root, name string, followLast bool) (string, error) {
 				return "", outside(name)
 			}
 			done = done[:len(done)-1]
+			if len(done) < missing {
+				missing = 0
+			}
 			continue
 		}
 		done = append(done, element)
+		if missing > 0 {
+			continue
+		}
 		target, err := readLink(r, path.Join(done...), len(todo) == 0 && !followLast)
 		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			missing = len(done)
+			continue
 		case err != nil:
 			return "", err
 		case target == "":
@@ -60,12 +70,12 @@ func physical(r *os.Root, name string, followLast bool) (string, error) {
 }
 
 // readLink gives where a link points, and "" for what is none, or is not to be
-// followed, or does not exist.
+// followed. What is below a file does not exist.
 func readLink(r *os.Root, name string, leave bool) (string, error) {
 	stat, err := r.Lstat(name)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
-		return "", nil
+	case errors.Is(err, unix.ENOTDIR):
+		return "", fs.ErrNotExist
 	case err != nil:
 		return "", err
 	case stat.Mode()&fs.ModeSymlink == 0 || leave:
