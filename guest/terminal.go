@@ -128,11 +128,14 @@ func (l *Line) OpenWindow(ctx context.Context, terminals ...Terminal) error {
 
 // pane gives the argv of a terminal's pane.
 func (l *Line) pane(t Terminal) []string {
-	how := "exec"
-	if t.Tend && t.Command != "" {
-		how = "tend"
+	how := []string{"tend"}
+	switch {
+	case t.Command == "":
+		how = []string{"exec"}
+	case !t.Tend:
+		how = append(how, "-once")
 	}
-	argv := []string{l.Hello().Program, how, "-user", t.User, "-dir", t.Dir}
+	argv := append([]string{l.Hello().Program}, append(how, "-user", t.User, "-dir", t.Dir)...)
 	for _, kv := range t.Env {
 		argv = append(argv, "-env", kv)
 	}

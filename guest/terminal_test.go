@@ -3,6 +3,7 @@ package guest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -102,6 +103,41 @@ func TestTerminals(t *testing.T) {
 	}
 	if all, _ := l.Terminals(ctx); len(all) != 2 {
 		t.Errorf("after closing one: %v", all)
+	}
+}
+
+// TestTerminalShowsAll opens terminals whose commands end at once, many at a
+// time, so that tmux hears of an end before it reads what was printed.
+func TestTerminalShowsAll(t *testing.T) {
+	needTmux(t)
+	_, l := plain(t)
+	ctx := within(t, time.Minute)
+	for round := range 6 {
+		var terminals []guest.Terminal
+		for i := range 6 {
+			terminals = append(terminals, guest.Terminal{Name: fmt.Sprintf("t%d-%d", round, i), Command: "echo first; seq 100; echo last"})
+		}
+		if err := l.OpenWindow(ctx, terminals...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for all := []guest.TerminalState{{Running: true}}; slices.ContainsFunc(all, func(s guest.TerminalState) bool { return s.Running }); {
+		var err error
+		if all, err = l.Terminals(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for round := range 6 {
+		for i := range 6 {
+			name := fmt.Sprintf("t%d-%d", round, i)
+			shown, err := l.Capture(ctx, name, -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(shown, "first\n") || !strings.Contains(shown, "last\n") {
+				t.Errorf("%s shows %q", name, shown)
+			}
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package inside
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -36,7 +37,9 @@ const (
 // Tend runs the command of a terminal, as Exec does, and starts it again when it
 // crashes: after a second, then after twice as long each time, up to a minute.
 //
-//	tend [-user U] [-dir D] [-env K=V]... COMMAND
+//	tend [-once] [-user U] [-dir D] [-env K=V]... COMMAND
+//
+// With -once it starts it once, and says nothing of its own.
 //
 // It stands between tmux and the command and shares its process group, so that
 // keys and signals of the terminal reach the command as if it were alone. One
@@ -45,8 +48,13 @@ const (
 // exit code. What it knows is in the pane's TendedOption.
 func Tend(args []string) (int, error) {
 	flags := flag.NewFlagSet("tend", flag.ContinueOnError)
+	once := flags.Bool("once", false, "do not start it again")
+	var rest []string // of our arguments, for exec
 	for _, name := range []string{"user", "dir", "env"} {
-		flags.Func(name, "as for exec", func(string) error { return nil })
+		flags.Func(name, "as for exec", func(v string) error {
+			rest = append(rest, "-"+name, v)
+			return nil
+		})
 	}
 	if err := flags.Parse(args); err != nil {
 		return 0, err
@@ -59,13 +67,20 @@ func Tend(args []string) (int, error) {
 		return 0, fmt.Errorf("finding errand-guest: %w", err)
 	}
 	t := &tender{
-		argv: append([]string{program, "exec"}, args...), tmux: newPane(os.Getenv("TMUX"), os.Getenv("TMUX_PANE")),
+		argv:    append(append([]string{program, "exec"}, rest...), append([]string{"--"}, flags.Args()...)...),
 		signals: make(chan os.Signal, 16), wait: firstWait,
+	}
+	if !*once {
+		t.tmux = newPane(os.Getenv("TMUX"), os.Getenv("TMUX_PANE"))
 	}
 	// To notify, and not to ignore: a child would inherit that.
 	signal.Notify(t.signals, unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP, unix.SIGTERM, unix.SIGHUP)
 	defer signal.Stop(t.signals)
 	t.mode, t.hasMode = terminalMode()
+	defer t.drain()
+	if *once {
+		return t.once(), nil
+	}
 	return t.run(), nil
 }
 
@@ -316,6 +331,41 @@ func (t *tender) reclaim() {
 	defer signal.Reset(unix.SIGTTOU)
 	unix.IoctlSetPointerInt(0, unix.TIOCSPGRP, unix.Getpgrp())
 	unix.IoctlSetTermios(0, unix.TCSETS, &t.mode)
+}
+
+// drain waits until the terminal has taken all that was written to it. tmux (3.3)
+// drops what it has not read yet when it hears of the end of a pane's process. It
+// answers a question (DSR, ECMA-48 8.3.35) in its turn, after all that came before.
+func (t *tender) drain() {
+	if !t.hasMode || t.ended {
+		return
+	}
+	raw := t.mode
+	raw.Lflag &^= unix.ICANON | unix.ECHO
+	raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 0, 0
+	if unix.IoctlSetTermios(0, unix.TCSETSF, &raw) != nil {
+		return
+	}
+	defer unix.IoctlSetTermios(0, unix.TCSETS, &t.mode)
+	if _, err := unix.Write(1, []byte("\x1b[5n")); err != nil {
+		return
+	}
+	var heard []byte
+	for deadline := time.Now().Add(time.Second); !bytes.Contains(heard, []byte("\x1b[0n")); {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return
+		}
+		if n, err := unix.Poll([]unix.PollFd{{Fd: 0, Events: unix.POLLIN}}, int(left.Milliseconds())+1); n == 0 || errors.Is(err, unix.EINTR) {
+			continue
+		}
+		buf := make([]byte, 256)
+		n, err := unix.Read(0, buf)
+		if err != nil || n == 0 {
+			return // the terminal is gone
+		}
+		heard = append(heard, buf[:n]...)
+	}
 }
 
 // paneOf is the pane of tmux in which we run.

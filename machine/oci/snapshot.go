@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/errand-dev/errand"
@@ -160,11 +161,11 @@ func (d *Driver) keep(ctx context.Context, id machine.ID, key machine.SnapshotKe
 	if err != nil {
 		return err
 	}
-	if err := d.keepWarm(r.Disk); err != nil {
-		return err
-	}
-	l, err := d.end(ctx, id)
-	if err != nil {
+	var l *live
+	var both errgroup.Group
+	both.Go(func() error { return d.keepWarm(r.Disk) })
+	both.Go(func() (err error) { l, err = d.end(ctx, id); return err })
+	if err := both.Wait(); err != nil {
 		return err
 	}
 	if l == nil || r.Engine == GVisor && l.Gofer == nil { // only the engine knows all that there is to end

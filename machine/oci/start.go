@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/errand-dev/errand/machine"
@@ -294,13 +295,15 @@ func (d *Driver) end(ctx context.Context, id machine.ID) (*live, error) {
 	if err != nil {
 		return nil, nil // not written, or not whole
 	}
-	if err := l.kill(ctx); err != nil {
+	var ending errgroup.Group
+	ending.Go(func() error { return l.kill(ctx) })
+	if l.Gofer != nil {
+		ending.Go(func() error { return l.Gofer.kill(ctx) })
+	}
+	if err := ending.Wait(); err != nil {
 		return nil, err
 	}
-	if l.Gofer != nil {
-		err = l.Gofer.kill(ctx)
-	}
-	return l, err
+	return l, nil
 }
 
 // clear takes down all that start made and ends what end did not know of.
