@@ -101,7 +101,8 @@ func openChecked(path string) (checked, error) {
 }
 
 // checkedFile gives a file that was named itself. Where it stands as it would in
-// a repository, it is seen as there.
+// a repository, it is seen as there; elsewhere, as one that is meant for the
+// folder of such files, which is what its paths are relative to.
 func checkedFile(path string) checked {
 	full, err := filepath.Abs(path)
 	if err != nil {
@@ -109,7 +110,7 @@ func checkedFile(path string) checked {
 	}
 	dir := filepath.Dir(full)
 	if !isPlace(dir) {
-		return checked{path: path, name: filepath.Base(full)}
+		return checked{path: path, name: filepath.ToSlash(filepath.Join(filepath.Dir(file.Path), filepath.Base(full)))}
 	}
 	return checked{path: path, name: filepath.Base(dir) + "/" + filepath.Base(full), root: filepath.Dir(dir)}
 }

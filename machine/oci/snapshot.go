@@ -149,22 +149,26 @@ const clearLimit = 2 * time.Minute
 func (d *Driver) clearBehind(id machine.ID) {
 	ctx, cancel := context.WithTimeout(context.Background(), clearLimit)
 	defer cancel()
-	if err := d.clear(ctx, id); err != nil {
+	if err := d.stop(ctx, id); err != nil {
 		d.log.Warn("clearing a stopped machine away", "machine", id, "err", err)
 	}
 }
 
-// keep is Snapshot with the machine locked. When it returns, no process is
-// there that could write to the disk, though it may be mounted still.
+// keep is Snapshot with the machine locked. When it returns, no process can
+// write to the disk, though it may be mounted still.
 func (d *Driver) keep(ctx context.Context, id machine.ID, key machine.SnapshotKey) error {
 	r, err := d.load(id)
 	if err != nil {
 		return err
 	}
+	by := process.kill
+	if r.Engine == GVisor {
+		by = process.halt // its processes have no children that could write
+	}
 	var l *live
 	var both errgroup.Group
 	both.Go(func() error { return d.keepWarm(r.Disk) })
-	both.Go(func() (err error) { l, err = d.end(ctx, id); return err })
+	both.Go(func() (err error) { l, err = d.end(ctx, id, by); return err })
 	if err := both.Wait(); err != nil {
 		return err
 	}

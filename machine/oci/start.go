@@ -281,24 +281,24 @@ func (d *Driver) awaitGuest(ctx context.Context, id machine.ID, l *live) error {
 // stop ends the machine's processes and takes down all that start made. It can
 // be done again, and after any part of a start.
 func (d *Driver) stop(ctx context.Context, id machine.ID) error {
-	if _, err := d.end(ctx, id); err != nil {
+	if _, err := d.end(ctx, id, process.kill); err != nil {
 		return err
 	}
 	return d.clear(ctx, id)
 }
 
 // end ends the machine's processes, sooner than the engines' own way of asking
-// ten times a second. It gives what was known of them, nil for a machine that
-// does not run or whose start was cut off: clear ends those.
-func (d *Driver) end(ctx context.Context, id machine.ID) (*live, error) {
+// ten times a second, by kill or halt. It gives what was known of them, nil for
+// a machine that does not run or whose start was cut off: clear ends those.
+func (d *Driver) end(ctx context.Context, id machine.ID, by func(process, context.Context) error) (*live, error) {
 	l, err := d.loadLive(id)
 	if err != nil {
 		return nil, nil // not written, or not whole
 	}
 	var ending errgroup.Group
-	ending.Go(func() error { return l.kill(ctx) })
+	ending.Go(func() error { return by(l.process, ctx) })
 	if l.Gofer != nil {
-		ending.Go(func() error { return l.Gofer.kill(ctx) })
+		ending.Go(func() error { return by(*l.Gofer, ctx) })
 	}
 	if err := ending.Wait(); err != nil {
 		return nil, err
