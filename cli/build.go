@@ -24,9 +24,9 @@ func (a *app) buildCommand() *cobra.Command {
 		},
 	}
 	cmd.AddCommand(a.buildListCommand(), a.buildShowCommand(), a.buildStartCommand(), a.buildLogCommand(),
-		a.buildSteer("cancel", "End a build", "cancelled", (*client.Client).CancelBuild),
-		a.buildSteer("activate", "Make a build the one that agents start on", "activated", (*client.Client).ActivateBuild),
-		a.buildSteer("deactivate", "Let agents do without the active build", "deactivated", (*client.Client).DeactivateBuild))
+		a.buildSteer("cancel", "latest", "End a build: the latest, or the one that is named", "cancelled", (*client.Client).CancelBuild),
+		a.buildSteer("activate", "", "Make a build the one that agents start on", "activated", (*client.Client).ActivateBuild),
+		a.buildSteer("deactivate", "active", "Let agents do without the active build", "deactivated", (*client.Client).DeactivateBuild))
 	return cmd
 }
 
@@ -203,12 +203,17 @@ func (a *app) followBuild(ctx context.Context, c *client.Client, environment err
 	return nil
 }
 
-// buildSteer makes a command that changes one build.
-func (a *app) buildSteer(use, short, done string, do func(*client.Client, context.Context, errand.EnvironmentID, errand.BuildID) error) *cobra.Command {
+// buildSteer makes a command that changes one build: the one that is named, else
+// that which unnamed says, "" for none.
+func (a *app) buildSteer(use, unnamed, short, done string, do func(*client.Client, context.Context, errand.EnvironmentID, errand.BuildID) error) *cobra.Command {
+	form, least := " ENVIRONMENT BUILD", 2
+	if unnamed != "" {
+		form, least = " ENVIRONMENT [BUILD]", 1
+	}
 	return &cobra.Command{
-		Use: use + " ENVIRONMENT BUILD", Short: short, Args: usage(cobra.ExactArgs(2)),
+		Use: use + form, Short: short, Args: usage(cobra.RangeArgs(least, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, environment, id, err := a.buildArg(cmd.Context(), args)
+			c, environment, id, err := a.buildArg(cmd.Context(), append(args, unnamed)[:2])
 			if err != nil {
 				return err
 			}

@@ -123,7 +123,7 @@ func (w *work) whyNot() string {
 func (w *work) installError(exit guest.Exit, output string) error {
 	code := exit.Code
 	e := errand.Errorf(errand.Invalid, "install_failed",
-		"The install command ended with exit code %d: %s. Its output is below; the machine is kept, to look into. Correct the command or what it runs, and send a follow-up.", code, firstLine(w.env.Install))
+		"The install command ended with exit code %d: %s. Its output is below; the machine is kept, to look into. Correct the command or what it runs; then send a follow-up, or build again.", code, firstLine(w.env.Install))
 	switch {
 	case exit.TimedOut:
 		e = errand.Errorf(errand.Invalid, "install_timeout",
