@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -147,7 +148,7 @@ func (r *Mirror) Checkout(ctx context.Context, c Checkout, p Place) (notices str
 			return out, cmp.Or(err, ended(out, code))
 		}
 	}
-	return notices, r.fresh(ctx, c, p, system, refs)
+	return notices, r.fresh(ctx, c, p, system, refs, notices != "")
 }
 
 // seen is what a checkout finds in a machine.
@@ -233,10 +234,14 @@ func (c Checkout) system(settings, refs string) []File {
 }
 
 // fresh makes the checkout where there is no repository: files, and one git.
-func (r *Mirror) fresh(ctx context.Context, c Checkout, p Place, system []File, refs string) error {
+// Where something was put aside, git does not see it if it is in the tree.
+func (r *Mirror) fresh(ctx context.Context, c Checkout, p Place, system []File, refs string, aside bool) error {
 	files, err := r.skeleton(c, refs)
 	if err != nil {
 		return err
+	}
+	if aside {
+		files = slices.Insert(files, 0, File{Path: ".git/info/exclude", Data: "/.git-before-errand\n"})
 	}
 	g, writing := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.Write(writing, c.etc, system) })

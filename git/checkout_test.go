@@ -336,6 +336,9 @@ func TestCheckoutOnSomebodysRepository(t *testing.T) {
 			if got, _ := box.git("symbolic-ref", "--short", "HEAD"); got != ownBranch {
 				t.Errorf("on %q", got)
 			}
+			if got := box.mustGit("status", "--porcelain"); got != "" {
+				t.Errorf("a commit of everything would hold\n%s", got)
+			}
 		})
 	}
 }
