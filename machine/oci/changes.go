@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/mount"
 	"github.com/errand-dev/errand/machine/volume"
 )
 
@@ -35,11 +36,11 @@ func (m *Machine) Changes(ctx context.Context, look func(at string, written fs.F
 			return fmt.Errorf("looking at what a machine wrote: %w", err)
 		}
 		defer func() {
-			h, unmountErr := unmountUnder(at)
-			h.release()
+			h, unmountErr := mount.Detach(at)
+			h.Release()
 			err = errors.Join(err, unmountErr, os.Remove(at))
 		}()
-		if points, err := mountsUnder(at); err != nil || len(points) == 0 { // one may be left by a kill
+		if points, err := mount.Under(at); err != nil || len(points) == 0 { // one may be left by a kill
 			if err := errors.Join(err, d.volumes.Mount(image, at)); err != nil {
 				return fmt.Errorf("looking at what a machine wrote: %w", err)
 			}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/mount"
 )
 
 // TestChangesAreWhatWasWritten writes on a machine, keeps its disk, and writes
@@ -56,7 +57,7 @@ func TestChangesAreWhatWasWritten(t *testing.T) {
 			if got := run(t, m, "cat /root/w1 /root/w4"); got != "onethree" {
 				t.Errorf("woken, the machine has %q", got)
 			}
-			points, err := mountsUnder(d.run)
+			points, err := mount.Under(d.run)
 			if err != nil || slices.ContainsFunc(points, func(p string) bool { return path.Base(path.Dir(p)) == "look" }) {
 				t.Errorf("still mounted are %v, %v", points, err)
 			}

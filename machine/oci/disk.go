@@ -13,6 +13,8 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine/volume"
+
+	"github.com/errand-dev/errand/machine/mount"
 )
 
 // A disk is a directory disks/<id>. It holds an upper directory for each part
@@ -86,7 +88,7 @@ type stack struct {
 	rec    *record
 	temp   string // where disks are mounted for as long as it takes
 	meta   string // the layer just below the writable one
-	ids    *idMapper
+	ids    *mount.IDMapper
 	roots  map[string]string // of disks, by id, as they are mounted
 }
 
@@ -108,8 +110,8 @@ func (s *stack) mount(target string) error {
 		if err != nil {
 			return err
 		}
-		o.target = filepath.Join(target, p.at)
-		if err := o.mount(s.ids.owner); err != nil {
+		o.Target = filepath.Join(target, p.at)
+		if err := o.Mount(s.ids.Owner); err != nil {
 			return err
 		}
 	}
@@ -131,7 +133,7 @@ func (s *stack) attach(disk string) error {
 	s.roots[disk] = at
 	// To mount a device again waits for whoever flushes it; to show an
 	// existing mount does not.
-	if err := bind(s.driver.warmDir(disk), at, nil, false); err == nil {
+	if err := mount.Bind(s.driver.warmDir(disk), at, nil, false); err == nil {
 		return nil
 	}
 	return s.driver.volumes.Mount(image, at)
@@ -175,8 +177,8 @@ func takeAfter(dir, model string) error {
 	return os.Chmod(dir, st.Mode())
 }
 
-func (s *stack) overlay(p part) (overlay, error) {
-	var o overlay
+func (s *stack) overlay(p part) (mount.Overlay, error) {
+	var o mount.Overlay
 	var lowers [][2]string // the directory that is mapped as a whole, and the layer in it
 	if p.tree != "" {
 		lowers = append(lowers, [2]string{p.tree, p.tree})
@@ -193,18 +195,18 @@ func (s *stack) overlay(p part) (overlay, error) {
 		lowers = append(lowers, [2]string{filepath.Dir(s.meta), s.meta})
 	}
 	for _, l := range lowers {
-		dir, err := s.ids.mapped(l[0], l[1])
+		dir, err := s.ids.Mapped(l[0], l[1])
 		if err != nil {
 			return o, err
 		}
-		o.lowers = append(o.lowers, dir)
+		o.Lowers = append(o.Lowers, dir)
 	}
 	root := s.roots[s.rec.Disk]
-	top, err := s.ids.mapped(root, root)
+	top, err := s.ids.Mapped(root, root)
 	if err != nil {
 		return o, err
 	}
-	o.upper, o.work = filepath.Join(top, "upper", p.name), filepath.Join(top, "work", p.name)
+	o.Upper, o.Work = filepath.Join(top, "upper", p.name), filepath.Join(top, "work", p.name)
 	return o, nil
 }
 
@@ -219,7 +221,7 @@ func (d *Driver) keepWarm(disk string) error {
 	if _, err := os.Stat(image); err != nil {
 		return nil // it is no file system of its own
 	}
-	if points, err := mountsUnder(at); err != nil || len(points) > 0 {
+	if points, err := mount.Under(at); err != nil || len(points) > 0 {
 		return err
 	}
 	if err := mkdirs(0o700, at); err != nil {
@@ -238,8 +240,8 @@ func (d *Driver) cool(needed func(disk string) bool) error {
 		if needed(e.Name()) {
 			continue
 		}
-		h, unmountErr := unmountUnder(d.warmDir(e.Name()))
-		d.after.Go(h.release)
+		h, unmountErr := mount.Detach(d.warmDir(e.Name()))
+		d.after.Go(h.Release)
 		err = errors.Join(err, unmountErr, os.Remove(d.warmDir(e.Name())))
 	}
 	return err

@@ -17,6 +17,7 @@ import (
 	"github.com/errand-dev/errand/guest"
 	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/mount"
 )
 
 // run gives what a shell command prints on the machine.
@@ -220,10 +221,10 @@ func TestOrphans(t *testing.T) {
 	if err := testDriver(t).Close(); err != nil { // waits for what New began
 		t.Fatal(err)
 	}
-	if l.alive() {
+	if l.Alive() {
 		t.Error("the machine still runs")
 	}
-	if points, err := mountsUnder(gone.run); err != nil || len(points) > 0 {
+	if points, err := mount.Under(gone.run); err != nil || len(points) > 0 {
 		t.Errorf("still mounted: %v, %v", points, err)
 	}
 	if _, err := m.Dial(t.Context()); !errors.Is(err, machine.ErrStopped) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/process"
 )
 
 // engine is an OCI runtime program.
@@ -102,7 +103,7 @@ func (e engine) knows(id machine.ID) bool {
 
 // gofer gives the process that opens files for a machine of gVisor; nil where
 // there is none.
-func (e engine) gofer(id machine.ID) (*process, error) {
+func (e engine) gofer(id machine.ID) (*process.Process, error) {
 	if e.name != GVisor {
 		return nil, nil
 	}
@@ -118,7 +119,7 @@ func (e engine) gofer(id machine.ID) (*process, error) {
 	if state.GoferPID == 0 {
 		return nil, nil
 	}
-	p, err := findProcess(state.GoferPID)
+	p, err := process.Find(state.GoferPID)
 	return &p, err
 }
 

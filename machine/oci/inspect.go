@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/mount"
 	"github.com/errand-dev/errand/machine/volume"
 )
 
@@ -114,15 +115,15 @@ func (d *Driver) tryIDMap() error {
 		return err
 	}
 	defer func() {
-		h, _ := unmountUnder(dir) // what cannot be unmounted was not mounted
-		h.release()
+		h, _ := mount.Detach(dir) // what cannot be unmounted was not mounted
+		h.Release()
 	}()
 	userns, err := os.Open(dir + "/user")
 	if err != nil {
 		return err
 	}
 	defer userns.Close()
-	tree, err := cloneTree(d.dir, userns, false)
+	tree, err := mount.Clone(d.dir, userns, false)
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func (m *Machine) Handle() machine.Handle { return machine.Handle{Driver: Name, 
 
 func (m *Machine) running() bool {
 	l, err := m.driver.loadLive(m.id)
-	return err == nil && l.alive()
+	return err == nil && l.Alive()
 }
 
 // Dial connects to the guest's socket, which lies in a directory of the host

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/errand-dev/errand/machine/mount"
 )
 
 // makeNamespaces makes a network namespace, and with base a user namespace
@@ -33,7 +35,7 @@ func makeNamespaces(guest, dir string, base uint32) error {
 	defer runtime.UnlockOSThread()
 	p, err := os.StartProcess(guest, []string{guest}, &os.ProcAttr{Sys: attr, Env: []string{}})
 	if err != nil && base != 0 {
-		return fmt.Errorf("making namespaces: %w", &noIDMap{err})
+		return fmt.Errorf("making namespaces: %w", &mount.NoIDMap{Err: err})
 	}
 	if err != nil {
 		return fmt.Errorf("making namespaces: %w", err)
@@ -49,13 +51,6 @@ func makeNamespaces(guest, dir string, base uint32) error {
 	}
 	return nil
 }
-
-// noIDMap says that this host has no user namespaces, or cannot map the ids of
-// a file system.
-type noIDMap struct{ err error }
-
-func (e *noIDMap) Error() string { return e.err.Error() }
-func (e *noIDMap) Unwrap() error { return e.err }
 
 func noUserNamespace(err error) string {
 	return fmt.Sprintf("Root in a machine under runc is root on the host too: user namespaces over id-mapped mounts do not work here (%v). They need Linux 5.19 and a file system that can map ids, such as ext4, XFS or Btrfs.", err)

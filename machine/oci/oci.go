@@ -23,6 +23,7 @@ import (
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/machine/cgroup"
+	"github.com/errand-dev/errand/machine/mount"
 	"github.com/errand-dev/errand/machine/volume"
 )
 
@@ -164,8 +165,8 @@ func (d *Driver) Close() error {
 
 // removeRun takes the run directory down when no machine runs.
 func (d *Driver) removeRun() error {
-	h, err := unmountUnder(d.run)
-	h.release()
+	h, err := mount.Detach(d.run)
+	h.Release()
 	d.cgroups.Tidy()
 	return errors.Join(err, os.RemoveAll(d.run))
 }

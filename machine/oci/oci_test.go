@@ -17,6 +17,7 @@ import (
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/machine/cgroup"
 	"github.com/errand-dev/errand/machine/machinetest"
+	"github.com/errand-dev/errand/machine/mount"
 )
 
 func TestMain(m *testing.M) {
@@ -76,7 +77,7 @@ func subject(engine string) machinetest.Subject {
 			if err != nil {
 				return err
 			}
-			return l.kill(context.Background())
+			return l.Kill(context.Background())
 		},
 		Processor: charged,
 		Leftovers: leftovers,
@@ -137,7 +138,7 @@ func leftovers(dir string) ([]string, error) {
 	defer d.Close()
 	var left []string
 	for _, at := range []string{d.run, d.dir} {
-		points, err := mountsUnder(at)
+		points, err := mount.Under(at)
 		if err != nil {
 			return nil, err
 		}

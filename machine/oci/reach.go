@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/errand-dev/errand/machine/volume"
+
+	"github.com/errand-dev/errand/machine/mount"
 )
 
 // openDisk gives the directory of a disk for reading, whether a machine stands
@@ -39,14 +41,14 @@ func (d *Driver) openDisk(disk string) (*os.Root, error) {
 // openWarm gives the mount that a fresh snapshot's disk has.
 func (d *Driver) openWarm(disk string) (int, error) {
 	at := d.warmDir(disk)
-	points, err := mountsUnder(at)
+	points, err := mount.Under(at)
 	if err == nil && !slices.Contains(points, at) {
 		err = fs.ErrNotExist
 	}
 	if err != nil {
 		return -1, err
 	}
-	return cloneTree(at, nil, true)
+	return mount.Clone(at, nil, true)
 }
 
 // hold keeps what b stands on from being swept until release.

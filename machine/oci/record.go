@@ -111,3 +111,13 @@ func (d *Driver) load(id machine.ID) (*record, error) {
 	}
 	return &r, nil
 }
+
+// mkdirs makes directories that may be there.
+func mkdirs(mode os.FileMode, dirs ...string) error {
+	for _, dir := range dirs {
+		if err := os.MkdirAll(dir, mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -21,6 +21,7 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/process"
 )
 
 // snapshot is the file snapshots/<key>.json.
@@ -161,9 +162,9 @@ func (d *Driver) keep(ctx context.Context, id machine.ID, key machine.SnapshotKe
 	if err != nil {
 		return err
 	}
-	by := process.kill
+	by := process.Process.Kill
 	if r.Engine == GVisor {
-		by = process.halt // its processes have no children that could write
+		by = process.Process.Halt // its processes have no children that could write
 	}
 	var l *live
 	var both errgroup.Group

@@ -19,17 +19,19 @@ import (
 
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/machine/cgroup"
+	"github.com/errand-dev/errand/machine/mount"
 	"github.com/errand-dev/errand/machine/netns"
+	"github.com/errand-dev/errand/machine/process"
 )
 
 // live is what is known of a running machine; it is the file live.json in its
 // run directory, written when the guest answered.
 type live struct {
-	process             // the machine's first on the host; it takes those inside with it
-	Gofer      *process `json:"gofer,omitempty"` // of gVisor: opens files for the first
-	Base       uint32   `json:"base,omitempty"`
-	Cgroup     string   `json:"cgroup,omitempty"`
-	Unenforced []string `json:"unenforced,omitempty"`
+	process.Process                  // the machine's first on the host; it takes those inside with it
+	Gofer           *process.Process `json:"gofer,omitempty"` // of gVisor: opens files for the first
+	Base            uint32           `json:"base,omitempty"`
+	Cgroup          string           `json:"cgroup,omitempty"`
+	Unenforced      []string         `json:"unenforced,omitempty"`
 }
 
 func (d *Driver) runDir(id machine.ID) string { return filepath.Join(d.run, "m", string(id)) }
@@ -90,7 +92,7 @@ func (d *Driver) assemble(ctx context.Context, r *record) (*live, error) {
 		return nil, err
 	}
 	err = d.assembleAs(r, l)
-	if without := (*noIDMap)(nil); errors.As(err, &without) {
+	if without := (*mount.NoIDMap)(nil); errors.As(err, &without) {
 		if err := d.stop(ctx, r.ID); err != nil {
 			return nil, err
 		}
@@ -126,7 +128,7 @@ func (d *Driver) readyRun() error {
 	if err := mkdirs(0o711, d.opts.RunDir, d.run); err != nil {
 		return err
 	}
-	points, err := mountsUnder(d.run)
+	points, err := mount.Under(d.run)
 	if err != nil {
 		return err
 	}
@@ -150,12 +152,12 @@ func (d *Driver) mountAll(r *record, l *live) error {
 	if err != nil {
 		return err
 	}
-	ids := &idMapper{at: filepath.Join(run, "lower"), owner: l.Base, shown: map[string]string{}}
+	ids := &mount.IDMapper{At: filepath.Join(run, "lower"), Owner: l.Base}
 	if l.Base != 0 {
-		if ids.userns, err = os.Open(filepath.Join(run, "ns", "user")); err != nil {
+		if ids.Userns, err = os.Open(filepath.Join(run, "ns", "user")); err != nil {
 			return err
 		}
-		defer ids.userns.Close()
+		defer ids.Userns.Close()
 		// Only the machine's own root may pass through to its files.
 		if err := errors.Join(os.Chown(run, 0, int(l.Base)), os.Chmod(run, 0o710)); err != nil {
 			return err
@@ -170,12 +172,12 @@ func (d *Driver) mountAll(r *record, l *live) error {
 		if err := mkdirs(0o755, at); err != nil {
 			return err
 		}
-		if err := bind(m.Source, at, ids.userns, true); err != nil {
+		if err := mount.Bind(m.Source, at, ids.Userns, true); err != nil {
 			return &machine.SetupError{Doing: "showing " + m.Source, Err: err}
 		}
 	}
-	h, err := unmountUnder(filepath.Join(run, "lower")) // the overlays hold what they need
-	h.release()
+	h, err := mount.Detach(filepath.Join(run, "lower")) // the overlays hold what they need
+	h.Release()
 	return err
 }
 
@@ -197,7 +199,7 @@ func (d *Driver) mountLine(run string, base uint32) error {
 		}
 		f.Close()
 	}
-	return bind(d.opts.Guest, filepath.Join(run, "guest"), nil, true)
+	return mount.Bind(d.opts.Guest, filepath.Join(run, "guest"), nil, true)
 }
 
 // writeMeta makes the layer just below the machine's own: the few files that
@@ -237,7 +239,7 @@ func (l *live) find(at launch, e engine) error {
 	if err != nil {
 		return err
 	}
-	if l.process, err = findProcess(pid); err != nil {
+	if l.Process, err = process.Find(pid); err != nil {
 		return err
 	}
 	l.Gofer, err = e.gofer(at.id)
@@ -267,7 +269,7 @@ func (d *Driver) awaitGuest(ctx context.Context, id machine.ID, l *live) error {
 		if err == nil {
 			return conn.Close()
 		}
-		if !l.alive() {
+		if !l.Alive() {
 			return errors.New("its first process ended at once")
 		}
 		select {
@@ -281,7 +283,7 @@ func (d *Driver) awaitGuest(ctx context.Context, id machine.ID, l *live) error {
 // stop ends the machine's processes and takes down all that start made. It can
 // be done again, and after any part of a start.
 func (d *Driver) stop(ctx context.Context, id machine.ID) error {
-	if _, err := d.end(ctx, id, process.kill); err != nil {
+	if _, err := d.end(ctx, id, process.Process.Kill); err != nil {
 		return err
 	}
 	return d.clear(ctx, id)
@@ -290,13 +292,13 @@ func (d *Driver) stop(ctx context.Context, id machine.ID) error {
 // end ends the machine's processes, sooner than the engines' own way of asking
 // ten times a second, by kill or halt. It gives what was known of them, nil for
 // a machine that does not run or whose start was cut off: clear ends those.
-func (d *Driver) end(ctx context.Context, id machine.ID, by func(process, context.Context) error) (*live, error) {
+func (d *Driver) end(ctx context.Context, id machine.ID, by func(process.Process, context.Context) error) (*live, error) {
 	l, err := d.loadLive(id)
 	if err != nil {
 		return nil, nil // not written, or not whole
 	}
 	var ending errgroup.Group
-	ending.Go(func() error { return by(l.process, ctx) })
+	ending.Go(func() error { return by(l.Process, ctx) })
 	if l.Gofer != nil {
 		ending.Go(func() error { return by(*l.Gofer, ctx) })
 	}
@@ -317,15 +319,15 @@ func (d *Driver) clear(ctx context.Context, id machine.ID) error {
 			return err
 		}
 	}
-	h, err := unmountUnder(run)
-	d.after.Go(h.release)
+	h, err := mount.Detach(run)
+	d.after.Go(h.Release)
 	return errors.Join(err, removeUnmounted(run))
 }
 
 // removeUnmounted removes a run directory in which nothing is mounted. It goes
 // by names, so that a mount which was missed is never emptied.
 func removeUnmounted(run string) error {
-	points, err := mountsUnder(run)
+	points, err := mount.Under(run)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,6 @@
 //go:build linux
 
-package oci
+package mount
 
 import (
 	"errors"
@@ -18,11 +18,11 @@ import (
 	"github.com/errand-dev/errand/machine/volume"
 )
 
-// overlay is one overlayfs mount.
-type overlay struct {
-	lowers      []string // lowest first
-	upper, work string
-	target      string
+// Overlay is one overlayfs mount.
+type Overlay struct {
+	Lowers      []string // lowest first
+	Upper, Work string
+	Target      string
 }
 
 // overlayFlags make an upper directory fit to be a lower one later:
@@ -35,9 +35,10 @@ var overlayFlags = [][2]string{
 	{"redirect_dir", "on"}, {"index", "off"}, {"metacopy", "off"}, {"xino", "auto"},
 }
 
-// With owner, all that overlayfs itself makes on the upper directory's file
-// system is made as this id: on an id-mapped mount our own has no place.
-func (o overlay) mount(owner uint32) error {
+// Mount mounts it. With an owner other than 0, all that overlayfs itself makes on
+// the upper directory's file system is made as this id: on an id-mapped mount our
+// own has no place.
+func (o Overlay) Mount(owner uint32) error {
 	if owner != 0 {
 		return asOwner(owner, o.mountHere)
 	}
@@ -67,34 +68,34 @@ func asOwner(owner uint32, f func() error) error {
 // capabilities alone.
 const secbitNoSetuidFixup = 1 << 2
 
-func (o overlay) mountHere() error {
+func (o Overlay) mountHere() error {
 	fsfd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("opening overlayfs: %w", err)
 	}
 	defer unix.Close(fsfd)
 	if err := o.configure(fsfd); err != nil {
-		return fmt.Errorf("mounting %s: %w%s", o.target, err, volume.KernelSays(fsfd))
+		return fmt.Errorf("mounting %s: %w%s", o.Target, err, volume.KernelSays(fsfd))
 	}
 	mfd, err := unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV)
 	if err != nil {
-		return fmt.Errorf("mounting %s: %w%s", o.target, err, volume.KernelSays(fsfd))
+		return fmt.Errorf("mounting %s: %w%s", o.Target, err, volume.KernelSays(fsfd))
 	}
 	defer unix.Close(mfd)
-	if err := unix.MoveMount(mfd, "", unix.AT_FDCWD, o.target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return fmt.Errorf("mounting %s: %w", o.target, err)
+	if err := unix.MoveMount(mfd, "", unix.AT_FDCWD, o.Target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("mounting %s: %w", o.Target, err)
 	}
 	return nil
 }
 
-func (o overlay) configure(fsfd int) error {
+func (o Overlay) configure(fsfd int) error {
 	if err := unix.FsconfigSetString(fsfd, "source", "errand"); err != nil {
 		return err
 	}
 	if err := o.setLowers(fsfd); err != nil {
 		return err
 	}
-	for _, kv := range slices.Concat([][2]string{{"upperdir", o.upper}, {"workdir", o.work}}, overlayFlags) {
+	for _, kv := range slices.Concat([][2]string{{"upperdir", o.Upper}, {"workdir", o.Work}}, overlayFlags) {
 		if err := unix.FsconfigSetString(fsfd, kv[0], kv[1]); err != nil {
 			return fmt.Errorf("setting %s: %w", kv[0], err)
 		}
@@ -105,10 +106,10 @@ func (o overlay) configure(fsfd int) error {
 // setLowers names the lower directories one by one, which has no limit in
 // length. Kernels before 6.5 want them in one string of at most 255 bytes; the
 // short names of open descriptors make the most of it.
-func (o overlay) setLowers(fsfd int) error {
-	for i, dir := range slices.Backward(o.lowers) {
+func (o Overlay) setLowers(fsfd int) error {
+	for i, dir := range slices.Backward(o.Lowers) {
 		err := unix.FsconfigSetString(fsfd, "lowerdir+", dir)
-		if errors.Is(err, unix.EINVAL) && i == len(o.lowers)-1 {
+		if errors.Is(err, unix.EINVAL) && i == len(o.Lowers)-1 {
 			return o.setLowersAtOnce(fsfd)
 		}
 		if err != nil {
@@ -118,18 +119,18 @@ func (o overlay) setLowers(fsfd int) error {
 	return nil
 }
 
-func (o overlay) setLowersAtOnce(fsfd int) error {
+func (o Overlay) setLowersAtOnce(fsfd int) error {
 	var names []string
-	for _, dir := range slices.Backward(o.lowers) {
+	for _, dir := range slices.Backward(o.Lowers) {
 		names = append(names, strings.ReplaceAll(dir, ":", `\:`))
 	}
 	return unix.FsconfigSetString(fsfd, "lowerdir", strings.Join(names, ":"))
 }
 
-// bind shows the directory or file source at target, which must be there. With
+// Bind shows the directory or file source at target, which must be there. With
 // a user namespace, ids are shown as that namespace maps them.
-func bind(source, target string, userns *os.File, readOnly bool) error {
-	tree, err := cloneTree(source, userns, readOnly)
+func Bind(source, target string, userns *os.File, readOnly bool) error {
+	tree, err := Clone(source, userns, readOnly)
 	if err != nil {
 		return err
 	}
@@ -140,8 +141,8 @@ func bind(source, target string, userns *os.File, readOnly bool) error {
 	return nil
 }
 
-// cloneTree gives source as a mount that is nowhere yet.
-func cloneTree(source string, userns *os.File, readOnly bool) (int, error) {
+// Clone gives source as a mount that is nowhere yet.
+func Clone(source string, userns *os.File, readOnly bool) (int, error) {
 	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return -1, fmt.Errorf("binding %s: %w", source, err)
@@ -157,16 +158,16 @@ func cloneTree(source string, userns *os.File, readOnly bool) (int, error) {
 	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
 		unix.Close(tree)
 		if userns != nil {
-			err = &noIDMap{err}
+			err = &NoIDMap{Err: err}
 		}
 		return -1, fmt.Errorf("mapping %s: %w", source, err)
 	}
 	return tree, nil
 }
 
-// mountsUnder lists the mount points at and below dir, deepest last mounted
+// Under lists the mount points at and below dir, deepest last mounted
 // first, so that they can be unmounted in this order.
-func mountsUnder(dir string) ([]string, error) {
+func Under(dir string) ([]string, error) {
 	table, err := os.ReadFile("/proc/thread-self/mountinfo") // the first thread may be elsewhere
 	if err != nil {
 		return nil, err
@@ -174,7 +175,7 @@ func mountsUnder(dir string) ([]string, error) {
 	return pointsUnder(dir, string(table)), nil
 }
 
-// pointsUnder is mountsUnder of the table in a mountinfo, whose lines may be of
+// pointsUnder is Under of the table in a mountinfo, whose lines may be of
 // any length: an overlay's names all that it stands on.
 func pointsUnder(dir, table string) []string {
 	var points []string
@@ -211,17 +212,17 @@ func unescapeMount(s string) string {
 	return b.String()
 }
 
-// unmountUnder takes away all that is mounted at and below dir, at once for
+// Detach takes away all that is mounted at and below dir, at once for
 // everyone who looks. A file system ends with its last user, and an overlay
 // then writes all that is unwritten to the disk, which is work in proportion
 // to its size; so the last user is a descriptor, and closing the file given
 // back is when that happens. The kernel does it if we are killed.
-func unmountUnder(dir string) (held, error) {
-	points, err := mountsUnder(dir)
+func Detach(dir string) (Held, error) {
+	points, err := Under(dir)
 	if err != nil {
 		return nil, fmt.Errorf("unmounting %s: %w", dir, err)
 	}
-	var h held
+	var h Held
 	var errs []error
 	for _, point := range points {
 		fd, err := unix.Open(point, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -236,48 +237,42 @@ func unmountUnder(dir string) (held, error) {
 	return h, errors.Join(errs...)
 }
 
-// held keeps file systems alive that are mounted nowhere any more.
-type held []int
+// Held keeps file systems alive that are mounted nowhere any more.
+type Held []int
 
-func (h held) release() {
+// Release lets go of them; it may wait until they are on the disk.
+func (h Held) Release() {
 	for _, fd := range h {
 		unix.Close(fd)
 	}
 }
 
-// mkdirs makes directories that may be there.
-func mkdirs(mode os.FileMode, dirs ...string) error {
-	for _, dir := range dirs {
-		if err := os.MkdirAll(dir, mode); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// idMapper shows directories with ids as a user namespace maps them. Each
+// IDMapper shows directories with ids as a user namespace maps them. Each
 // mount serves all directories below it. Without a namespace it changes
 // nothing.
-type idMapper struct {
-	userns *os.File
-	owner  uint32 // what the namespace maps root to
-	at     string // where the mounts go
+type IDMapper struct {
+	Userns *os.File
+	Owner  uint32 // what the namespace maps root to
+	At     string // where the mounts go
 	shown  map[string]string
 }
 
-// mapped gives the path by which dir, inside root, is seen with mapped ids.
-func (m *idMapper) mapped(root, dir string) (string, error) {
-	if m.userns == nil {
+// Mapped gives the path by which dir, inside root, is seen with mapped ids.
+func (m *IDMapper) Mapped(root, dir string) (string, error) {
+	if m.Userns == nil {
 		return dir, nil
 	}
 	at, ok := m.shown[root]
 	if !ok {
-		at = filepath.Join(m.at, strconv.Itoa(len(m.shown)))
+		at = filepath.Join(m.At, strconv.Itoa(len(m.shown)))
 		if err := os.MkdirAll(at, 0o700); err != nil {
 			return "", err
 		}
-		if err := bind(root, at, m.userns, false); err != nil {
+		if err := Bind(root, at, m.Userns, false); err != nil {
 			return "", err
+		}
+		if m.shown == nil {
+			m.shown = map[string]string{}
 		}
 		m.shown[root] = at
 	}
@@ -287,3 +282,10 @@ func (m *idMapper) mapped(root, dir string) (string, error) {
 	}
 	return filepath.Join(at, rel), nil
 }
+
+// NoIDMap says that this host has no user namespaces, or cannot map the ids of
+// a file system.
+type NoIDMap struct{ Err error }
+
+func (e *NoIDMap) Error() string { return e.Err.Error() }
+func (e *NoIDMap) Unwrap() error { return e.Err }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package oci
+package process
 
 import (
 	"context"
@@ -16,25 +16,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is one process on the host.
-type process struct {
+// Process is one process of this host.
+type Process struct {
 	PID       int    `json:"pid"`
 	StartTime string `json:"startTime"` // so that a later process is not taken for it
 }
 
 var errExited = errors.New("it has exited")
 
-// findProcess gives the process that has the number pid now.
-func findProcess(pid int) (process, error) {
+// Find gives the process that has the number pid now.
+func Find(pid int) (Process, error) {
 	at, err := startTime(pid)
 	if err != nil {
-		return process{}, fmt.Errorf("finding process %d: %w", pid, err)
+		return Process{}, fmt.Errorf("finding process %d: %w", pid, err)
 	}
-	return process{PID: pid, StartTime: at}, nil
+	return Process{PID: pid, StartTime: at}, nil
 }
 
-// alive says whether the process is there.
-func (p process) alive() bool {
+// Alive says whether the process is there.
+func (p Process) Alive() bool {
 	at, err := startTime(p.PID)
 	return err == nil && at == p.StartTime
 }
@@ -64,23 +64,23 @@ func statFields(file string) ([]string, error) {
 	return fields, nil
 }
 
-// kill ends the process if it is still there, and waits until it is gone.
-func (p process) kill(ctx context.Context) error {
+// Kill ends the process if it is still there, and waits until it is gone.
+func (p Process) Kill(ctx context.Context) error {
 	return p.end(ctx, 50*time.Millisecond, func() bool { return false })
 }
 
-// halt ends the process if it is still there, and waits until none of its
+// Halt ends the process if it is still there, and waits until none of its
 // threads can do anything more, a write to a file for instance. What is left of
-// it then is the release of its memory, for which kill waits too: some 40 ms for
+// it then is the release of its memory, for which Kill waits too: some 40 ms for
 // the kernel of a gVisor machine that has written 20,000 files. The children of
 // the process go on.
-func (p process) halt(ctx context.Context) error {
+func (p Process) Halt(ctx context.Context) error {
 	return p.end(ctx, time.Millisecond, p.exiting)
 }
 
 // end kills the process and waits until it is gone or enough says so, which is
 // asked at once and then every so often.
-func (p process) end(ctx context.Context, every time.Duration, enough func() bool) error {
+func (p Process) end(ctx context.Context, every time.Duration, enough func() bool) error {
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
 		return nil
@@ -91,7 +91,7 @@ func (p process) end(ctx context.Context, every time.Duration, enough func() boo
 	defer unix.Close(fd)
 	// Read after the descriptor was opened: what it says is about the process
 	// that the descriptor holds.
-	if !p.alive() {
+	if !p.Alive() {
 		return nil
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -113,7 +113,7 @@ func (p process) end(ctx context.Context, every time.Duration, enough func() boo
 
 // exiting says whether all threads of a killed process are on their way out. A
 // killed process gets no new ones.
-func (p process) exiting() bool {
+func (p Process) exiting() bool {
 	const flag = 0x4 // PF_EXITING of include/linux/sched.h, set before anything is released
 	tasks := fmt.Sprintf("/proc/%d/task", p.PID)
 	threads, err := os.ReadDir(tasks)

@@ -1,6 +1,6 @@
 //go:build linux
 
-package oci
+package process
 
 import (
 	"os"
@@ -19,14 +19,14 @@ func TestHalt(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		p, err := findProcess(cmd.Process.Pid)
+		p, err := Find(cmd.Process.Pid)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for size(t, file) == 0 {
 			time.Sleep(time.Millisecond)
 		}
-		if err := p.halt(t.Context()); err != nil {
+		if err := p.Halt(t.Context()); err != nil {
 			t.Error(err)
 		}
 		halted := size(t, file)
@@ -36,7 +36,7 @@ func TestHalt(t *testing.T) {
 		if at := size(t, file); at != halted {
 			t.Errorf("%d bytes when it was halted, %d when it was gone", halted, at)
 		}
-		if err := p.halt(t.Context()); err != nil {
+		if err := p.Halt(t.Context()); err != nil {
 			t.Errorf("halting what is gone: %v", err)
 		}
 	}
