@@ -17,6 +17,7 @@ type ServeOptions struct {
 	Data      string        // the data directory, absolute
 	Listen    string        // host:port
 	PublicURL string        // how people reach the server; "" is what it listens on
+	SSH       string        // host:port for ssh; "" is the one of before or a free one beside Listen, "off" is none
 	Rate      int           // requests of a key in a minute; 0 is the server's own bound
 	Heartbeat time.Duration // how often a quiet stream shows that it lives; 0 is the server's own
 	Model     string        // of agents that name none; "" is the first that can be used
@@ -82,6 +83,7 @@ func (s *serveFlags) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.Data, "data", "", "the data directory (ERRAND_DATA)")
 	f.StringVar(&s.Listen, "listen", defaultListen, "where to listen, HOST:PORT")
 	f.StringVar(&s.PublicURL, "public-url", "", "how people reach the server, if not there")
+	f.StringVar(&s.SSH, "ssh", "", `where to listen for ssh, HOST:PORT, or "off" (default: beside --listen on port 7022, or a free one, which is kept)`)
 	f.IntVar(&s.Rate, "rate", 0, "requests that a key may make in a minute (default: 60000)")
 	f.DurationVar(&s.Heartbeat, "heartbeat", 0, "how often a quiet stream shows that it lives (default: 15s)")
 	f.StringVar(&s.Engine, "engine", "", "what isolates machines: gvisor or runc (default: gvisor)")

@@ -60,7 +60,14 @@ func (a *app) serve(ctx context.Context, o ServeOptions) (err error) {
 	if ready.Key, err = firstKey(ctx, keys, o.Data); err != nil {
 		return err
 	}
-	handler, err := server.New(parts.serverOptions(o, a.wiring.Panel, keys, ready.URL, a.version))
+	walk, err := parts.openSSH(ctx, o, listener.Addr(), keys, a.version)
+	if err != nil {
+		return err
+	}
+	defer walk.close()
+	options := parts.serverOptions(o, a.wiring.Panel, keys, ready.URL, a.version)
+	options.SSH = walk.at
+	handler, err := server.New(options)
 	if err != nil {
 		return err
 	}
@@ -75,6 +82,7 @@ func (a *app) serve(ctx context.Context, o ServeOptions) (err error) {
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return parts.runner.Run(ctx) })
 	work.Go(func() error { return parts.setups.Run(ctx) })
+	work.Go(func() error { return walk.serve(ctx) })
 	work.Go(func() error { return serveHTTP(ctx, listener, handler, handler.Stop, parts.log) })
 	return work.Wait()
 }

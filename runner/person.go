@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -33,6 +35,33 @@ type ExecRequest struct {
 	Limit time.Duration
 	// Resize gives new sizes of the pty; may be nil.
 	Resize <-chan guest.Size
+	// As says what Args are.
+	As ExecAs
+	// Whole passes on all that is printed as it is: programs at both ends speak a
+	// protocol. The command waits for whoever does not read. Else what people must
+	// not see is looked for in it, and of more than can be kept the middle is lost.
+	Whole bool
+}
+
+// ExecAs says what the arguments of an ExecRequest are.
+type ExecAs int
+
+const (
+	ExecProgram ExecAs = iota // a program with its arguments
+	ExecShell                 // one text for the user's own shell; none is that shell
+	ExecFiles                 // nothing: the command serves files by SFTP
+)
+
+// argv gives the command for a user, and the one that it is started as: the
+// user's shell is found in the machine.
+func (req ExecRequest) argv(line *guest.Line) (argv []string, user string) {
+	switch self := line.Hello().Program; req.As {
+	case ExecShell:
+		return append([]string{self, "exec", "-user", req.User, "-dir", req.Dir, "--"}, req.Args...), ""
+	case ExecFiles:
+		return []string{self, "sftp", "-dir", req.Dir}, req.User
+	}
+	return req.Args, req.User
 }
 
 // Exec runs a command in the agent's machine, waking it if it sleeps, and hands
@@ -54,12 +83,57 @@ func (r *Runner) Exec(ctx context.Context, _ errand.Caller, id errand.AgentID, r
 	if req.User == "" {
 		req.User = s.environment.User
 	}
-	shown := r.show(out, req.TTY != nil)
-	defer shown.flush()
+	if !req.Whole {
+		shown := r.show(out, req.TTY != nil)
+		defer shown.flush()
+		out = shown.take
+	}
+	argv, user := req.argv(s.line)
 	return terminal.Run(ctx, s.line, guest.Command{
-		ID: "person." + orDefault(req.ID, uuid.NewString()), Args: req.Args, Dir: req.Dir, User: req.User,
+		ID: "person." + orDefault(req.ID, uuid.NewString()), Args: argv, Dir: req.Dir, User: user,
 		Env: append(append([]string(nil), s.env...), req.Env...), TTY: req.TTY, Stdin: req.Stdin != nil, Limit: req.Limit,
-	}, terminal.Streams{In: req.Stdin, Resize: req.Resize, Out: shown.take})
+		Hold: req.Whole,
+	}, terminal.Streams{In: req.Stdin, Resize: req.Resize, Out: out})
+}
+
+// Dial connects to an address in the agent's machine, "localhost:3000" or
+// "unix:/path", waking it if it sleeps. It does not sleep again before the
+// connection is closed.
+func (r *Runner) Dial(ctx context.Context, _ errand.Caller, id errand.AgentID, address string) (net.Conn, error) {
+	p, err := r.visit(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	line := p.current()
+	if line == nil {
+		p.release()
+		return nil, guest.ErrRebooted
+	}
+	conn, err := line.DialPort(ctx, address)
+	if err != nil {
+		p.release()
+		return nil, err
+	}
+	return &visiting{Conn: conn, done: sync.OnceFunc(p.release)}, nil
+}
+
+// visiting is a connection into a machine, which stays awake for it.
+type visiting struct {
+	net.Conn
+	done func()
+}
+
+func (v *visiting) Close() error {
+	defer v.done()
+	return v.Conn.Close()
+}
+
+// CloseWrite ends what is sent, and leaves what is received.
+func (v *visiting) CloseWrite() error {
+	if half, ok := v.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
 }
 
 // shown passes on what a machine prints for a person, without secrets: each of

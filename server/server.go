@@ -49,6 +49,13 @@ type Options struct {
 	Panel http.Handler
 	// Heartbeat is how often a quiet stream shows that it lives; 0 is 15 s.
 	Heartbeat time.Duration
+	SSH       SSH
+}
+
+// SSH is where people reach machines by ssh. Its zero value is nowhere.
+type SSH struct {
+	Address string // HOST:PORT
+	HostKey string // as in known_hosts, without the name
 }
 
 // Server is the handler of all that Errand serves over HTTP.
@@ -58,6 +65,7 @@ type Server struct {
 	keys      *auth.Keys
 	setups    *setup.Setups
 	log       *slog.Logger
+	sshAt     SSH
 	url       string // without a slash at its end
 	host      string // of url
 	cookie    string // the name of the one that browsers get
@@ -83,7 +91,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		runner: o.Runner, vault: o.Vault, keys: o.Keys, setups: o.Setups, log: o.Log,
 		url: u.String(), host: u.Host, cookie: cookieName(u), secure: u.Scheme == "https", version: o.Version, started: time.Now().UTC().Truncate(time.Second),
-		heartbeat: o.Heartbeat, rate: newRate(o.Rate), panel: o.Panel,
+		heartbeat: o.Heartbeat, rate: newRate(o.Rate), panel: o.Panel, sshAt: o.SSH,
 	}
 	if s.heartbeat == 0 {
 		s.heartbeat = 15 * time.Second
@@ -143,6 +151,7 @@ func (s *Server) routes(mux *http.ServeMux) ([]byte, error) {
 	s.bootRoutes(r)
 	s.secretRoutes(r)
 	s.setupRoutes(r)
+	s.sshRoutes(r)
 	delete(r.api.OpenAPI().Components.Schemas.Map(), "ErrorModel") // huma's own form, which is never sent
 	document, err := json.MarshalIndent(r.api.OpenAPI(), "", "  ")
 	if err != nil {

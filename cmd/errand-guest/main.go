@@ -4,6 +4,7 @@
 //	errand-guest connect    carry stdin and stdout to it, for a driver
 //	errand-guest exec       run a command as a user, for terminals
 //	errand-guest tend       the same, and again when it crashes
+//	errand-guest sftp       serve files to a person who came by ssh
 //
 // It only wires: package inside is what it does.
 package main
@@ -34,11 +35,13 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("say init, connect, exec or tend")
+		return fmt.Errorf("say init, connect, exec, tend or sftp")
 	}
 	switch args[0] {
 	case "exec":
 		return inside.Exec(args[1:])
+	case "sftp":
+		return inside.SFTP(args[1:])
 	case "tend":
 		code, err := inside.Tend(args[1:])
 		if err == nil {
@@ -65,5 +68,5 @@ func run(args []string) error {
 	case "connect":
 		return inside.Connect(socket, os.Stdin, os.Stdout)
 	}
-	return fmt.Errorf("%q is neither init, connect, exec nor tend", args[0])
+	return fmt.Errorf("%q is neither init, connect, exec, tend nor sftp", args[0])
 }
