@@ -31,11 +31,12 @@ type Line struct {
 
 	mu      sync.Mutex
 	hello   Hello
-	session *yamux.Session    // the connection in use; nil while there is none
-	err     error             // why there will be none any more
-	last    error             // why the latest attempt to connect failed
-	shared  map[string]string // tmux's ids of the terminals that share a window, by name; nil: not known
-	changed chan struct{}     // closed and replaced whenever session or err change
+	session *yamux.Session            // the connection in use; nil while there is none
+	err     error                     // why there will be none any more
+	last    error                     // why the latest attempt to connect failed
+	added   map[string]func(net.Conn) // by AddService
+	shared  map[string]string         // tmux's ids of the terminals that share a window, by name; nil: not known
+	changed chan struct{}             // closed and replaced whenever session or err change
 }
 
 // How long to wait before dialing again, and how long a new connection may take
@@ -149,9 +150,7 @@ func (l *Line) greet(ctx context.Context, session *yamux.Session) error {
 	ctx, cancel := context.WithTimeout(ctx, helloLimit)
 	defer cancel()
 	g := wire.Greeting{Version: wire.Version}
-	for name := range l.opts.Services {
-		g.Services = append(g.Services, name)
-	}
+	g.Services = l.serviceNames()
 	slices.Sort(g.Services)
 	var h Hello
 	if _, err := exchange(ctx, session, wire.MethodHello, g, nil, &h); err != nil {

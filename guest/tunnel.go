@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -54,9 +55,50 @@ func (l *Line) DialPort(ctx context.Context, address string) (net.Conn, error) {
 	return tunnel, nil
 }
 
+// AddService adds to Options.Services, for as long as the line lives or until
+// remove. It must be there before Listen names it.
+func (l *Line) AddService(name string, serve func(net.Conn)) (remove func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.added == nil {
+		l.added = map[string]func(net.Conn){}
+	}
+	l.added[name] = serve
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.added, name)
+	}
+}
+
+// service gives what takes connections for a name, nil for none.
+func (l *Line) service(name string) func(net.Conn) {
+	if serve := l.opts.Services[name]; serve != nil {
+		return serve
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.added[name]
+}
+
+// serviceNames gives the names of all services, in order.
+func (l *Line) serviceNames() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Sorted(func(yield func(string) bool) {
+		for _, all := range []map[string]func(net.Conn){l.opts.Services, l.added} {
+			for name := range all {
+				if !yield(name) {
+					return
+				}
+			}
+		}
+	})
+}
+
 // Listen makes the guest listen at an address inside the machine,
 // "127.0.0.1:8080" or "unix:/path" (open to all users there). Each connection is
-// handed to Options.Services[service] of the newest line that has it; while
+// handed to that service of the newest line that has it; while
 // there is no line, a connection waits for up to 60 seconds. The listener stays
 // until Unlisten or the guest's end, whatever becomes of this line. To listen
 // again at the same address changes its service and is no error otherwise.
@@ -127,7 +169,7 @@ func (l *Line) offered(stream *yamux.Stream) (func(net.Conn), error) {
 	if err := json.Unmarshal(req.Params, &offer); err != nil || req.Method != wire.MethodTunnel {
 		return nil, errors.New("a line takes tunnels only")
 	}
-	service := l.opts.Services[offer.Service]
+	service := l.service(offer.Service)
 	if service == nil {
 		return nil, fmt.Errorf("no service %q here", offer.Service)
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -115,6 +116,38 @@ func (r *Runner) Dial(ctx context.Context, _ errand.Caller, id errand.AgentID, a
 		return nil, err
 	}
 	return &visiting{Conn: conn, done: sync.OnceFunc(p.release)}, nil
+}
+
+// Forward listens on a port of the agent's machine, waking it if it sleeps, and
+// hands each connection to serve, on a goroutine of its own, until stop. Where
+// something listens there already the error is a Conflict. The machine does not
+// sleep meanwhile.
+func (r *Runner) Forward(ctx context.Context, _ errand.Caller, id errand.AgentID, port int, serve func(net.Conn)) (stop func(), err error) {
+	p, err := r.visit(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	line := p.current()
+	if line == nil {
+		p.release()
+		return nil, guest.ErrRebooted
+	}
+	name, address := "person."+uuid.NewString(), net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	remove := line.AddService(name, serve)
+	if err := line.Listen(ctx, name, address); err != nil {
+		remove()
+		p.release()
+		return nil, errand.Errorf(errand.Conflict, "port_in_use", "The machine cannot listen on port %d: %w", port, err)
+	}
+	return func() {
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if err := line.Unlisten(clean, address); err != nil {
+			r.Log.Debug("ending a forwarded port", "agent", id, "err", err) // the machine has ended, and the port with it
+		}
+		remove()
+		p.release()
+	}, nil
 }
 
 // visiting is a connection into a machine, which stays awake for it.

@@ -58,6 +58,16 @@ func (g *Guest) greet(l *line, p wire.Greeting) (wire.Hello, error) {
 	return g.hello, nil
 }
 
+// offers notes that a server takes a service which it did not name when it came.
+func (g *Guest) offers(l *line, service string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !slices.Contains(l.services, service) {
+		l.services = append(l.services, service)
+		g.relined.ring()
+	}
+}
+
 func (g *Guest) leave(l *line) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -86,7 +96,7 @@ func (g *Guest) serveStream(l *line, stream *yamux.Stream) {
 	case wire.MethodRead, wire.MethodStat, wire.MethodList, wire.MethodSearch, wire.MethodWrite, wire.MethodChange:
 		g.serveFile(req.Method, s)
 	case wire.MethodDial, wire.MethodListen, wire.MethodUnlisten:
-		g.serveTunnel(req.Method, s)
+		g.serveTunnel(l, req.Method, s)
 	default:
 		wire.WriteFault(stream, faultf(wire.CodeInvalid, "this guest knows no method %q", req.Method))
 	}

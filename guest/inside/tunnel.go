@@ -30,14 +30,17 @@ type listener struct {
 }
 
 // serveTunnel answers what is about connections.
-func (g *Guest) serveTunnel(m wire.Method, s *call) {
+func (g *Guest) serveTunnel(from *line, m wire.Method, s *call) {
 	switch m {
 	case wire.MethodDial:
 		if a, ok := decode[wire.Address](s); ok {
 			dialOut(s, a.Address)
 		}
 	case wire.MethodListen:
-		answer(s, func(l wire.Listen) (wire.Empty, error) { return wire.Empty{}, g.listen(l) })
+		answer(s, func(l wire.Listen) (wire.Empty, error) {
+			g.offers(from, l.Service)
+			return wire.Empty{}, g.listen(l)
+		})
 	case wire.MethodUnlisten:
 		answer(s, func(a wire.Address) (wire.Empty, error) {
 			g.unlisten(a.Address)

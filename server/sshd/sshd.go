@@ -110,8 +110,11 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) {
 	v := &visitor{Server: s, who: who, name: conn.User(), conn: conn, places: make(chan struct{}, maxChannels)}
 	s.Log.Debug("ssh connection", "agent", v.name, "who", who.Person())
 	var all sync.WaitGroup
-	defer all.Wait()
-	defer cancel()
+	defer func() {
+		cancel()
+		all.Wait()
+		v.unlisten() // when nobody can listen any more
+	}()
 	all.Go(func() { v.global(ctx, requests) })
 	for c := range channels {
 		select {
@@ -133,6 +136,9 @@ type visitor struct {
 	name   string // of the agent, as it was typed
 	conn   *ssh.ServerConn
 	places chan struct{} // of channels
+
+	mu     sync.Mutex
+	remote map[int]func() // ports that are listened on in the machine, with what ends them
 }
 
 // agent finds the agent that the visitor named. To somebody with a key it says
@@ -155,15 +161,6 @@ func (v *visitor) open(ctx context.Context, c ssh.NewChannel) {
 		v.forward(ctx, c)
 	default:
 		_ = c.Reject(ssh.UnknownChannelType, "only sessions and forwarded ports are known here")
-	}
-}
-
-// global answers what a client asks of the connection as a whole.
-func (v *visitor) global(_ context.Context, requests <-chan *ssh.Request) {
-	for r := range requests {
-		if r.WantReply {
-			_ = r.Reply(false, nil) // the connection's end is seen by its channels
-		}
 	}
 }
 
