@@ -103,11 +103,11 @@ type request struct {
 	stream       io.Reader // in place of body: as it is
 }
 
+// url gives the address of a path whose segments are escaped.
 func (c *Client) url(path string, query url.Values) *url.URL {
-	u := *c.base
-	u.Path += path
+	u := c.base.JoinPath(path)
 	u.RawQuery = query.Encode()
-	return &u
+	return u
 }
 
 // send gives the answer of a call that succeeded; the caller closes its body.

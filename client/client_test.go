@@ -60,6 +60,30 @@ func TestRequest(t *testing.T) {
 	}
 }
 
+// TestPathSegments asks for things whose names must be escaped, once.
+func TestPathSegments(t *testing.T) {
+	var got []string
+	mux := http.NewServeMux()
+	mux.HandleFunc("/below/v1/agents/{id}/terminals/{name}", func(_ http.ResponseWriter, r *http.Request) { got = append(got, r.PathValue("name")) })
+	mux.HandleFunc("/below/v1/snapshots/{ref}", func(_ http.ResponseWriter, r *http.Request) { got = append(got, r.PathValue("ref")) })
+	web := httptest.NewServer(mux)
+	t.Cleanup(web.Close)
+	c, err := client.New(client.Options{URL: web.URL + "/below/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"Dev server", "web/api", "50%", "ä?#"}
+	for _, name := range want {
+		_, _ = c.Attach(t.Context(), agent, name, api.ExecStart{}, client.ExecIO{}) // the server is none
+	}
+	if _, err := c.Snapshot(t.Context(), "a b/c"); err == nil {
+		t.Error("a server that is none answered")
+	}
+	if diff := cmp.Diff(append(want, "a b/c"), got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	for _, c := range []struct {
 		status int
