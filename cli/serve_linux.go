@@ -65,9 +65,7 @@ func (a *app) serve(ctx context.Context, o ServeOptions) (err error) {
 		return err
 	}
 	defer walk.close()
-	options := parts.serverOptions(o, a.wiring.Panel, keys, ready.URL, a.version)
-	options.SSH = walk.at
-	handler, err := server.New(options)
+	handler, err := server.New(parts.serverOptions(o, a.wiring.Panel, keys, ready.URL, walk.at, a.version))
 	if err != nil {
 		return err
 	}

@@ -278,7 +278,14 @@ func (h *sshHome) ports(host string) {
 func (h *sshHome) refusals(host, agent string) {
 	h.Helper()
 	h.newKey("other")
-	if _, complaints, code := h.run(nil, "ssh", "-i", h.file("other"), "-o", "IdentityFile=none", host, "true"); code != 255 || !strings.Contains(complaints, "Permission denied (publickey)") {
+	known, err := os.ReadFile(h.file("all"))
+	if err != nil {
+		h.Fatal(err)
+	}
+	if err := os.WriteFile(h.file("stranger"), bytes.ReplaceAll(known, []byte("id_ed25519"), []byte("other")), 0o600); err != nil {
+		h.Fatal(err)
+	}
+	if _, complaints, code := h.run(nil, "ssh", "-F", h.file("stranger"), host, "true"); code != 255 || !strings.Contains(complaints, "Permission denied (publickey)") {
 		h.Errorf("an unknown key gave %q, %d", complaints, code)
 	}
 	for _, name := range []string{"bc-00000000-0000-0000-0000-000000000000", "nobody"} {

@@ -34,8 +34,8 @@ var envName = regexp.MustCompile(`^(LANG|LC_[A-Z_]+|TERM|COLORTERM|GIT_PROTOCOL|
 // maxEnv bounds the variables of a session, in bytes.
 const maxEnv = 16 << 10
 
-// session is one session channel, which runs one thing.
-type session struct {
+// visit is one session channel, which runs one thing.
+type visit struct {
 	*visitor
 	ssh.Channel
 	env   []string
@@ -52,7 +52,7 @@ func (v *visitor) session(ctx context.Context, c ssh.NewChannel) {
 	defer channel.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &session{visitor: v, Channel: channel, sizes: make(chan guest.Size, 1)}
+	s := &visit{visitor: v, Channel: channel, sizes: make(chan guest.Size, 1)}
 	var work sync.WaitGroup
 	defer work.Wait()
 	started := false
@@ -74,7 +74,7 @@ func (v *visitor) session(ctx context.Context, c ssh.NewChannel) {
 }
 
 // heard says whether a request that started nothing has been taken.
-func (s *session) heard(r *ssh.Request) bool {
+func (s *visit) heard(r *ssh.Request) bool {
 	switch r.Type {
 	case "pty-req":
 		return s.tty != nil
@@ -85,7 +85,7 @@ func (s *session) heard(r *ssh.Request) bool {
 }
 
 // take takes a request, and gives what it starts, nil for nothing.
-func (s *session) take(r *ssh.Request, started bool) func(context.Context) (int, error) {
+func (s *visit) take(r *ssh.Request, started bool) func(context.Context) (int, error) {
 	switch r.Type {
 	case "window-change":
 		var size sizeRequest
@@ -102,7 +102,7 @@ func (s *session) take(r *ssh.Request, started bool) func(context.Context) (int,
 }
 
 // prepare takes a request that comes before the session runs, or starts it.
-func (s *session) prepare(r *ssh.Request) func(context.Context) (int, error) {
+func (s *visit) prepare(r *ssh.Request) func(context.Context) (int, error) {
 	var text textRequest
 	switch r.Type {
 	case "pty-req":
@@ -139,7 +139,7 @@ func (s *session) prepare(r *ssh.Request) func(context.Context) (int, error) {
 	return s.shell(text.Text)
 }
 
-func (s *session) setEnv(name, value string) {
+func (s *visit) setEnv(name, value string) {
 	size := len(name) + len(value)
 	for _, kv := range s.env {
 		size += len(kv)
@@ -161,7 +161,7 @@ func sizeOf(cols, rows uint32) guest.Size {
 }
 
 // resize hands on the latest size: one that nobody has taken is replaced.
-func (s *session) resize(cols, rows uint32) {
+func (s *visit) resize(cols, rows uint32) {
 	size := sizeOf(cols, rows)
 	select {
 	case <-s.sizes:
@@ -171,7 +171,7 @@ func (s *session) resize(cols, rows uint32) {
 }
 
 // shell runs a text in the user's shell, or the shell alone.
-func (s *session) shell(text string) func(context.Context) (int, error) {
+func (s *visit) shell(text string) func(context.Context) (int, error) {
 	req := runner.ExecRequest{As: runner.ExecShell}
 	if text != "" {
 		req.Args = []string{text}
@@ -180,7 +180,7 @@ func (s *session) shell(text string) func(context.Context) (int, error) {
 }
 
 // exec runs a request with the channel as its streams, and gives its exit code.
-func (s *session) exec(ctx context.Context, req runner.ExecRequest) (int, error) {
+func (s *visit) exec(ctx context.Context, req runner.ExecRequest) (int, error) {
 	id, err := s.agent(ctx)
 	if err != nil {
 		return 0, err
@@ -194,7 +194,7 @@ func (s *session) exec(ctx context.Context, req runner.ExecRequest) (int, error)
 }
 
 // attach shows a terminal of the machine.
-func (s *session) attach(ctx context.Context, name string) (int, error) {
+func (s *visit) attach(ctx context.Context, name string) (int, error) {
 	id, err := s.agent(ctx)
 	if err != nil {
 		return 0, err
@@ -203,7 +203,7 @@ func (s *session) attach(ctx context.Context, name string) (int, error) {
 }
 
 // print passes on a piece of output. It blocks while the client takes none.
-func (s *session) print(o guest.Output) {
+func (s *visit) print(o guest.Output) {
 	var to io.Writer = s.Channel
 	if o.Stderr {
 		to = s.Stderr()
@@ -212,7 +212,7 @@ func (s *session) print(o guest.Output) {
 }
 
 // end tells the client how it ended: with what code, or why it did not run.
-func (s *session) end(code int, err error) {
+func (s *visit) end(code int, err error) {
 	if err != nil {
 		fmt.Fprintf(s.Stderr(), "errand: %s\r\n", said(err))
 		code = 255 // as ssh itself says of what went wrong on the way
