@@ -54,8 +54,9 @@ export const statusWords: Record<RunStatus, string> = {
   expired: 'Expired',
 }
 
-/** What a list says of an agent: its latest run's status, or that it is archived. */
+/** What a list says of an agent: the status of the run that it is at, or that it is
+ * archived. */
 export function stateOf(a: AgentSummary): RunStatus | 'archived' {
   if (a.status === 'ARCHIVED') return 'archived'
-  return (a.state || 'queued') as RunStatus
+  return (a.glance?.state || a.state || 'queued') as RunStatus
 }
