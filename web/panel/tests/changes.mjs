@@ -1,0 +1,63 @@
+// The review of a change of 20,000 lines: it opens in under a second, scrolls, and
+// stands beside its commits and what is known of a pull request.
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { atBothWidths, repo, request, signIn, url } from './browser.mjs'
+import { scrollThrough } from './frames.mjs'
+
+const { agent: { id } } = await request('POST', '/v1/agents', {
+  prompt: { text: 'Make many values' }, repos: [{ url: repo }], engine: 'runc', autoCreatePR: true,
+})
+
+await atBothWidths(async (page, width, look) => {
+  await signIn(page, `/agents/${id}`)
+  await page.getByRole('heading', { name: /^Finished/ }).waitFor({ timeout: 90_000 })
+
+  // From the press on the link until lines are painted.
+  const opened = []
+  for (let i = 0; i < 3; i++) {
+    opened.push(await page.evaluate(async () => {
+      const began = performance.now()
+      document.querySelector('nav[aria-label=Agent] a[href$="/changes"]').click()
+      while (!document.querySelector('.rows .line code')?.textContent) await new Promise(requestAnimationFrame)
+      await new Promise((done) => requestAnimationFrame(() => setTimeout(done)))
+      return Math.round(performance.now() - began)
+    }))
+    await page.getByText('2 files').waitFor()
+    await page.getByText('+20001').first().waitFor()
+    if (i < 2) await page.getByRole('link', { name: 'Conversation', exact: true }).click()
+  }
+  console.log(`${width} wide: 20,000 lines opened in ${opened.join(', ')} ms`)
+  assert.ok(Math.min(...opened) < 1000, `20,000 lines opened in ${opened.join(', ')} ms`)
+
+  // The commits, which of them was pushed, and no pull request that is not there.
+  await page.getByText('2 commits').click()
+  const commits = page.locator('.published li')
+  assert.deepEqual(await commits.locator('.title').allInnerTexts(), ['Say how they are used', 'Make many values'])
+  assert.equal(await commits.first().getByText('pushed').count(), 1)
+  assert.equal(await commits.nth(1).getByText('pushed').count(), 0)
+  await page.getByText('A pull request was asked for; this server opens none yet').waitFor()
+  await look('changes-large')
+
+  // Its lines get their colours where they are in sight, and it moves.
+  await page.locator('.rows .hljs-keyword').first().waitFor()
+  const moved = await scrollThrough(page, '.line, .file, .hunk', 600, 150)
+  console.log(`${width} wide, 20,000 lines: ${JSON.stringify(moved)}`)
+  assert.ok(moved.frames > 60, 'it did not scroll through the diff')
+  assert.ok(moved.rows < 600, `${moved.rows} lines are drawn`)
+  assert.ok(moved.middle <= 60 && moved.task <= 400, 'scrolling stutters')
+  assert.ok(moved.blank <= moved.frames / 20, 'lines are missing while it scrolls')
+  await page.evaluate(() => scrollTo(0, 1e7))
+  await page.getByText('line 20000').first().waitFor()
+
+  // The tree leads to a file; the other layout has the same lines.
+  await page.getByRole('button', { name: /values\.ts/ }).click()
+  await page.getByText('line 1', { exact: false }).first().waitFor()
+  await page.getByRole('button', { name: /^(Unified|Side by side)$/ }).click()
+  await page.getByText('compute(1,').first().waitFor()
+  await page.keyboard.press('s')
+  await page.getByText('compute(1,').first().waitFor()
+
+  const [patch] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Patch' }).click()])
+  assert.equal(readFileSync(await patch.path(), 'utf8').split('\n').filter((l) => /^\+[^+]/.test(l)).length, 20_001)
+})
