@@ -121,6 +121,7 @@ await atBothWidths(async (page, width, look) => {
   await page.getByRole('button', { name: 'Stop' }).click()
   await page.getByRole('heading', { name: /^Cancelled/ }).nth(1).waitFor({ timeout: 60_000 })
   await page.getByText('It was stopped.').nth(1).waitFor()
+  assert.equal(await page.getByText('running…').count(), 0)
   await look('stopped')
 
   // The conversation as Markdown.

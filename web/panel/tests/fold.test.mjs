@@ -153,6 +153,15 @@ test('follow-ups wait, are taken back, or are stopped', () => {
   assert.equal(j.items(1)[0].by, 'k', 'a caller without a name has that of its key')
 })
 
+test('a call that is under way when its run ends is cut off', () => {
+  const j = begun()
+  j.tell('tool.called', { turn: 1, op: 'o1', name: 'a', args: {} })
+  j.tell('tool.ended', { op: 'o1', name: 'a', output: '', durationMs: 1 })
+  j.tell('tool.called', { turn: 1, op: 'o2', name: 'a', args: {} })
+  j.tell('run.status', { status: 'cancelled', durationMs: 5 })
+  assert.deepEqual(j.items().map((i) => i.cut), [undefined, undefined, true, undefined])
+})
+
 test('a result that was said last is not said again', () => {
   const j = begun()
   j.tell('text', { turn: 1, attempt: 1, text: 'All done.\n' })

@@ -22,7 +22,7 @@ export type Item = { key: string; seq: number; time: string } & (
   | { type: 'phases'; phases: PhaseItem[] }
   | { type: 'text'; turn: number; attempt: number; text: string }
   | { type: 'thinking'; turn: number; attempt: number; text: string; ms?: number }
-  | { type: 'tool'; op: string; name: string; args: Record<string, unknown>; end?: Data['tool.ended'] }
+  | { type: 'tool'; op: string; name: string; args: Record<string, unknown>; end?: Data['tool.ended']; cut?: boolean }
   | { type: 'notice'; level: 'info' | 'warning'; text: string }
   | { type: 'end'; status: RunStatus; result: string; error?: Fault; ms: number; usage?: Counted }
 )
@@ -91,6 +91,8 @@ const folds: Folds = {
     run.status = status
     if (status === 'preparing' || status === 'running') run.begun = true
     if (status === 'queued' || status === 'preparing' || status === 'running') return
+    // What is still under way ends with its run.
+    run.items = run.items.map((i) => (i.type === 'tool' && !i.end ? { ...i, cut: true } : i))
     run.items.push({ ...head(e), type: 'end', status, result: said(run, result ?? ''), error, ms: durationMs ?? 0, usage })
   },
   'phase.started'(f, e) {
