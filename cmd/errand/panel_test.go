@@ -173,7 +173,7 @@ func manyAgents(t *testing.T, data string, n int) {
 	_, err = journal.New(s, &secret.Redactor{}).Decide(t.Context(), func(tx *journal.Tx) error {
 		for i := range n {
 			end, repo := ends[i%len(ends)], fmt.Sprintf("https://git.example/team/app-%d.git", i%3)
-			at := tx.Now().Add(-time.Duration(i) * time.Minute)
+			at := tx.Now().Add(time.Duration(i-n) * time.Minute)
 			agent := errand.Agent{
 				ID: errand.NewAgentID(), Name: fmt.Sprintf("Task %03d: mend what is broken in the parser", i), Status: errand.AgentIdle,
 				Repositories: []errand.Repository{{URL: repo}}, Branch: fmt.Sprintf("errand/task-%03d", i),

@@ -17,7 +17,7 @@ await atBothWidths(async (page, width, look) => {
   console.log(`${width} wide: ${all} agents were there after ${Date.now() - began} ms`)
   await look('list-1000')
   await smooth(page, `${width} wide, ${all} agents`, '.row', 500, 1000, { middle: 40, task: 200, rows: 100 })
-  await page.getByRole('link', { name: /Task 999/ }).waitFor()
+  await page.getByRole('link', { name: /Task 000/ }).waitFor()
 
   // The filters are the address: together, over a reload, and as a link.
   await page.evaluate(() => scrollTo(0, 0))
@@ -88,4 +88,6 @@ await atBothWidths(async (page, width, look) => {
   await counted(all - 4)
   await request('POST', `/v1/agents/${items[10].id}/archive`)
   await counted(all - 5)
+  await request('POST', `/v1/agents/${items[10].id}/unarchive`)
+  await counted(all - 4)
 })
