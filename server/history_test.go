@@ -1,8 +1,6 @@
 package server_test
 
 import (
-	"encoding/json"
-	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -32,12 +30,11 @@ func TestRefs(t *testing.T) {
 		run("-C", dir, "branch", b)
 	}
 	run("-C", dir, "tag", "v1")
-	list := func(query string) (names string, next string) {
+	list := func(part string, limit int, cursor string) (names string, next string) {
 		t.Helper()
-		a := in.ask("GET", "/v1/repositories/refs?url="+url.QueryEscape(dir)+query, "", nil)
-		var refs api.Refs
-		if err := json.Unmarshal(a.body, &refs); err != nil || a.status != http.StatusOK {
-			t.Fatalf("listing%s: %d %s", query, a.status, a.body)
+		refs, err := in.client.Refs(t.Context(), dir, part, limit, cursor)
+		if err != nil {
+			t.Fatal(err)
 		}
 		for _, r := range refs.Items {
 			names += " " + r.Kind + ":" + r.Name
@@ -45,30 +42,18 @@ func TestRefs(t *testing.T) {
 				names += "!"
 			}
 		}
-		return strings.TrimSpace(names), refs.NextCursor
+		return names, refs.NextCursor
 	}
-	for query, want := range map[string]string{
-		"":           "branch:trunk! branch:feature/one branch:feature/two tag:v1",
-		"&q=FEATURE": "branch:feature/one branch:feature/two",
-		"&q=nothing": "",
-	} {
-		if got, next := list(query); got != want || next != "" {
-			t.Errorf("refs%s are %q and more after %q, want %q", query, got, next, want)
+	const all = " branch:trunk! branch:feature/one branch:feature/two tag:v1"
+	for part, want := range map[string]string{"": all, "FEATURE": " branch:feature/one branch:feature/two", "nothing": ""} {
+		if got, next := list(part, 0, ""); got != want || next != "" {
+			t.Errorf("refs with %q are%s and more after %q, want%s", part, got, next, want)
 		}
 	}
-	all, cursor := "", ""
-	for pages := 0; ; pages++ {
-		names, next := list("&limit=3&cursor=" + url.QueryEscape(cursor))
-		all += names + " "
-		if cursor = next; cursor == "" {
-			if pages != 1 {
-				t.Errorf("%d further pages, want 1", pages)
-			}
-			break
-		}
-	}
-	if want, _ := list(""); strings.TrimSpace(all) != want {
-		t.Errorf("page by page they are %q, want %q", all, want)
+	first, cursor := list("", 3, "")
+	rest, end := list("", 3, cursor)
+	if cursor == "" || end != "" || first+rest != all {
+		t.Errorf("page by page they are%s, and%s", first, rest)
 	}
 	for query, status := range map[string]int{
 		"url=" + url.QueryEscape(dir) + "&cursor=refs/heads/gone": 400,
@@ -102,8 +87,8 @@ func TestCommitsOfNothing(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if a := in.ask("GET", "/v1/agents/"+string(id)+"/commits", "", nil); a.status != 200 || strings.TrimSpace(string(a.body)) != `{"items":[]}` {
-		t.Errorf("commits before a push: %d %s", a.status, a.body)
+	if commits, err := in.client.Commits(t.Context(), id, 1, ""); err != nil || commits.Items == nil || len(commits.Items) != 0 || commits.NextCursor != "" {
+		t.Errorf("commits before a push: %+v, %v", commits, err)
 	}
 }
 

@@ -32,7 +32,12 @@ await atBothWidths(async (page, width, look) => {
   await page.getByLabel('Processors').fill('1.5')
   await page.getByLabel('Memory, GiB').fill('1')
   await page.getByLabel('Open a pull request').check()
+  await paste(prompt)
+  await paste(prompt, 'drop')
+  await page.getByRole('img', { name: 'Picture 2' }).waitFor()
+  await kept(page, 'draft.new', 2)
   await page.reload()
+  await page.getByRole('img', { name: 'Picture 2' }).waitFor()
   assert.equal(await prompt.inputValue(), `Please greet (${width} wide)`)
   assert.equal(await ref.inputValue(), 'release/1')
   assert.equal(await page.getByLabel('Processors').inputValue(), '1.5')
@@ -47,8 +52,7 @@ await atBothWidths(async (page, width, look) => {
   })
   assert.equal(await page.getByLabel('Value of variable 1').inputValue(), 'hello')
   await page.getByRole('button', { name: 'Take out variable 2' }).click()
-  await paste(prompt)
-  await page.getByRole('img', { name: 'Picture 1' }).waitFor()
+  await page.getByRole('button', { name: 'Take out picture 2' }).click()
   await look('new-two')
   await page.getByRole('button', { name: 'Start 2 agents' }).click()
   await page.getByText('Started 2 agents.').waitFor()
@@ -72,10 +76,12 @@ await atBothWidths(async (page, width, look) => {
   await page.getByText('It says hello.').waitFor()
   const box = page.getByRole('textbox', { name: 'Follow-up' })
   await box.fill('Now some long work')
+  await paste(box)
+  await kept(page, `draft.${agent}`, 1)
   await page.reload()
   await page.getByText('It says hello.').waitFor()
   assert.equal(await box.inputValue(), 'Now some long work')
-  await paste(box)
+  await page.getByRole('img', { name: 'Picture 1', exact: true }).waitFor()
   await page.getByRole('button', { name: 'Send', exact: true }).click()
   await page.getByText('I take my time.').waitFor()
   assert.equal(await page.getByRole('img', { name: 'Picture 1 of the prompt' }).count(), 2)
@@ -124,6 +130,12 @@ await atBothWidths(async (page, width, look) => {
   assert.equal(await page.getByText('running…').count(), 0)
   await look('stopped')
 
+  // From anywhere it is one press to the latest.
+  await page.evaluate(() => scrollTo(0, 0))
+  await page.getByRole('button', { name: '↓ Latest' }).click()
+  await page.waitForFunction(() => scrollY + innerHeight >= document.documentElement.scrollHeight - 2)
+  await page.getByRole('button', { name: '↓ Latest' }).waitFor({ state: 'detached' })
+
   // The conversation as Markdown.
   await page.getByRole('button', { name: 'Copy' }).click()
   await page.getByText('Copied as Markdown.').waitFor()
@@ -136,4 +148,26 @@ await atBothWidths(async (page, width, look) => {
   // What was taken back does not count as what became of the agent.
   await page.goto(url)
   await row.getByText('Cancelled').waitFor()
+
+  // The next one begins with what was chosen last, and nothing of what was sent.
+  await page.keyboard.press('n')
+  await page.waitForURL(`${url}/new`)
+  assert.equal(await prompt.inputValue(), '')
+  assert.equal(await page.getByRole('img', { name: 'Picture 1' }).count(), 0)
+  assert.equal(await repository.inputValue(), repo)
+  assert.equal(await page.getByRole('checkbox', { name: 'Claude Sonnet 4.5', exact: true }).isChecked(), true)
+  await page.getByText('branches and tags').waitFor()
+  assert.equal(await page.locator('#refs option').first().evaluate((o) => `${o.value}: ${o.textContent}`), 'release/1: used before')
 })
+
+/** Waits until the browser has kept so many pictures of a draft. */
+async function kept(page, draft, count) {
+  await page.waitForFunction(async ([draft, count]) => {
+    const open = indexedDB.open('errand', 1)
+    await new Promise((done) => (open.onsuccess = done))
+    const get = open.result.transaction('images').objectStore('images').get(draft)
+    await new Promise((done) => (get.onsuccess = done))
+    open.result.close()
+    return get.result?.length === count
+  }, [draft, count])
+}

@@ -58,14 +58,15 @@ export async function signIn(page, path = '/') {
   await page.getByRole('button', { name: 'Sign out' }).waitFor()
 }
 
-/** Pastes a picture, as a browser does it. */
-export async function paste(into) {
-  await into.evaluate((element) => {
+/** Pastes a picture, or drops it there, as a browser does it. */
+export async function paste(into, how = 'paste') {
+  await into.evaluate((element, how) => {
     const png = Uint8Array.from(atob('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=='), (c) => c.charCodeAt(0))
     const data = new DataTransfer()
     data.items.add(new File([png], 'dot.png', { type: 'image/png' }))
-    element.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true }))
-  })
+    const kind = { bubbles: true, cancelable: true }
+    element.dispatchEvent(how === 'drop' ? new DragEvent('drop', { dataTransfer: data, ...kind }) : new ClipboardEvent('paste', { clipboardData: data, ...kind }))
+  }, how)
 }
 
 /** Keeps a picture of the page for people, and lets axe look at it. */
