@@ -41,7 +41,7 @@ await atBothWidths(async (page, width, look) => {
 
   // Its lines get their colours where they are in sight, and it moves.
   await page.locator('.rows .hljs-keyword').first().waitFor()
-  await smooth(page, `${width} wide, 20,000 lines`, '.line, .file, .hunk', 600, 150, { middle: 60, task: 250, rows: 600 })
+  await smooth(page, `${width} wide, 20,000 lines`, '.line, .file, .hunk', 600, 150, { processor: 60, middle: 100, task: 800, rows: 600 })
   await page.waitForFunction(() => {
     scrollTo(0, document.documentElement.scrollHeight)
     return [...document.querySelectorAll('.line code')].some((code) => code.textContent.endsWith('// line 20000'))

@@ -16,7 +16,7 @@ await atBothWidths(async (page, width, look) => {
   const all = await count()
   console.log(`${width} wide: ${all} agents were there after ${Date.now() - began} ms`)
   await look('list-1000')
-  await smooth(page, `${width} wide, ${all} agents`, '.row', 500, 1000, { middle: 40, task: 200, rows: 100 })
+  await smooth(page, `${width} wide, ${all} agents`, '.row', 500, 1000, { processor: 30, middle: 60, task: 400, rows: 100 })
   await page.getByRole('link', { name: /Task 000/ }).waitFor()
 
   // The filters are the address: together, over a reload, and as a link.
