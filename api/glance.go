@@ -10,10 +10,12 @@ import (
 
 // Glance is what a list shows of an agent's work. It is Errand's own.
 type Glance struct {
-	Repo  string       `json:"repo,omitempty" doc:"The agent's first repository."`
-	Phase errand.Phase `json:"phase,omitempty" doc:"What the latest run is in; left out between phases."`
-	Line  string       `json:"line,omitempty" doc:"In a line, what the agent said or did last."`
-	Usage Usage        `json:"usage" doc:"Of all its runs."`
+	Repo    string           `json:"repo,omitempty" doc:"The agent's first repository."`
+	State   errand.RunStatus `json:"state,omitempty" doc:"Status of the run that the agent is at: the one under way, else the first that waits, else the last that had begun."`
+	Waiting int              `json:"waiting,omitempty" doc:"Runs that wait behind that one."`
+	Phase   errand.Phase     `json:"phase,omitempty" doc:"What that run is in; left out between phases."`
+	Line    string           `json:"line,omitempty" doc:"In a line, what the agent said or did last."`
+	Usage   Usage            `json:"usage" doc:"Of all its runs."`
 	// CostCents prices Usage as if it were one model's and in one request: what
 	// costs more in very long requests is told at its ordinary price.
 	CostCents float64 `json:"costCents,omitempty" doc:"What that cost, in US cents; left out where the model's price is not known."`
@@ -29,7 +31,7 @@ type AgentChange struct {
 // server's own URL; cost prices usage, 0 for a price that is not known.
 func FromGlance(g errand.Glance, base string, cost func(model string, u errand.Usage) float64) AgentSummary {
 	wire := FromAgentSummary(g.Agent, base)
-	wire.Glance = &Glance{Phase: g.Phase, Line: lineOf(g.Last), Usage: FromUsage(g.Usage)}
+	wire.Glance = &Glance{State: g.State, Waiting: g.Waiting, Phase: g.Phase, Line: lineOf(g.Last), Usage: FromUsage(g.Usage)}
 	if len(g.Repositories) > 0 {
 		wire.Glance.Repo = g.Repositories[0].URL
 	}

@@ -138,6 +138,25 @@ func (c *Client) Diff(ctx context.Context, id errand.AgentID) (out api.Diff, err
 	return out, err
 }
 
+// Commits gives one page of what the agent's branch has beyond its base, newest
+// first. A limit of 0 is the server's choice; cursor is from the page before.
+func (c *Client) Commits(ctx context.Context, id errand.AgentID, limit int, cursor string) (out api.Commits, err error) {
+	err = c.call(ctx, request{method: "GET", path: agentPath(id, "/commits"), query: paging(limit, cursor)}, &out)
+	return out, err
+}
+
+// Refs gives one page of the branches and tags of the repository at url whose
+// names contain part; the server asks the repository's remote.
+func (c *Client) Refs(ctx context.Context, url, part string, limit int, cursor string) (out api.Refs, err error) {
+	query := paging(limit, cursor)
+	query.Set("url", url)
+	if part != "" {
+		query.Set("q", part)
+	}
+	err = c.call(ctx, request{method: "GET", path: "/v1/repositories/refs", query: query}, &out)
+	return out, err
+}
+
 // Patch writes the agent's difference to w, as git prints it.
 func (c *Client) Patch(ctx context.Context, id errand.AgentID, w io.Writer) error {
 	resp, err := c.send(ctx, request{method: "GET", path: agentPath(id, "/diff"), header: http.Header{"Accept": {"text/x-patch"}}})

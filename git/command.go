@@ -2,6 +2,7 @@ package git
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,10 +28,14 @@ type command struct {
 	args   []string
 	env    []string
 	stdin  io.Reader
-	stdout io.Writer // nil: kept, at most maxKept bytes, and returned
+	stdout io.Writer // nil: kept, at most most bytes, and returned
+	most   int       // 0 is maxKept
 }
 
 const maxKept = 256 << 20
+
+// errTooMuch is the failure of a git that said more than is kept.
+var errTooMuch = errors.New("too much output")
 
 // exitError is a git that ended with a failure.
 type exitError struct {
@@ -66,7 +71,7 @@ func (m *Mirrors) run(ctx context.Context, c command) (stdout []byte, stderr str
 	cmd.Dir = m.emptyDir()
 	cmd.Env = slices.Concat(environ(c.url, cred), c.env, []string{m.mark()})
 	cmd.Stdin = c.stdin
-	kept := &bounded{max: maxKept}
+	kept := &bounded{max: cmp.Or(c.most, maxKept)}
 	cmd.Stdout = kept
 	if c.stdout != nil {
 		cmd.Stdout = c.stdout
@@ -87,7 +92,7 @@ func (m *Mirrors) run(ctx context.Context, c command) (stdout []byte, stderr str
 	}
 	stderr = scrub(strings.TrimSpace(errs.String()))
 	if err == nil && kept.over {
-		err = errors.New("too much output")
+		err = errTooMuch
 	}
 	if err != nil {
 		code := -1

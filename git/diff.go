@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -31,21 +29,11 @@ const maxDiff = 32 << 20
 // pushed and what the mirror has; a commit that is in neither is NotFound. A
 // patch above 32 MiB is TooLarge, and the stats are given all the same.
 func (m *Mirrors) Diff(ctx context.Context, agent errand.AgentID, url, base, head string) ([]byte, []FileStat, error) {
-	r, err := m.mirror(url)
+	r, err := m.pushed(ctx, agent, url, base, head)
 	if err != nil {
 		return nil, nil, err
 	}
-	dir, err := m.agentRepositoryDir(agent, r.url)
-	if err != nil {
-		return nil, nil, err
-	}
-	if _, err := os.Stat(filepath.Join(dir, "objects", "info", "alternates")); err != nil {
-		dir = r.dir // nothing was pushed yet
-	}
-	from := Mirror{mirrors: m, dir: dir, url: r.url}
-	if err := from.mustHave(ctx, base, head); err != nil {
-		return nil, nil, err
-	}
+	dir := r.dir
 	if parted, err := m.git(ctx, dir, "merge-base", base, head); err == nil {
 		base = strings.TrimSpace(string(parted))
 	}

@@ -141,7 +141,7 @@ func (m *Mirrors) updateAll(r *Mirror, s *updates) {
 }
 
 func (r *Mirror) update(ctx context.Context, s *updates) error {
-	remote, head, err := r.remoteRefs(ctx)
+	remote, head, err := r.remoteRefs(ctx, maxKept)
 	if err != nil {
 		return accessError("Reading the repository", r.url, err)
 	}
@@ -175,9 +175,10 @@ func (r *Mirror) update(ctx context.Context, s *updates) error {
 }
 
 // remoteRefs asks the remote for its branches and tags, and for the branch that
-// its HEAD names ("" if it names none).
-func (r *Mirror) remoteRefs(ctx context.Context) (refs map[string]string, head string, err error) {
-	out, _, err := r.mirrors.run(ctx, command{url: r.url, args: []string{"ls-remote", "--symref", "--", r.url, "HEAD", "refs/heads/*", "refs/tags/*"}})
+// its HEAD names ("" if it names none). An answer of more than most bytes is
+// errTooMuch.
+func (r *Mirror) remoteRefs(ctx context.Context, most int) (refs map[string]string, head string, err error) {
+	out, _, err := r.mirrors.run(ctx, command{url: r.url, most: most, args: []string{"ls-remote", "--symref", "--", r.url, "HEAD", "refs/heads/*", "refs/tags/*"}})
 	if err != nil {
 		return nil, "", err
 	}

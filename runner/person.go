@@ -324,15 +324,21 @@ type Diff struct {
 	Uncommitted bool `json:"uncommitted"`
 }
 
+// checkedOut gives an agent that has a repository to compare with.
+func (r *Runner) checkedOut(ctx context.Context, id errand.AgentID) (errand.Agent, error) {
+	agent, err := r.Store.Agent(ctx, id)
+	if err == nil && agent.Base == "" {
+		err = errand.Errorf(errand.NotFound, "no_diff", "Agent %s has no repository checked out yet, so there is nothing to compare.", id)
+	}
+	return agent, err
+}
+
 // Diff gives what the agent changed: from its machine while that runs, with
 // what is not committed; otherwise what was pushed.
 func (r *Runner) Diff(ctx context.Context, _ errand.Caller, id errand.AgentID) (Diff, error) {
-	agent, err := r.Store.Agent(ctx, id)
+	agent, err := r.checkedOut(ctx, id)
 	if err != nil {
 		return Diff{}, err
-	}
-	if agent.Base == "" {
-		return Diff{}, errand.Errorf(errand.NotFound, "no_diff", "Agent %s has no repository checked out yet, so there is nothing to compare.", id)
 	}
 	if p := r.placeOf(id); p.now().isReady() {
 		d, err := r.liveDiff(ctx, p, agent)
@@ -363,23 +369,28 @@ const diffBound = 32 << 20
 // liveDiff asks git in the machine, through an index of its own so that the
 // agent's is not touched.
 func (r *Runner) liveDiff(ctx context.Context, p *place, agent errand.Agent) (Diff, error) {
+	// How long the stats are, the stats, the patch.
 	const script = `set -e
-index=$(mktemp)
-trap 'rm -f "$index"' EXIT
+index=$(mktemp) stats=$(mktemp)
+trap 'rm -f "$index" "$stats"' EXIT
 cp "$(git rev-parse --git-path index)" "$index"
 export GIT_INDEX_FILE="$index"
 git add -A >/dev/null 2>&1
-git -c core.quotepath=false diff --cached --no-color --no-ext-diff --no-textconv -M "$@" --`
-	ask := func(options ...string) ([]byte, error) {
-		args := append([]string{"sh", "-c", script, "diff"}, options...)
-		return r.printed(ctx, p, agent.ID, append(args, agent.Base))
-	}
-	stats, err := ask("--raw", "--numstat", "-z")
+changes() { git -c core.quotepath=false diff --cached --no-color --no-ext-diff --no-textconv -M "$@" --; }
+changes --raw --numstat -z "$1" >"$stats"
+wc -c <"$stats"
+cat "$stats"
+changes -p --full-index "$1"`
+	out, err := r.printed(ctx, p, agent.ID, []string{"sh", "-c", script, "diff", agent.Base})
 	if err != nil {
 		return Diff{}, err
 	}
-	patch, err := ask("-p", "--full-index")
-	return r.redactedDiff(Diff{Base: agent.Base, Files: git.ParseStats(stats), Patch: patch, Uncommitted: true}), err
+	length, rest, _ := bytes.Cut(out, []byte("\n"))
+	n, err := strconv.Atoi(string(bytes.TrimSpace(length)))
+	if err != nil || n < 0 || n > len(rest) {
+		return Diff{}, errand.Errorf(errand.Unavailable, "diff_failed", "git in the machine printed what is no diff. Look at the repository there: errand exec %s -- git status", agent.ID)
+	}
+	return r.redactedDiff(Diff{Base: agent.Base, Files: git.ParseStats(rest[:n]), Patch: rest[n:], Uncommitted: true}), nil
 }
 
 // printed gives the standard output of a command in the machine.

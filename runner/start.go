@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"unicode/utf8"
@@ -36,9 +37,13 @@ func (r *Runner) Start(ctx context.Context, caller errand.Caller, req StartReque
 	if strings.TrimSpace(req.Prompt.Text) == "" {
 		return errand.Agent{}, errand.Run{}, errand.Errorf(errand.Invalid, "validation_error", "The prompt is empty. Say what the agent is to do.")
 	}
-	if _, _, err := r.Models.Model(ctx, req.Settings.Model.ID); err != nil {
+	_, entry, err := r.Models.Model(ctx, req.Settings.Model.ID)
+	if err != nil {
 		return errand.Agent{}, errand.Run{}, err
 	}
+	// The default is settled here, so that the agent says what it works with and
+	// keeps it when the server is given another.
+	req.Settings.Model.ID = cmp.Or(req.Settings.Model.ID, entry.ID)
 	agent, err := r.newAgent(ctx, caller, req)
 	if err != nil {
 		return errand.Agent{}, errand.Run{}, err

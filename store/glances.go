@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -52,12 +53,25 @@ func (q queries) glances(ctx context.Context, which string, args ...any) ([]erra
 // glance fills in what is not in the agent's own row.
 func (q queries) glance(ctx context.Context, g *errand.Glance) error {
 	u := &g.Usage
+	var under, begun errand.RunStatus
 	err := q.db.QueryRowContext(ctx, `
 		SELECT COALESCE(SUM(tokens_in), 0), COALESCE(SUM(tokens_out), 0), COALESCE(SUM(tokens_read), 0), COALESCE(SUM(tokens_write), 0),
-			COALESCE(MAX(CASE WHEN id = $2 THEN phase END), '')
-		FROM runs WHERE agent = $1`, g.ID, g.LatestRun).Scan(&u.Input, &u.Output, &u.CacheRead, &u.CacheWrite, &g.Phase)
+			COALESCE(MAX(CASE WHEN status IN ('preparing', 'running') THEN status END), ''),
+			COALESCE(MAX(CASE WHEN status IN ('preparing', 'running') THEN phase END), ''),
+			COUNT(CASE WHEN status = 'queued' THEN 1 END),
+			COALESCE((SELECT b.status FROM runs b WHERE b.agent = $1 AND b.started_at > 0 ORDER BY b.number DESC LIMIT 1), '')
+		FROM runs WHERE agent = $1`, g.ID).Scan(&u.Input, &u.Output, &u.CacheRead, &u.CacheWrite, &under, &g.Phase, &g.Waiting, &begun)
 	if err != nil {
 		return err
+	}
+	switch {
+	case under != "":
+		g.State = under
+	case g.Waiting > 0:
+		g.State = errand.RunQueued
+		g.Waiting--
+	default:
+		g.State = cmp.Or(begun, g.LatestStatus)
 	}
 	// Only among the newest: a list need not read a long journal.
 	g.Last, err = scanEvent(q.db.QueryRowContext(ctx, `

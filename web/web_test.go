@@ -2,10 +2,35 @@ package web
 
 import (
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"github.com/errand-dev/errand/guest/guesttest"
 )
+
+// TestPanelsParts runs the tests of what the panel is made of, without a browser.
+func TestPanelsParts(t *testing.T) {
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		guesttest.Lacking(t, "this test needs npm")
+	}
+	if _, err := os.Stat(filepath.Join("panel", "node_modules", "vite")); err != nil {
+		guesttest.Lacking(t, "this test needs web/panel/node_modules: run make panel")
+	}
+	cmd := exec.CommandContext(t.Context(), npm, "test", "--silent")
+	cmd.Dir = "panel"
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if !strings.Contains(string(out), "# fail 0") || strings.Contains(string(out), "# pass 0") {
+		t.Errorf("no test ran:\n%s", out)
+	}
+}
 
 func TestPanel(t *testing.T) {
 	files := fstest.MapFS{

@@ -13,27 +13,84 @@ import (
 	"testing"
 	"time"
 
+	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/guest/guesttest"
+	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/llm/scripted"
+	"github.com/errand-dev/errand/secret"
+	"github.com/errand-dev/errand/store"
 )
 
 // TestPanel drives the panel in a real browser, on a wide screen and a phone's:
 // sign in, start, watch, follow up, kill the server meanwhile, review, archive.
 // What it sees is kept as pictures in bin/screenshots, for people to look at.
 func TestPanel(t *testing.T) {
-	browser := chromium(t)
-	node, err := exec.LookPath("node")
-	if err != nil {
+	p := openPanel(t, "testdata/panel.json")
+	repo := remote(t, map[string]string{
+		"slug.sh":      "#!/bin/sh\n# Makes a slug of its argument.\nprintf %s \"$1\" | tr A-Z a-z | tr ' ' '-'\n",
+		"tests/run.sh": panelTests,
+	})
+	p.drive("panel.mjs", repo, func(asked string) bool {
+		if asked != "restart" {
+			return false
+		}
+		p.in.kill()
+		p.in.start("--listen", strings.TrimPrefix(p.address, "http://"))
+		return true
+	})
+}
+
+// TestPanelAgent drives what is done with agents at work: several models at once,
+// follow-ups that wait, are edited and taken back, interrupt and stop.
+func TestPanelAgent(t *testing.T) {
+	p := openPanel(t, "testdata/panel_agent.json")
+	repo := remote(t, map[string]string{"README.md": "# App\n"})
+	git(t, repo, "branch", "release/1")
+	git(t, repo, "tag", "v1")
+	p.drive("agent.mjs", repo, nil)
+}
+
+// TestPanelChanges drives the review of a change of 20,000 lines.
+func TestPanelChanges(t *testing.T) {
+	p := openPanel(t, "testdata/panel_changes.json")
+	p.drive("changes.mjs", remote(t, map[string]string{"make.sh": largeChange}), nil)
+}
+
+// TestPanelList drives a list of 1,000 agents: it scrolls, is searched and
+// filtered, and many of them are archived and deleted at once.
+func TestPanelList(t *testing.T) {
+	p := openPanel(t, "testdata/panel.json")
+	p.in.kill()
+	manyAgents(t, p.in.data, 1000)
+	p.in.start("--listen", strings.TrimPrefix(p.address, "http://"))
+	p.drive("list.mjs", "", nil)
+}
+
+// panel is a server with the panel, and what drives it.
+type panel struct {
+	t       *testing.T
+	in      *installation
+	address string
+	node    string // the program
+	browser string // the program
+	dir     string // web/panel
+}
+
+// openPanel starts a server that has the panel, with a script of the model.
+func openPanel(t *testing.T, file string) *panel {
+	t.Helper()
+	p := &panel{t: t, browser: chromium(t)}
+	var err error
+	if p.node, err = exec.LookPath("node"); err != nil {
 		guesttest.Lacking(t, "this test needs node")
 	}
-	panel, err := filepath.Abs("../../web/panel")
-	if err != nil {
+	if p.dir, err = filepath.Abs("../../web/panel"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(panel, "node_modules", "playwright-core")); err != nil {
+	if _, err := os.Stat(filepath.Join(p.dir, "node_modules", "playwright-core")); err != nil {
 		guesttest.Lacking(t, "this test needs web/panel/node_modules: run make panel")
 	}
-	text, err := os.ReadFile("testdata/panel.json")
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,30 +98,33 @@ func TestPanel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := install(t, script)
-	address := in.client.URL()
-	if !strings.Contains(fetch(t, address), "/assets/") {
+	p.in = install(t, script)
+	p.address = p.in.client.URL()
+	if !strings.Contains(fetch(t, p.address), "/assets/") {
 		guesttest.Lacking(t, "the server was built without its panel: run make panel errand")
 	}
-	key, err := os.ReadFile(filepath.Join(in.data, "key"))
+	return p
+}
+
+// drive runs a program of web/panel/tests. What it prints is logged, unless answer
+// takes it for something that it was asked for and has done.
+func (p *panel) drive(program, repo string, answer func(asked string) bool) {
+	t := p.t
+	t.Helper()
+	key, err := os.ReadFile(filepath.Join(p.in.data, "key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	shots := filepath.Join(panel, "..", "..", "bin", "screenshots")
+	shots := filepath.Join(p.dir, "..", "..", "bin", "screenshots")
 	if err := os.MkdirAll(shots, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	repo := remote(t, map[string]string{
-		"slug.sh":      "#!/bin/sh\n# Makes a slug of its argument.\nprintf %s \"$1\" | tr A-Z a-z | tr ' ' '-'\n",
-		"tests/run.sh": panelTests,
-	})
-
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, node, "tests/panel.mjs")
-	cmd.Dir = panel
-	cmd.Env = append(os.Environ(), "PANEL_URL="+address, "PANEL_KEY="+strings.TrimSpace(string(key)),
-		"PANEL_REPO="+repo, "PANEL_SHOTS="+shots, "PANEL_CHROMIUM="+browser, "PANEL_DIST="+filepath.Join(panel, "..", "dist"))
+	cmd := exec.CommandContext(ctx, p.node, filepath.Join("tests", program))
+	cmd.Dir = p.dir
+	cmd.Env = append(os.Environ(), "PANEL_URL="+p.address, "PANEL_KEY="+strings.TrimSpace(string(key)),
+		"PANEL_REPO="+repo, "PANEL_SHOTS="+shots, "PANEL_CHROMIUM="+p.browser, "PANEL_DIST="+filepath.Join(p.dir, "..", "dist"))
 	var complaints strings.Builder
 	cmd.Stderr = &complaints
 	out, err := cmd.StdoutPipe()
@@ -79,18 +139,67 @@ func TestPanel(t *testing.T) {
 		t.Fatal(err)
 	}
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if lines.Text() != "restart" {
+		if answer == nil || !answer(lines.Text()) {
 			t.Log(lines.Text())
 			continue
 		}
-		in.kill()
-		in.start("--listen", strings.TrimPrefix(address, "http://"))
 		if _, err := fmt.Fprintln(answers, "ready"); err != nil {
 			t.Errorf("answering the browser: %v", err)
 		}
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("%v\n%s", err, complaints.String())
+	}
+}
+
+// largeChange writes what makes a diff of 20,000 lines: a file that is changed
+// here and there, and one that is new.
+const largeChange = `awk 'BEGIN {
+	for (i = 1; i <= 20000; i++) print "export const value" i " = compute(" i ", \"text " i "\") // line " i
+}' >"$1"
+`
+
+// manyAgents writes n agents into the database of a server that does not run, as
+// if each had worked once.
+func manyAgents(t *testing.T, data string, n int) {
+	t.Helper()
+	s, err := store.Open(t.Context(), filepath.Join(data, "errand.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ends := []errand.RunStatus{errand.RunFinished, errand.RunFinished, errand.RunFailed, errand.RunCancelled}
+	models := []string{"claude-sonnet-4-5", "claude-opus-4-5"}
+	_, err = journal.New(s, &secret.Redactor{}).Decide(t.Context(), func(tx *journal.Tx) error {
+		for i := range n {
+			end, repo := ends[i%len(ends)], fmt.Sprintf("https://git.example/team/app-%d.git", i%3)
+			at := tx.Now().Add(time.Duration(i-n) * time.Minute)
+			agent := errand.Agent{
+				ID: errand.NewAgentID(), Name: fmt.Sprintf("Task %03d: mend what is broken in the parser", i), Status: errand.AgentIdle,
+				Repositories: []errand.Repository{{URL: repo}}, Branch: fmt.Sprintf("errand/task-%03d", i),
+				Settings:  errand.Settings{Model: errand.Model{ID: models[i%len(models)]}},
+				CreatedAt: at, UpdatedAt: at,
+			}
+			run := errand.Run{ID: errand.NewRunID(), Agent: agent.ID, Prompt: errand.Prompt{Text: agent.Name}, Status: end, CreatedAt: at, UpdatedAt: at}
+			agent.LatestRun = run.ID
+			if err := tx.InsertAgent(agent, ""); err != nil {
+				return err
+			}
+			if err := tx.InsertRun(run); err != nil {
+				return err
+			}
+			run.StartedAt, run.EndedAt, run.Usage = at, at, errand.Usage{Input: int64(1000 * i), Output: 500}
+			if err := tx.UpdateRun(run); err != nil {
+				return err
+			}
+			if err := tx.Tell(agent.ID, run.ID, errand.Fact{Kind: errand.EventText, Data: errand.TextData{Turn: 1, Text: fmt.Sprintf("Attempt %d ended as it should.", i)}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -25,6 +25,7 @@ export default defineConfig({
     outDir: out, emptyOutDir: false, assetsInlineLimit: 0, target: 'es2022', chunkSizeWarningLimit: 900,
     modulePreload: { polyfill: false },
   },
+  worker: { format: 'es' },
   // For `npm run dev` beside a running server, which takes only what comes from
   // pages of its own.
   server: { proxy: { '/v1': { target: server, changeOrigin: true, headers: { origin: server } } } },

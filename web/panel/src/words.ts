@@ -25,7 +25,7 @@ export function took(ms: number): string {
 
 export function tokens(n: number): string {
   if (n < 1000) return String(n)
-  if (n < 1_000_000) return `${(n / 1000).toFixed(n < 10_000 ? 1 : 0)}k`
+  if (n < 999_500) return `${(n / 1000).toFixed(n < 10_000 ? 1 : 0)}k`
   return `${(n / 1_000_000).toFixed(1)}M`
 }
 
@@ -54,8 +54,9 @@ export const statusWords: Record<RunStatus, string> = {
   expired: 'Expired',
 }
 
-/** What a list says of an agent: its latest run's status, or that it is archived. */
+/** What a list says of an agent: the status of the run that it is at, or that it is
+ * archived. */
 export function stateOf(a: AgentSummary): RunStatus | 'archived' {
   if (a.status === 'ARCHIVED') return 'archived'
-  return (a.state || 'queued') as RunStatus
+  return (a.glance?.state || a.state || 'queued') as RunStatus
 }

@@ -5,39 +5,13 @@
 // when the server was killed and serves again. Everything else is for people.
 import assert from 'node:assert/strict'
 import { readFileSync, readdirSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import { chromium } from 'playwright-core'
-
-const { PANEL_URL: url, PANEL_KEY: key, PANEL_REPO: repo, PANEL_SHOTS: shots, PANEL_CHROMIUM: executablePath } = process.env
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
-const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
-
-const browser = await chromium.launch({
-  executablePath,
-  args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
-})
-try {
-  await drive(1440, 900, 'dark', () => signInByKey)
-  await drive(390, 844, 'light', () => signInByCode)
-} finally {
-  await browser.close()
-  process.stdin.destroy() // which would keep this program
-}
+import { ask, atBothWidths, key, paste, repo, request, url } from './browser.mjs'
 
 /** The whole path of a person at one width. */
-async function drive(width, height, colorScheme, how) {
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme, acceptDownloads: true, reducedMotion: 'reduce' })
-  const page = await context.newPage()
-  page.setDefaultTimeout(30_000)
-  const faults = []
-  page.on('pageerror', (e) => faults.push(String(e)))
-  page.on('console', (m) => m.type() === 'error' && !/Failed to load resource|ERR_/.test(m.text()) && faults.push(m.text()))
-  const look = (name) => lookAt(page, `${name}-${width}`)
-
+await atBothWidths(async (page, width, look) => {
   // A page that is asked for before signing in is there afterwards.
-  await how()(page, look)
+  await (width === 1440 ? signInByKey : signInByCode)(page, look)
 
   // Start an agent. A draft survives a reload.
   await page.goto(`${url}/new`)
@@ -48,7 +22,7 @@ async function drive(width, height, colorScheme, how) {
   await page.reload()
   assert.equal(await prompt.inputValue(), `Make the test suite pass (${width} wide)`)
   assert.equal(await page.getByRole('combobox', { name: 'Repository', exact: true }).inputValue(), repo)
-  await paste(page, prompt)
+  await paste(prompt)
   await page.getByRole('img', { name: 'Picture 1' }).waitFor()
   await look('new')
   await page.getByRole('button', { name: 'Start', exact: true }).click()
@@ -78,8 +52,7 @@ async function drive(width, height, colorScheme, how) {
   await page.getByRole('button', { name: 'Queue' }).click()
   await page.getByText('Next:').waitFor()
   await look('busy')
-  console.log('restart')
-  assert.equal((await answers.next()).value, 'ready')
+  await ask('restart')
   await page.getByText('CHANGELOG.md now says what changed').waitFor({ timeout: 60_000 })
   await page.getByText('Ada wrote it').waitFor({ timeout: 60_000 })
   await page.getByRole('heading', { name: /^Finished/ }).nth(2).waitFor({ timeout: 60_000 })
@@ -144,9 +117,7 @@ async function drive(width, height, colorScheme, how) {
   await page.getByRole('button', { name: 'Sign in' }).waitFor()
   await page.goto(`${url}${agent}`)
   await page.getByRole('button', { name: 'Sign in' }).waitFor()
-  assert.deepEqual(faults, [], 'the browser complained')
-  await context.close()
-}
+})
 
 async function signInByKey(page, look) {
   await page.goto(`${url}/?status=unread`)
@@ -162,30 +133,10 @@ async function signInByKey(page, look) {
 
 /** Signs in as `errand open` does. The agent of the round before is archived. */
 async function signInByCode(page) {
-  const made = await fetch(`${url}/v1/sign-in-codes`, { method: 'POST', headers: { Authorization: `Bearer ${key}` } })
-  await page.goto(`${url}/#code=${(await made.json()).code}`)
+  const { code } = await request('POST', '/v1/sign-in-codes')
+  await page.goto(`${url}/#code=${code}`)
   await page.getByText('All agents are archived').waitFor()
   assert.equal(new URL(page.url()).hash, '')
-}
-
-/** Pastes a picture, as a browser does it. */
-async function paste(page, into) {
-  await into.evaluate((element) => {
-    const png = Uint8Array.from(atob('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=='), (c) => c.charCodeAt(0))
-    const data = new DataTransfer()
-    data.items.add(new File([png], 'dot.png', { type: 'image/png' }))
-    element.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true }))
-  })
-}
-
-/** Keeps a picture of the page for people, and lets axe look at it. */
-async function lookAt(page, name) {
-  await page.screenshot({ path: join(shots, `${name}.png`) })
-  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, `${name} is wider than the screen`)
-  // The page's policy lets no script be added to it; the browser itself may.
-  const { violations } = await page.evaluate(`(() => { ${axe}\n })(), axe.run({ resultTypes: ['violations'] })`)
-  const grave = violations.filter((v) => v.impact === 'serious' || v.impact === 'critical')
-  assert.deepEqual(grave.map((v) => `${v.id}: ${v.nodes.map((n) => `${n.html.slice(0, 160)} ${n.any[0]?.message ?? ''}`).slice(0, 3).join(' | ')}`), [], `axe at ${name}`)
 }
 
 /** What is loaded first, compressed, in bytes. */

@@ -14,6 +14,8 @@ export type Model = Schemas['Model']
 export type EnvironmentSummary = Schemas['EnvironmentSummary']
 export type CreateAgent = Schemas['CreateAgent']
 export type Image = Schemas['Image']
+export type Ref = Schemas['Ref']
+export type Commit = Schemas['Commit']
 export type AgentChange = { agent?: AgentSummary; removed?: string }
 
 type Method = 'get' | 'post' | 'delete'

@@ -1,5 +1,5 @@
-// Syntax colours for the lines of a diff. This part is loaded when a diff is
-// shown, and the colours come after the text: nothing waits for them.
+// Syntax colours for the lines of a diff: the program of a worker, so that no
+// scrolling waits for them. paint.ts asks it.
 import hljs from 'highlight.js/lib/core'
 import bash from 'highlight.js/lib/languages/bash'
 import c from 'highlight.js/lib/languages/c'
@@ -34,14 +34,22 @@ const endings: Record<string, keyof typeof languages> = {
   ts: 'typescript', tsx: 'typescript', html: 'xml', svelte: 'xml', vue: 'xml', svg: 'xml', xml: 'xml', yml: 'yaml', yaml: 'yaml',
 }
 
+/** A line that is to get its colours. */
+export interface Wanted {
+  path: string
+  text: string
+}
+
 /** Lines longer than this are data rather than something to read. */
 const longest = 1000
 
 /** Gives a line as HTML with its colours; the text itself is escaped. Each line
  * stands alone, so what spans lines (a long comment) is coloured as code. */
-export function coloured(path: string, text: string): string | undefined {
+function coloured({ path, text }: Wanted): string | undefined {
   const name = path.split('/').pop() ?? ''
   const language = name === 'Dockerfile' ? 'dockerfile' : endings[name.split('.').pop() ?? '']
   if (!language || text.length > longest) return undefined
   return hljs.highlight(text, { language, ignoreIllegals: true }).value
 }
+
+addEventListener('message', ({ data }: MessageEvent<Wanted[]>) => postMessage(data.map(coloured)))

@@ -29,7 +29,7 @@ export function rowsOf(files: FilePatch[], how: { beside: boolean; closed: Reado
   const commented = new Map<string, Comment[]>()
   for (const c of how.comments) commented.set(keyOf(c), [...(commented.get(keyOf(c)) ?? []), c])
   const comments = (path: string, line: Line | undefined) => {
-    if (!line) return
+    if (!line || !commented.size) return
     for (const comment of commented.get(keyOf(placeOf(path, line))) ?? []) rows.push({ kind: 'comment', key: `c${comment.id}`, comment })
   }
   for (const file of files) {

@@ -22,7 +22,7 @@ export type Item = { key: string; seq: number; time: string } & (
   | { type: 'phases'; phases: PhaseItem[] }
   | { type: 'text'; turn: number; attempt: number; text: string }
   | { type: 'thinking'; turn: number; attempt: number; text: string; ms?: number }
-  | { type: 'tool'; op: string; name: string; args: Record<string, unknown>; end?: Data['tool.ended'] }
+  | { type: 'tool'; op: string; name: string; args: Record<string, unknown>; end?: Data['tool.ended']; cut?: boolean }
   | { type: 'notice'; level: 'info' | 'warning'; text: string }
   | { type: 'end'; status: RunStatus; result: string; error?: Fault; ms: number; usage?: Counted }
 )
@@ -32,6 +32,9 @@ export type ItemOf<T extends Item['type']> = Extract<Item, { type: T }>
 export interface RunFold {
   id: string
   status: RunStatus
+  /** Whether it was ever taken up; a run that was cancelled before is one that was
+   * taken back. */
+  begun: boolean
   stopping: boolean
   items: Item[]
 }
@@ -59,7 +62,7 @@ export class Fold {
   run(event: Event): RunFold {
     const at = event.run ? this.runs.findIndex((r) => r.id === event.run) : this.runs.length - 1
     if (at < 0) {
-      const made: RunFold = { id: event.run ?? '', status: 'queued', stopping: false, items: [] }
+      const made: RunFold = { id: event.run ?? '', status: 'queued', begun: false, stopping: false, items: [] }
       this.runs = [...this.runs, made]
       return made
     }
@@ -86,7 +89,10 @@ const folds: Folds = {
     const run = f.run(e)
     const { status, result, error, durationMs, usage } = e.data
     run.status = status
+    if (status === 'preparing' || status === 'running') run.begun = true
     if (status === 'queued' || status === 'preparing' || status === 'running') return
+    // What is still under way ends with its run.
+    run.items = run.items.map((i) => (i.type === 'tool' && !i.end ? { ...i, cut: true } : i))
     run.items.push({ ...head(e), type: 'end', status, result: said(run, result ?? ''), error, ms: durationMs ?? 0, usage })
   },
   'phase.started'(f, e) {

@@ -1,6 +1,7 @@
 import { ask, sentence, type AgentChange, type AgentSummary } from '../api/api'
 import { follow, type Message } from '../api/stream'
 import { Kept } from '../kept.svelte'
+import { stateOf } from '../words'
 
 /** All agents, newest first, as they change. */
 export class Agents {
@@ -113,7 +114,7 @@ export function fits(a: AgentSummary, query: URLSearchParams): boolean {
   if (status === 'archived' ? !archived : archived) return false
   if (status === 'under way' && a.idle) return false
   if (status === 'unread' && !seen.unread(a)) return false
-  if (status === 'failed' && a.state !== 'failed' && a.state !== 'expired') return false
+  if (status === 'failed' && !['failed', 'expired'].includes(stateOf(a))) return false
   if (query.get('repo') && a.glance?.repo !== query.get('repo')) return false
   if (query.get('model') && a.model?.id !== query.get('model')) return false
   const words = (query.get('q') ?? '').toLowerCase().split(/\s+/).filter(Boolean)

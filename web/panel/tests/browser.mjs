@@ -1,0 +1,81 @@
+// What the programs that drive the panel in a real browser share. cmd/errand's
+// tests start each of them, with a server and the scripted model behind it.
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { chromium } from 'playwright-core'
+
+export const { PANEL_URL: url, PANEL_KEY: key, PANEL_REPO: repo } = process.env
+const { PANEL_SHOTS: shots, PANEL_CHROMIUM: executablePath } = process.env
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
+const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
+
+/** Lets drive be a person at a wide screen and at a phone's, one after the other.
+ * It is given a page, its width, and what keeps a picture of the page. */
+export async function atBothWidths(drive) {
+  const browser = await chromium.launch({
+    executablePath,
+    args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+  })
+  try {
+    for (const [width, height, colorScheme] of [[1440, 900, 'dark'], [390, 844, 'light']]) {
+      const context = await browser.newContext({ viewport: { width, height }, colorScheme, acceptDownloads: true, reducedMotion: 'reduce' })
+      const page = await context.newPage()
+      page.setDefaultTimeout(30_000)
+      const faults = []
+      page.on('pageerror', (e) => faults.push(String(e)))
+      page.on('console', (m) => m.type() === 'error' && !/Failed to load resource|ERR_/.test(m.text()) && faults.push(m.text()))
+      await drive(page, width, (name) => lookAt(page, `${name}-${width}`))
+      assert.deepEqual(faults, [], 'the browser complained')
+      await context.close()
+    }
+  } finally {
+    await browser.close()
+    process.stdin.destroy() // which would keep this program
+  }
+}
+
+/** Asks the test that started this program for something, and waits for it. */
+export async function ask(what) {
+  console.log(what)
+  assert.equal((await answers.next()).value, 'ready')
+}
+
+/** Makes a request to the API, beside the browser. */
+export async function request(method, path, body) {
+  const response = await fetch(url + path, { method, headers: { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json' }, body: body && JSON.stringify(body) })
+  const text = await response.text()
+  assert.ok(response.ok, `${method} ${path}: ${response.status} ${text}`)
+  return text ? JSON.parse(text) : undefined
+}
+
+/** Signs in as `errand open` does, and is then at path. */
+export async function signIn(page, path = '/') {
+  const { code } = await request('POST', '/v1/sign-in-codes')
+  await page.goto(`${url}${path}#code=${code}`)
+  await page.getByRole('button', { name: 'Sign out' }).waitFor()
+}
+
+/** Pastes a picture, or drops it there, as a browser does it. */
+export async function paste(into, how = 'paste') {
+  await into.evaluate((element, how) => {
+    const png = Uint8Array.from(atob('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=='), (c) => c.charCodeAt(0))
+    const data = new DataTransfer()
+    data.items.add(new File([png], 'dot.png', { type: 'image/png' }))
+    const kind = { bubbles: true, cancelable: true }
+    element.dispatchEvent(how === 'drop' ? new DragEvent('drop', { dataTransfer: data, ...kind }) : new ClipboardEvent('paste', { clipboardData: data, ...kind }))
+  }, how)
+}
+
+/** Keeps a picture of the page for people, and lets axe look at it. */
+async function lookAt(page, name) {
+  await page.screenshot({ path: join(shots, `${name}.png`) })
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, `${name} is wider than the screen`)
+  // The page's policy lets no script be added to it; the browser itself may.
+  const { violations } = await page.evaluate(`(() => { ${axe}\n })(), axe.run({ resultTypes: ['violations'] })`)
+  const grave = violations.filter((v) => v.impact === 'serious' || v.impact === 'critical')
+  assert.deepEqual(grave.map((v) => `${v.id}: ${v.nodes.map((n) => `${n.html.slice(0, 160)} ${n.any[0]?.message ?? ''}`).slice(0, 3).join(' | ')}`), [], `axe at ${name}`)
+}
+
