@@ -49,6 +49,9 @@ type Secret struct {
 	Revision  int64     `json:"revision"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
+	// UsedAt is when it was last given to a machine or a build, in lists; zero:
+	// never, or not in a list.
+	UsedAt time.Time `json:"usedAt,omitzero"`
 }
 
 // SecretUse tells that a secret's value was opened. It never holds the value.

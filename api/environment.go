@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/environment/file"
 )
 
 // CreateEnvironment asks for a stored environment.
@@ -117,6 +118,34 @@ func FromVersion(v errand.EnvironmentVersion, current errand.VersionID) Environm
 		ID: string(v.ID), CreatedAt: v.CreatedAt, Kind: v.Kind, Title: v.Title, Description: v.Description, Source: v.Source,
 		Current: v.ID == current, EnvironmentJSON: v.JSON, By: by(v.Caller),
 	}
+}
+
+// CheckEnvironment asks what is odd about the text of an environment file.
+type CheckEnvironment struct {
+	EnvironmentJSON string `json:"environmentJson" maxLength:"262144" doc:"The text of an environment file."`
+	Path            string `json:"path,omitempty" maxLength:"1024" doc:"Where the file stands in its repository; a stored environment's when left out."`
+}
+
+// EnvironmentCheck is what was found in the text of an environment file.
+type EnvironmentCheck struct {
+	Failed    bool                 `json:"failed" doc:"There is an error among the findings: the text would be refused."`
+	Corrected string               `json:"corrected" doc:"The text with all corrections made, and those that come to light then. It means the same."`
+	Findings  []EnvironmentFinding `json:"findings" doc:"By line and column."`
+}
+
+// EnvironmentFinding is one thing that is odd about an environment file.
+type EnvironmentFinding struct {
+	file.Finding
+	Corrected string `json:"corrected,omitempty" doc:"The lines as they should be."`
+}
+
+// FromReport gives a check's wire form.
+func FromReport(r file.Report) EnvironmentCheck {
+	wire := EnvironmentCheck{Failed: r.Failed(), Corrected: string(r.Corrected()), Findings: []EnvironmentFinding{}}
+	for _, f := range r.Findings {
+		wire.Findings = append(wire.Findings, EnvironmentFinding{f, r.Shown(f)})
+	}
+	return wire
 }
 
 // Repositories gives the repositories as words of Errand; nil for none.

@@ -7,18 +7,19 @@ import (
 )
 
 // Secret is a secret in lists. Its value is never given. Scope, EnvironmentID,
-// Repository, Revision and UpdatedAt are Errand's own.
+// Repository, Revision, UpdatedAt and UsedAt are Errand's own.
 type Secret struct {
-	ID            string    `json:"id" doc:"Unique identifier of the secret." example:"secv_0123456789abcdef0123456789abcdef"`
-	Name          string    `json:"name"`
-	Type          string    `json:"type" enum:"runtime_secret,environment_variable,build_secret"`
-	Repos         []string  `json:"repos" doc:"Repositories that it is restricted to; none means all."`
-	CreatedAt     time.Time `json:"createdAt"`
-	Scope         string    `json:"scope" enum:"team,user,repository,environment"`
-	EnvironmentID string    `json:"environmentId,omitempty"`
-	Repository    string    `json:"repository,omitempty" doc:"Whose it is, in the scope repository."`
-	Revision      int64     `json:"revision" doc:"Counts the values that it has had."`
-	UpdatedAt     time.Time `json:"updatedAt"`
+	ID            string     `json:"id" doc:"Unique identifier of the secret." example:"secv_0123456789abcdef0123456789abcdef"`
+	Name          string     `json:"name"`
+	Type          string     `json:"type" enum:"runtime_secret,environment_variable,build_secret"`
+	Repos         []string   `json:"repos" doc:"Repositories that it is restricted to; none means all."`
+	CreatedAt     time.Time  `json:"createdAt"`
+	Scope         string     `json:"scope" enum:"team,user,repository,environment"`
+	EnvironmentID string     `json:"environmentId,omitempty"`
+	Repository    string     `json:"repository,omitempty" doc:"Whose it is, in the scope repository."`
+	Revision      int64      `json:"revision" doc:"Counts the values that it has had."`
+	UpdatedAt     time.Time  `json:"updatedAt"`
+	UsedAt        *time.Time `json:"usedAt,omitempty" doc:"When it was last given to a machine or a build; in lists, where it ever was."`
 }
 
 // Secrets is one page of secrets.
@@ -84,7 +85,7 @@ type Rewrapped struct {
 func FromSecret(s errand.Secret) Secret {
 	wire := Secret{
 		ID: string(s.ID), Name: s.Name, Type: string(s.Kind), Repos: append([]string{}, s.Repositories...), CreatedAt: s.CreatedAt,
-		Scope: string(s.Scope), Revision: s.Revision, UpdatedAt: s.UpdatedAt,
+		Scope: string(s.Scope), Revision: s.Revision, UpdatedAt: s.UpdatedAt, UsedAt: timeOrNil(s.UsedAt),
 	}
 	switch s.Scope {
 	case errand.ScopeEnvironment:

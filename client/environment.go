@@ -71,6 +71,12 @@ func (c *Client) EditEnvironment(ctx context.Context, id errand.EnvironmentID, r
 	return c.call(ctx, request{method: "PATCH", path: environmentPath(id, ""), body: req}, nil)
 }
 
+// CheckEnvironment says what is odd about the text of an environment file.
+func (c *Client) CheckEnvironment(ctx context.Context, req api.CheckEnvironment) (out api.EnvironmentCheck, err error) {
+	err = c.call(ctx, request{method: "POST", path: "/v1/environments/check", body: req}, &out)
+	return out, err
+}
+
 // DeleteEnvironment removes an environment; its history stays.
 func (c *Client) DeleteEnvironment(ctx context.Context, id errand.EnvironmentID) error {
 	return c.call(ctx, request{method: "DELETE", path: environmentPath(id, "")}, new(api.ID))

@@ -72,6 +72,42 @@ func TestLifeOfAnEnvironment(t *testing.T) {
 	}
 }
 
+// TestCheckEnvironment says what is odd about a text, and how it is corrected.
+func TestCheckEnvironment(t *testing.T) {
+	in := install(t, nil)
+	check := func(text string) api.EnvironmentCheck {
+		t.Helper()
+		got, err := in.client.CheckEnvironment(t.Context(), api.CheckEnvironment{EnvironmentJSON: text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	odd := check("{\n  // kept\n  \"ports\": [3000],\n  \"snapshot\": \"nowhere\"\n}\n")
+	if odd.Failed || len(odd.Findings) != 2 {
+		t.Fatalf("found %+v", odd)
+	}
+	port, snapshot := odd.Findings[0], odd.Findings[1]
+	if port.Line != 3 || port.Column != 13 || port.Severity != "warning" || len(port.Edits) == 0 || port.Corrected != `  "ports": [{ "port": 3000 }],` {
+		t.Errorf("of the port it says %+v", port)
+	}
+	if snapshot.Line != 4 || !strings.Contains(snapshot.Text, `no snapshot "nowhere"`) {
+		t.Errorf("of the snapshot it says %+v", snapshot)
+	}
+	if again := check(odd.Corrected); len(again.Findings) != 0 || !strings.Contains(odd.Corrected, "// kept") {
+		t.Errorf("the corrected text is %s: %+v", odd.Corrected, again.Findings)
+	}
+	if bad := check(`{"install": 7 8}`); !bad.Failed || len(bad.Findings) == 0 {
+		t.Errorf("of what cannot be read it says %+v", bad)
+	}
+	if none := check("  \n"); none.Failed || len(none.Findings) != 0 {
+		t.Errorf("of nothing it says %+v", none)
+	}
+	if all, err := in.client.Environments(t.Context(), 10, ""); err != nil || len(all.Items) != 0 {
+		t.Errorf("checking has stored %+v, %v", all, err)
+	}
+}
+
 // TestEnvironmentsOfOthers keeps personal environments to their person.
 func TestEnvironmentsOfOthers(t *testing.T) {
 	in := install(t, nil)

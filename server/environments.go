@@ -1,12 +1,15 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"net/http"
+	"strings"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
 	"github.com/errand-dev/errand/build"
+	"github.com/errand-dev/errand/environment/file"
 )
 
 // ByEnvironment are the parameters of what is about one environment.
@@ -17,6 +20,8 @@ type ByEnvironment struct {
 func (in ByEnvironment) id() (errand.EnvironmentID, error) { return errand.ParseEnvironmentID(in.ID) }
 
 type createEnvironment struct{ Body api.CreateEnvironment }
+
+type checkEnvironment struct{ Body api.CheckEnvironment }
 
 type editEnvironment struct {
 	ByEnvironment
@@ -44,6 +49,8 @@ func (s *Server) environmentRoutes(r *router) {
 		summary: "Store an environment and queue its first build"}, s.createEnvironment)
 	add(r, route{name: "listEnvironments", method: "GET", path: "/v1/environments", failures: []int{400, 403},
 		summary: "List environments, newest first"}, s.listEnvironments)
+	add(r, route{name: "checkEnvironment", method: "POST", path: "/v1/environments/check", failures: []int{400, 403, 413},
+		summary: "Say what is odd about the text of an environment file, and how it is written correctly; nothing is stored"}, s.checkEnvironment)
 	add(r, route{name: "getEnvironment", method: "GET", path: "/v1/environments/{id}", failures: []int{400, 403, 404},
 		summary: "Get an environment"}, s.getEnvironment)
 	addEmpty(r, route{name: "editEnvironment", method: "PATCH", path: "/v1/environments/{id}", failures: []int{400, 403, 404, 409, 413},
@@ -106,6 +113,23 @@ func (s *Server) listEnvironments(ctx context.Context, w who, in *Page) (api.Env
 	}
 	out.NextCursor = next
 	return out, err
+}
+
+// checkEnvironment looks at the text alone, and at the snapshots that are here.
+func (s *Server) checkEnvironment(ctx context.Context, _ who, in *checkEnvironment) (api.EnvironmentCheck, error) {
+	text := in.Body.EnvironmentJSON
+	if strings.TrimSpace(text) == "" { // asks for nothing, as when one is stored
+		return api.EnvironmentCheck{Corrected: text, Findings: []api.EnvironmentFinding{}}, nil
+	}
+	var failed error
+	report := file.Check(cmp.Or(in.Body.Path, "environment.json"), []byte(text), file.Around{Snapshot: func(name string) bool {
+		_, err := s.runner.Snapshots.Key(ctx, name)
+		if err != nil && errand.KindOf(err) != errand.NotFound {
+			failed = err
+		}
+		return err == nil
+	}})
+	return api.FromReport(report), failed
 }
 
 func (s *Server) getEnvironment(ctx context.Context, w who, in *ByEnvironment) (api.Environment, error) {

@@ -193,6 +193,13 @@ func (t *Tx) PutSecretUses(uses []errand.SecretUse) ([]errand.SecretUse, error) 
 	return fresh, nil
 }
 
+// LastSecretUse says when a secret was last given out; zero: never.
+func (q queries) LastSecretUse(ctx context.Context, id errand.SecretID) (time.Time, error) {
+	var at int64
+	err := q.db.QueryRowContext(ctx, `SELECT COALESCE(MAX(at), 0) FROM secret_uses WHERE secret = $1`, id).Scan(&at)
+	return fromMillis(at), err
+}
+
 // SecretUses gives at most limit uses of a secret, newest first, those before
 // an offset left out.
 func (q queries) SecretUses(ctx context.Context, id errand.SecretID, limit, offset int) ([]errand.SecretUse, error) {

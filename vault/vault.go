@@ -279,6 +279,9 @@ func (v *Vault) List(ctx context.Context, q Query) ([]errand.Secret, string, err
 		if len(out) == limit {
 			return out, string(out[limit-1].ID), nil
 		}
+		if row.UsedAt, err = v.store.LastSecretUse(ctx, row.ID); err != nil {
+			return nil, "", err
+		}
 		out = append(out, row.Secret)
 	}
 	if skip {
