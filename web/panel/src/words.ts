@@ -60,3 +60,31 @@ export function stateOf(a: AgentSummary): RunStatus | 'archived' {
   if (a.status === 'ARCHIVED') return 'archived'
   return (a.glance?.state || a.state || 'queued') as RunStatus
 }
+
+/** "just now", "3 min ago". */
+export function ago(since: string, now: number): string {
+  const ms = now - Date.parse(since)
+  return ms < 60_000 ? 'just now' : `${span(ms)} ago`
+}
+
+/** A size in bytes in its largest unit. */
+export function bytes(n: number): string {
+  if (n < 1000) return `${n} B`
+  const units = ['kB', 'MB', 'GB', 'TB']
+  let at = -1
+  do {
+    n /= 1000
+    at++
+  } while (n >= 999.5 && at < units.length - 1)
+  return `${n < 10 ? n.toFixed(1) : Math.round(n)} ${units[at]}`
+}
+
+/** As much of an id as tells it from others. */
+export function short(id: string): string {
+  return id.replace(/^([a-z]+-)?(\d{8}-)?/, '$1').slice(0, 13)
+}
+
+/** "1 build", "3 builds". */
+export function count(n: number, one: string, many = `${one}s`): string {
+  return `${n} ${n === 1 ? one : many}`
+}

@@ -18,9 +18,13 @@ export type Ref = Schemas['Ref']
 export type Commit = Schemas['Commit']
 export type AgentChange = { agent?: AgentSummary; removed?: string }
 
-type Method = 'get' | 'post' | 'delete'
+type Method = 'get' | 'post' | 'put' | 'patch' | 'delete'
 type Operation<M extends Method, P extends keyof paths> = paths[P] extends Record<M, infer O> ? O : never
-type BodyOf<O> = O extends { requestBody: { content: { 'application/json': infer B } } } ? B : undefined
+type BodyOf<O> = O extends { requestBody: { content: { 'application/json': infer B } } }
+  ? B
+  : O extends { requestBody?: { content: { 'application/json': infer B } } } // one that may be left out
+    ? B
+    : undefined
 type QueryOf<O> = O extends { parameters: { query?: infer Q } } ? Q : undefined
 type Json<R> = R extends { content: { 'application/json': infer B } } ? B : void
 type AnswerOf<O> = O extends { responses: infer R }

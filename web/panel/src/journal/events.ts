@@ -49,6 +49,9 @@ export interface Data {
   commit: { commit: string; title: string; files: number }
   push: { repository: string; ref: string; new?: string; refused?: string }
   notice: { level: string; text: string }
+  'build.queued': object
+  'build.status': { status: string; note?: string; active?: boolean }
+  'setup.changed': { status: string; what?: string; error?: Fault }
   environment: { name?: string; why?: string; build?: string }
 }
 

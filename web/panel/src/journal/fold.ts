@@ -170,6 +170,12 @@ const folds: Folds = {
     if (e.data.refused) notice(f, e, 'warning', `Pushing ${branch} was refused: ${e.data.refused}`)
     else notice(f, e, 'info', `Pushed ${branch}${e.data.new ? ` at ${e.data.new.slice(0, 10)}` : ''}.`)
   },
+  'setup.changed'(f, e) {
+    if (e.data.what) notice(f, e, 'info', `${e.data.what[0]!.toUpperCase()}${e.data.what.slice(1)}.`)
+  },
+  'build.status'(f, e) {
+    if (e.data.note) notice(f, e, 'info', e.data.note)
+  },
   notice(f, e) {
     notice(f, e, e.data.level === 'warning' ? 'warning' : 'info', e.data.text)
   },
