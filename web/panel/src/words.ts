@@ -81,7 +81,8 @@ export function bytes(n: number): string {
 
 /** As much of an id as tells it from others. */
 export function short(id: string): string {
-  return id.replace(/^([a-z]+-)?(\d{8}-)?/, '$1').slice(0, 13)
+  const [, prefix, digits] = /^([a-z]+-)(?:\d{8}-)?([0-9a-f]{8})-/.exec(id) ?? []
+  return digits ? prefix + digits : id.slice(0, 15)
 }
 
 /** "1 build", "3 builds". */

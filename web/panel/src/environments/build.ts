@@ -3,7 +3,7 @@ import type { Build } from '../api/environments'
 
 /** Why there is a build. */
 export function why(b: Build): string {
-  const reasons: Record<Build['trigger'], string> = { MANUAL: 'asked for', CONFIG_CHANGE: 'something changed', RECURRING: 'on schedule', AGENT: 'an agent asked' }
+  const reasons: Record<Build['trigger'], string> = { MANUAL: 'asked for', CONFIG_CHANGE: 'a change', RECURRING: 'on schedule', AGENT: 'an agent asked' }
   return reasons[b.trigger] + (b.by ? ` by ${b.by}` : '')
 }
 
