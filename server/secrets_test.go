@@ -82,6 +82,9 @@ func TestSecretsOfOthersEnvironments(t *testing.T) {
 	if err := json.Unmarshal(put.body, &token); err != nil || put.status != 201 {
 		t.Fatalf("%d %s", put.status, put.body)
 	}
+	if got := in.ask("GET", "/v1/secrets", "", nil); strings.Contains(string(got.body), "usedAt") {
+		t.Errorf("a secret that nobody was given was used: %s", got.body)
+	}
 	used := errand.SecretUse{Secret: errand.SecretID(token.ID), Revision: 1, Scope: errand.ScopeEnvironment, Name: "TOKEN", Build: errand.NewBuildID(time.Now())}
 	if err := in.store.Write(t.Context(), func(tx *store.Tx) error {
 		_, err := tx.PutSecretUses([]errand.SecretUse{used})
@@ -104,6 +107,11 @@ func TestSecretsOfOthersEnvironments(t *testing.T) {
 		}
 	}
 	look("kept")
+	var listed api.Secrets
+	got := in.ask("GET", "/v1/secrets", "", nil)
+	if err := json.Unmarshal(got.body, &listed); err != nil || len(listed.Items) != 1 || listed.Items[0].UsedAt == nil || time.Since(*listed.Items[0].UsedAt) > time.Minute {
+		t.Errorf("a secret that was used is listed as %s", got.body)
+	}
 	if got := in.ask("DELETE", "/v1/environments/"+environment.ID+"/secrets/TOKEN", "", nil); got.status != 200 {
 		t.Fatalf("%d %s", got.status, got.body)
 	}
