@@ -131,7 +131,7 @@ async function path(page, look, width) {
   await page.getByRole('button', { name: 'Deactivate' }).waitFor()
   const disk = await page.locator('a[href^="/snapshots/"]').getAttribute('href')
   await page.getByRole('link', { name: /: builds$/ }).click()
-  await page.getByText('draft').waitFor()
+  await page.getByRole('listitem').getByText('draft', { exact: true }).waitFor()
   await look('builds')
   await page.goBack()
   await page.getByRole('button', { name: 'Deactivate' }).click()
