@@ -85,6 +85,11 @@ export function short(id: string): string {
   return digits ? prefix + digits : id.slice(0, 15)
 }
 
+/** A sentence with the ids in it cut short. */
+export function shortened(text: string): string {
+  return text.replace(/\b[a-z]+-(?:\d{8}-)?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/g, short)
+}
+
 /** "1 build", "3 builds". */
 export function count(n: number, one: string, many = `${one}s`): string {
   return `${n} ${n === 1 ? one : many}`

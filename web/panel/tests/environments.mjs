@@ -2,6 +2,7 @@
 // environment from a broken text to an agent on its build, its history, secrets,
 // snapshots, and a setup to its end. cmd/errand's TestPanelEnvironments starts it.
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { key, launch, lookAt, open, repo, url } from './browser.mjs'
 
 const secretValue = (width, n) => `s3cret-${width}-${n}-value`
@@ -198,7 +199,10 @@ async function path(page, look, width) {
   const all = (await Promise.all(told)).join('\n') + (await page.content())
   assert.ok(all.length > 10_000)
   for (const n of [1, 2]) assert.equal(all.includes(secretValue(width, n)), false, 'the value of a secret was shown')
-  if (width > 1000) await otherWidths(page, [new URL(first).pathname, agent + '/boot', disk.replace(/[^/]*$/, ''), '/environments', '/secrets', '/setups'])
+  if (width < 1000) return
+  await bringBack(page, name)
+  await otherOutcomes(page)
+  await otherWidths(page, [new URL(first).pathname, agent + '/boot', disk.replace(/[^/]*$/, ''), '/environments', '/secrets', '/setups'])
 }
 
 /** From a repository to an accepted environment, with a proof that fails first. */
@@ -215,6 +219,7 @@ async function setUp(page, look, width) {
   await page.getByRole('button', { name: 'Prove it', exact: true }).click()
   await page.getByText('It did not work yet').waitFor({ timeout: 60_000 })
   await page.getByRole('alert').filter({ hasText: 'made is missing' }).waitFor()
+  await look('proof-failed')
   await page.getByRole('textbox', { name: '.errand/environment.json' }).fill('{\n  "install": "touch made"\n}\n')
   await page.getByText('In order').waitFor()
   await page.getByRole('button', { name: 'Prove it again' }).click()
@@ -230,8 +235,43 @@ async function setUp(page, look, width) {
   await page.getByRole('heading', { name: `shop-${width}` }).waitFor()
   await page.waitForFunction(() => document.querySelector('textarea')?.value.includes('touch made'))
   await page.goBack()
+  const setup = new URL(page.url()).pathname
   await page.getByRole('button', { name: 'Remove…' }).click()
-  await page.getByText('No setups yet').waitFor()
+  await page.getByRole('heading', { name: 'Set up a repository' }).waitFor()
+  await page.locator(`a[href="${setup}"]`).waitFor({ state: 'detached' })
+}
+
+/** A deleted environment, brought back from its history. */
+async function bringBack(page, name) {
+  await page.goto(`${url}/environments`)
+  await page.getByRole('link', { name: new RegExp(`^${name}`) }).click()
+  await page.getByRole('button', { name: 'Delete…' }).click()
+  await page.getByRole('heading', { name: 'An environment that is not there' }).waitFor()
+  await page.getByRole('button', { name: /restored/ }).click()
+  await page.getByRole('button', { name: 'Restore this version…' }).click()
+  await page.getByRole('heading', { name }).waitFor()
+}
+
+/** The other ends of a setup: a repository that is not there, a patch, a commit. */
+async function otherOutcomes(page) {
+  const begin = async (repository) => {
+    await page.goto(`${url}/setups`)
+    await page.getByRole('combobox', { name: 'Repository' }).fill(repository)
+    await page.getByRole('button', { name: 'Look at it' }).click()
+  }
+  await begin('/nowhere/at-all.git')
+  await page.getByRole('alert').filter({ hasText: '/nowhere/at-all' }).waitFor()
+  for (const [as, says] of [['as a patch', 'Apply it in the repository'], ['as a commit on a branch', 'is on the branch errand/']]) {
+    await begin(process.env.PANEL_SETUP_REPO)
+    await page.getByRole('radio', { name: as }).check()
+    assert.equal(await page.getByRole('button', { name: 'Write it' }).isDisabled(), true, 'a draft that was not shown to work is written')
+    await page.getByRole('checkbox', { name: /was not shown to work/ }).check()
+    await page.getByRole('button', { name: 'Write it' }).click()
+    await page.getByText(says).waitFor({ timeout: 60_000 })
+    if (as !== 'as a patch') continue
+    const [patch] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Download the patch' }).click()])
+    assert.match(readFileSync(await patch.path(), 'utf8'), /\+\+\+ b\/\.errand\/environment\.json/)
+  }
 }
 
 /** The narrowest and the widest screens: nothing is cut off. */
