@@ -92,7 +92,7 @@ async function path(page, look, width) {
   // A new version, whose build is cancelled.
   await page.goto(first.replace(/\/builds.*/, ''))
   await text.waitFor()
-  await text.fill('{\n  "install": "echo waiting; sleep 600"\n}\n')
+  await text.fill('{\n  "install": "seq 100; echo waiting; sleep 600"\n}\n')
   await page.getByPlaceholder('What changes, in a few words').fill('Wait for ever')
   await page.getByText('In order').waitFor()
   await look('environment')
@@ -100,7 +100,8 @@ async function path(page, look, width) {
   await page.getByText('Saved as a new version').waitFor()
   await page.getByRole('link', { name: 'Builds' }).click()
   await row('Building').getByRole('link').click()
-  await log.getByText('waiting', { exact: true }).waitFor()
+  await log.getByText(/waiting\s*$/).waitFor()
+  assert.equal(await log.locator('pre').evaluate((p) => p.scrollTop + p.clientHeight >= p.scrollHeight - 24), true, 'the end of a growing log is not in sight')
   await page.getByRole('button', { name: 'Cancel' }).click()
   await page.getByText('Cancelled', { exact: true }).waitFor()
 
