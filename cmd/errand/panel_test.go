@@ -77,7 +77,7 @@ type panel struct {
 }
 
 // openPanel starts a server that has the panel, with a script of the model.
-func openPanel(t *testing.T, file string) *panel {
+func openPanel(t *testing.T, file string, flags ...string) *panel {
 	t.Helper()
 	p := &panel{t: t, browser: chromium(t)}
 	var err error
@@ -98,7 +98,7 @@ func openPanel(t *testing.T, file string) *panel {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.in = install(t, script)
+	p.in = install(t, script, flags...)
 	p.address = p.in.client.URL()
 	if !strings.Contains(fetch(t, p.address), "/assets/") {
 		guesttest.Lacking(t, "the server was built without its panel: run make panel errand")
@@ -119,7 +119,7 @@ func (p *panel) drive(program, repo string, answer func(asked string) bool) {
 	if err := os.MkdirAll(shots, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, p.node, filepath.Join("tests", program))
 	cmd.Dir = p.dir

@@ -70,7 +70,7 @@ export async function paste(into, how = 'paste') {
 }
 
 /** Keeps a picture of the page for people, and lets axe look at it. */
-async function lookAt(page, name) {
+export async function lookAt(page, name) {
   await page.screenshot({ path: join(shots, `${name}.png`) })
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, `${name} is wider than the screen`)
   // The page's policy lets no script be added to it; the browser itself may.

@@ -3,32 +3,12 @@
 // snapshots, and a setup to its end. cmd/errand's TestPanelEnvironments starts it.
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import { key, launch, lookAt, open, repo, url } from './browser.mjs'
+import { atBothWidths, key, lookAt, repo, url } from './browser.mjs'
 
 const secretValue = (width, n) => `s3cret-${width}-${n}-value`
 
-const browser = await launch()
-try {
-  await drive(1440, 900, 'dark')
-  await drive(390, 844, 'light')
-} finally {
-  await browser.close()
-}
-
 /** The whole path of a person at one width. */
-async function drive(width, height, colorScheme) {
-  const { context, page, faults, look } = await open(browser, width, height, colorScheme)
-  try {
-    await path(page, look, width)
-    assert.deepEqual(faults, [], 'the browser complained')
-  } catch (fault) {
-    await page.screenshot({ path: `${process.env.PANEL_SHOTS}/failed-${width}.png` })
-    throw fault
-  }
-  await context.close()
-}
-
-async function path(page, look, width) {
+await atBothWidths(async (page, width, look) => {
   page.on('dialog', (d) => d.accept())
   const told = []
   page.on('response', (r) => {
@@ -204,7 +184,7 @@ async function path(page, look, width) {
   await bringBack(page, name)
   await otherOutcomes(page)
   await otherWidths(page, [new URL(first).pathname, agent + '/boot', disk.replace(/[^/]*$/, ''), '/environments', '/secrets', '/setups'])
-}
+})
 
 /** From a repository to an accepted environment, with a proof that fails first. */
 async function setUp(page, look, width) {
