@@ -53,12 +53,14 @@ type Models struct {
 	Items []Model `json:"items"`
 }
 
-// Model is one model that can be named. Window and MaxOutput are Errand's own.
+// Model is one model that can be named. Provider, Window and MaxOutput are
+// Errand's own.
 type Model struct {
 	ID          string           `json:"id" minLength:"1"`
 	DisplayName string           `json:"displayName" minLength:"1"`
 	Aliases     []string         `json:"aliases,omitempty"`
 	Parameters  []ModelParameter `json:"parameters,omitempty"`
+	Provider    string           `json:"provider,omitempty" doc:"Whose it is: a name of GET /v1/settings."`
 	Window      int              `json:"window,omitempty" doc:"Tokens of conversation and answer that fit together."`
 	MaxOutput   int              `json:"maxOutput,omitempty" doc:"Tokens of one answer."`
 }
@@ -81,7 +83,7 @@ func FromEntries(entries []llm.Entry) Models {
 	models := Models{Items: []Model{}}
 	for _, e := range entries {
 		m := Model{
-			ID: e.ID, DisplayName: e.DisplayName, Aliases: e.Aliases,
+			ID: e.ID, DisplayName: e.DisplayName, Aliases: e.Aliases, Provider: e.Provider,
 			Window: e.Window, MaxOutput: e.MaxOutput,
 		}
 		if m.DisplayName == "" {

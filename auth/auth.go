@@ -138,6 +138,11 @@ func (k *Keys) touch(ctx context.Context, id string) error {
 // List gives all keys, oldest first, revoked ones too.
 func (k *Keys) List(ctx context.Context) ([]store.Key, error) { return k.store.Keys(ctx) }
 
+// Page gives a page of keys, newest first, and the cursor of the next one.
+func (k *Keys) Page(ctx context.Context, limit int, cursor string) ([]store.Key, string, error) {
+	return k.store.KeyPage(ctx, limit, cursor)
+}
+
 // Revoke ends the key with this id or name, from the next request on. To revoke
 // again is no error; a key that is not there is NotFound.
 func (k *Keys) Revoke(ctx context.Context, name string) error {

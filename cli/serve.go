@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"io"
 	"log/slog"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/api"
 )
 
 // ServeOptions are what `errand serve` was told.
@@ -25,6 +27,7 @@ type ServeOptions struct {
 	DiskQuota int64         // bytes for machines, snapshots, images and the cache of builds; 0 is no bound
 	KEK       string        // URL of the key-encryption key; "" is ERRAND_KEK, or the data directory's own
 	Log       *slog.Logger
+	Flags     []api.Flag // all of these as they were given, for people to read
 	MachineOptions
 	WorkOptions
 }
@@ -75,6 +78,7 @@ func (o ServeOptions) check() error {
 // serveFlags are the flags of `errand serve`.
 type serveFlags struct {
 	ServeOptions
+	all          []*pflag.Flag
 	level, quota string
 	limits       limitFlags
 }
@@ -104,6 +108,7 @@ func (s *serveFlags) flags(f *pflag.FlagSet) {
 	s.limits.flags(f, "machines that name none, and of the commands of a Dockerfile together")
 	f.StringVar(&s.KEK, "kek", "", "the URL of the key that seals secrets (ERRAND_KEK; default: secret.key in the data directory)")
 	f.StringVar(&s.level, "log", "info", "what to log: debug, info, warn or error")
+	f.VisitAll(func(flag *pflag.Flag) { s.all = append(s.all, flag) })
 }
 
 // parse gives what the flags say. The log goes to out.
@@ -125,7 +130,24 @@ func (s *serveFlags) parse(out io.Writer) (ServeOptions, error) {
 	if bound != nil {
 		o.Limits = *bound
 	}
+	o.Flags = s.told()
 	return o, o.check()
+}
+
+// told gives the flags as people may read them: without a credential in an
+// address.
+func (s *serveFlags) told() (all []api.Flag) {
+	for _, f := range s.all {
+		flag := api.Flag{Name: f.Name, Usage: f.Usage, Set: f.Changed}
+		if f.Changed {
+			flag.Value = f.Value.String()
+			if u, err := url.Parse(flag.Value); err == nil && u.User != nil {
+				flag.Value = u.Redacted()
+			}
+		}
+		all = append(all, flag)
+	}
+	return all
 }
 
 func (a *app) serveCommand() *cobra.Command {

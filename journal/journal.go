@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"iter"
 	"sync"
+	"sync/atomic"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/secret"
@@ -28,14 +29,15 @@ type Journal struct {
 	store    *store.Store
 	redactor *secret.Redactor
 
-	mu      sync.Mutex
-	waiting map[string]chan struct{} // by journal; closed when it has a new event
-	any     chan struct{}            // closed at each event of any journal
+	mu    sync.Mutex
+	tails map[string]*tail // of the journals that somebody follows
+	any   chan struct{}    // closed at each event of any journal
+	reads atomic.Int64     // of the store by those who follow, for tests
 }
 
 // New gives the journal over s. Every event passes redactor before it is kept.
 func New(s *store.Store, redactor *secret.Redactor) *Journal {
-	return &Journal{store: s, redactor: redactor, waiting: map[string]chan struct{}{}}
+	return &Journal{store: s, redactor: redactor, tails: map[string]*tail{}}
 }
 
 // Tx is a decision under way: a transaction that may also tell events.
@@ -109,29 +111,26 @@ func (j *Journal) wake(events []errand.Event) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	woken := map[*tail]bool{}
 	for _, e := range events {
 		of := string(e.Agent) + string(e.Build) + string(e.Setup) // all but one are ""
-		if c, ok := j.waiting[of]; ok {
-			close(c)
-			delete(j.waiting, of)
+		if t := j.tails[of]; t != nil {
+			t.add(e)
+			woken[t] = true
 		}
 	}
+	for t := range woken {
+		t.wake()
+	}
+	j.wakeAny()
+}
+
+// wakeAny wakes those who wait for any event. The caller holds mu.
+func (j *Journal) wakeAny() {
 	if j.any != nil {
 		close(j.any)
 		j.any = nil
 	}
-}
-
-// next gives a channel that is closed at the journal's next event.
-func (j *Journal) next(of string) <-chan struct{} {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	c, ok := j.waiting[of]
-	if !ok {
-		c = make(chan struct{})
-		j.waiting[of] = c
-	}
-	return c
 }
 
 // Changed gives a channel that is closed at the next event of any journal.
@@ -149,16 +148,22 @@ const page = 500
 
 // Follow gives a journal's events after a number, first those that are there,
 // then each as it is written, until ctx ends. A follower that reads slowly holds
-// nobody up. When the journal's subject is deleted the sequence ends; where it
-// cannot be read an error is the last that it gives.
+// nobody up; what is new is read from the store for none of those who keep up.
+// When the journal's subject is deleted the sequence ends; where it cannot be read
+// an error is the last that it gives.
 func (j *Journal) Follow(ctx context.Context, of errand.Subject, after errand.Seq) iter.Seq2[errand.Event, error] {
 	return func(yield func(errand.Event, error) bool) {
+		t := j.join(of.Journal())
+		defer j.leave(of.Journal(), t)
 		for {
-			more := j.next(of.Journal()) // before reading, so that nothing falls between
-			events, err := j.store.Events(ctx, of, after, page)
-			if err != nil {
-				yield(errand.Event{}, err)
-				return
+			events, more, known := j.newer(t, after) // more before reading, so that nothing falls between
+			if !known {
+				j.reads.Add(1)
+				var err error
+				if events, err = j.store.Events(ctx, of, after, page); err != nil {
+					yield(errand.Event{}, err)
+					return
+				}
 			}
 			for _, e := range events {
 				after = e.Seq
@@ -169,7 +174,7 @@ func (j *Journal) Follow(ctx context.Context, of errand.Subject, after errand.Se
 			if len(events) == page {
 				continue
 			}
-			if len(events) == 0 {
+			if len(events) == 0 && !known {
 				there, err := j.store.HasSubject(ctx, of)
 				if err != nil {
 					yield(errand.Event{}, err)
@@ -192,14 +197,11 @@ func (j *Journal) Follow(ctx context.Context, of errand.Subject, after errand.Se
 func (j *Journal) Deleted(of errand.Subject) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if c, ok := j.waiting[of.Journal()]; ok {
-		close(c)
-		delete(j.waiting, of.Journal())
+	if t := j.tails[of.Journal()]; t != nil {
+		t.forget()
+		t.wake()
 	}
-	if j.any != nil {
-		close(j.any)
-		j.any = nil
-	}
+	j.wakeAny()
 }
 
 // All gives every event of a journal that is there now, oldest first.

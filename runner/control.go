@@ -160,6 +160,9 @@ func (r *Runner) forget(ctx context.Context, t *journal.Tx, id errand.AgentID) e
 	if err != nil && errand.KindOf(err) != errand.NotFound {
 		return err
 	}
+	if err := r.meter(ctx, t.Tx, id, false); err != nil {
+		return err
+	}
 	// Without a machine too: until the row is gone nobody else gets the id.
 	m.ID, m.Agent, m.State = string(machineID(id)), id, store.MachineUnwanted
 	if err := t.PutMachine(m); err != nil {

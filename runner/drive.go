@@ -195,6 +195,8 @@ func (r *Runner) workPhase(ctx context.Context, run errand.Run, p *place) (strin
 		Line: s.line, Root: root, User: s.environment.User, Env: s.env, Redactor: r.Redactor,
 		ReadOnly: run.Mode == loop.ModePlan, Builder: r.builder(agent, run.ID), Log: r.Log,
 	})
+	of := usageOf(agent)
+	of.Person = askedBy(events, run.ID, agent.Caller).Person()
 	var result string
 	err = r.phase(ctx, run, errand.PhaseWork, "", func() (string, error) {
 		out, err := loop.Run(ctx, loop.Options{
@@ -203,7 +205,12 @@ func (r *Runner) workPhase(ctx context.Context, run errand.Run, p *place) (strin
 			System: loop.System(systemInput(agent, run, s, rules)),
 			Events: events, MaxTurns: r.Defaults.MaxTurns, Log: r.Log,
 			Record: func(ctx context.Context, facts ...errand.Fact) ([]errand.Event, error) {
-				return r.tell(ctx, run.Agent, run.ID, facts...)
+				return r.Journal.Decide(ctx, func(t *journal.Tx) error {
+					if err := tellRun(t, run.Agent, run.ID, facts); err != nil {
+						return err
+					}
+					return spend(t.Tx, of, entry, facts)
+				})
 			},
 		})
 		result = out.Result
@@ -249,6 +256,19 @@ func modelOf(events []errand.Event, run errand.RunID) (model errand.Model, err e
 		}
 	}
 	return model, nil
+}
+
+// askedBy gives who asked for a run: not always whose agent it is.
+func askedBy(events []errand.Event, run errand.RunID, owner errand.Caller) errand.Caller {
+	for _, e := range events {
+		var queued struct {
+			Caller errand.Caller `json:"caller"`
+		}
+		if e.Kind == errand.EventRunQueued && e.Run == run && json.Unmarshal(e.Data, &queued) == nil && queued.Caller.Key != "" {
+			return queued.Caller
+		}
+	}
+	return owner
 }
 
 // workDone says whether the run's work phase has ended well in an earlier life

@@ -17,6 +17,8 @@ type Provider struct {
 	// Missing says what must be set before it can be used ("ANTHROPIC_API_KEY");
 	// "" when it can.
 	Missing string
+	// Settings are what it is set up from.
+	Settings []ProviderSetting
 	// New makes the client for one of its models.
 	New func(llm.Entry) llm.Model
 	// List asks the provider for the ids of its models, for servers whose
@@ -24,6 +26,13 @@ type Provider struct {
 	List func(context.Context) ([]string, error)
 	// Unlisted is the entry for such a model, but for its id.
 	Unlisted llm.Entry
+}
+
+// ProviderSetting is a variable of the server's environment.
+type ProviderSetting struct {
+	Name  string
+	Set   bool
+	Value string // as it may be shown; "" for a secret
 }
 
 // Models finds language models: in the catalog, and among those that a provider

@@ -181,6 +181,9 @@ func (r *Runner) keepMachine(ctx context.Context, p *place, run errand.RunID) er
 		if err := t.PutMachine(row); err != nil {
 			return err
 		}
+		if err := t.StartMeter(p.agent, what != "found"); err != nil {
+			return err
+		}
 		return t.Tell(p.agent, run, machine.Told(what, m, boot))
 	})
 	return err
@@ -215,7 +218,14 @@ func (r *Runner) lose(ctx context.Context, agent errand.AgentID, run errand.RunI
 	if s.machine == nil {
 		return
 	}
-	if _, err := r.Journal.Append(context.WithoutCancel(ctx), agent, run, machine.Told("lost", s.machine, s.boot)); err != nil {
+	ctx = context.WithoutCancel(ctx)
+	_, err := r.Journal.Decide(ctx, func(t *journal.Tx) error {
+		if err := r.meter(ctx, t.Tx, agent, false); err != nil {
+			return err
+		}
+		return t.Tell(agent, run, machine.Told("lost", s.machine, s.boot))
+	})
+	if err != nil {
 		r.Log.Error("cannot record the loss of a machine", "agent", agent, "error", err)
 	}
 }

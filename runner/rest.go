@@ -238,6 +238,9 @@ func (r *Runner) hibernate(ctx context.Context, p *place) error {
 		if err := t.PutMachine(row); err != nil {
 			return err
 		}
+		if err := r.meter(ctx, t.Tx, p.agent, false); err != nil {
+			return err
+		}
 		return t.Tell(p.agent, "", machine.Told("stopped", m, ""))
 	})
 	if err != nil {

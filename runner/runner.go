@@ -163,6 +163,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { r.keepLeases(ctx) })
 	background.Go(func() { r.hibernateIdle(ctx) })
+	background.Go(func() { r.meterRunning(ctx) })
 	background.Go(func() { r.Snapshots.Run(ctx) })
 	background.Go(func() { r.readyImage(ctx) })
 	background.Go(func() { r.Builds.Run(ctx) })

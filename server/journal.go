@@ -125,7 +125,9 @@ func (s *Server) sendJournal(w http.ResponseWriter, r *http.Request, source func
 	gone, err := s.stream(r.Context(), out, func(ctx context.Context) iter.Seq2[errand.Event, error] { return source(ctx, after, follow) },
 		func(e errand.Event) (bool, error) {
 			ended = last(e)
-			return ended, out.put(api.Message{ID: strconv.FormatInt(int64(e.Seq), 10), Event: string(e.Kind), Data: e})
+			frame, err := s.frames.of(e)
+			out.buf.Write(frame)
+			return ended, err
 		})
 	if err != nil {
 		s.lost(r.Context(), err)

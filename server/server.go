@@ -24,6 +24,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/api"
 	"github.com/errand-dev/errand/auth"
 	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/runner"
@@ -47,6 +48,8 @@ type Options struct {
 	// Panel serves what the API does not: the panel's pages and files. nil: there
 	// is none.
 	Panel http.Handler
+	// Flags are what the server was told, for people to read.
+	Flags []api.Flag
 	// Heartbeat is how often a quiet stream shows that it lives; 0 is 15 s.
 	Heartbeat time.Duration
 	SSH       SSH
@@ -75,7 +78,9 @@ type Server struct {
 	heartbeat time.Duration
 	rate      *rate
 	feed      *feed
+	frames    frames
 	panel     http.Handler // nil: none
+	flags     []api.Flag
 	handler   http.Handler
 	stop      func()          // closes stopped
 	stopped   <-chan struct{} // streams and sockets end
@@ -91,7 +96,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		runner: o.Runner, vault: o.Vault, keys: o.Keys, setups: o.Setups, log: o.Log,
 		url: u.String(), host: u.Host, cookie: cookieName(u), secure: u.Scheme == "https", version: o.Version, started: time.Now().UTC().Truncate(time.Second),
-		heartbeat: o.Heartbeat, rate: newRate(o.Rate), panel: o.Panel, sshAt: o.SSH,
+		heartbeat: o.Heartbeat, rate: newRate(o.Rate), frames: frames{known: map[frameKey][]byte{}}, panel: o.Panel, sshAt: o.SSH, flags: o.Flags,
 	}
 	if s.heartbeat == 0 {
 		s.heartbeat = 15 * time.Second
@@ -153,6 +158,9 @@ func (s *Server) routes(mux *http.ServeMux) ([]byte, error) {
 	s.secretRoutes(r)
 	s.setupRoutes(r)
 	s.sshRoutes(r)
+	s.keyRoutes(r)
+	s.settingsRoutes(r)
+	s.usageRoutes(r)
 	delete(r.api.OpenAPI().Components.Schemas.Map(), "ErrorModel") // huma's own form, which is never sent
 	document, err := json.MarshalIndent(r.api.OpenAPI(), "", "  ")
 	if err != nil {

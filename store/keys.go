@@ -45,6 +45,23 @@ func (q queries) Keys(ctx context.Context) ([]Key, error) {
 	return collect(rows, scanKey)
 }
 
+// KeyPage gives a page of keys, newest first, and the cursor of the next one (""
+// on the last). A cursor that is none is an Invalid error.
+func (q queries) KeyPage(ctx context.Context, limit int, cursor string) ([]Key, string, error) {
+	before, err := parseCursor(cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	// Keys are never deleted, so their count up to one is its number.
+	rows, err := q.db.QueryContext(ctx, `
+		SELECT number, `+keyColumns+` FROM (SELECT ROW_NUMBER() OVER (ORDER BY created_at, id) AS number, * FROM keys) AS numbered
+		WHERE $1 = 0 OR number < $1 ORDER BY number DESC LIMIT $2`, before, limit+1)
+	if err != nil {
+		return nil, "", err
+	}
+	return page(rows, limit, scanKey)
+}
+
 // InsertKey keeps a new key.
 func (t *Tx) InsertKey(k Key) error {
 	_, err := t.exec(`INSERT INTO keys (`+keyColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/url"
 	"path/filepath"
 	"time"
 
@@ -100,9 +101,19 @@ func firstByte(wait, base string) (_ time.Duration, missing string) {
 	return d, ""
 }
 
+// providerSettings are the two variables that set up a provider. A credential in
+// the address is not shown.
+func providerSettings(prefix, key, base string) []runner.ProviderSetting {
+	shown := ""
+	if u, err := url.Parse(base); err == nil {
+		shown = u.Redacted()
+	}
+	return []runner.ProviderSetting{{Name: prefix + "_API_KEY", Set: key != ""}, {Name: prefix + "_BASE_URL", Set: base != "", Value: shown}}
+}
+
 func newAnthropic(key, base, wait string) runner.Provider {
 	first, missing := firstByte(wait, base)
-	p := runner.Provider{Missing: missing, New: func(e llm.Entry) llm.Model {
+	p := runner.Provider{Missing: missing, Settings: providerSettings("ANTHROPIC", key, base), New: func(e llm.Entry) llm.Model {
 		return anthropic.New(anthropic.Options{Key: key, BaseURL: base, First: first, Model: e})
 	}}
 	if key == "" {
@@ -116,7 +127,7 @@ func newAnthropic(key, base, wait string) runner.Provider {
 func newOpenAI(key, base, wait string) runner.Provider {
 	first, missing := firstByte(wait, base)
 	p := runner.Provider{
-		Missing: missing,
+		Missing: missing, Settings: providerSettings("OPENAI", key, base),
 		New: func(e llm.Entry) llm.Model {
 			o := openai.Options{Key: key, BaseURL: base, First: first, Model: e}
 			if e.Dialect == llm.Responses {
