@@ -65,7 +65,9 @@ func TestManyPanels(t *testing.T) {
 		start = e.Seq
 	}
 	var came, gone sync.WaitGroup
-	arrived := make(chan errand.Seq, panels)
+	arrived, measured := make(chan errand.Seq, panels), make(chan struct{})
+	end := sync.OnceFunc(func() { close(measured) })
+	defer end()
 	for range panels {
 		came.Add(1)
 		gone.Go(func() {
@@ -100,6 +102,7 @@ func TestManyPanels(t *testing.T) {
 					arrived <- next
 				}
 				if next++; next > start+events {
+					<-measured // an answer's end is a write too
 					return
 				}
 			}
@@ -134,6 +137,7 @@ func TestManyPanels(t *testing.T) {
 	}
 	took, spent := time.Since(began), processor(t)-before
 	writes, bytes, made = wire.writes.Load()-writes, wire.bytes.Load()-bytes, server.FramesMade(in.server)-made
+	end()
 	t.Logf("%d events to %d panels: %d writes, %d bytes, written out %d times; %s from an event to the last of them (slowest %s), %s of processor for each and reader, the readers' own included",
 		events, panels, writes, bytes, made, took/events, slowest, spent/(panels*events))
 	if writes != panels*events {

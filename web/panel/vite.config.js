@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { svelte } from '@sveltejs/vite-plugin-svelte'
 import { defineConfig } from 'vite'
 import { compress } from './compress.js'
+import { worker } from './worker/plugin.js'
 
 const server = process.env.ERRAND_URL ?? 'http://127.0.0.1:7070'
 const out = join(import.meta.dirname, '../dist')
@@ -20,7 +21,7 @@ const empty = {
 }
 
 export default defineConfig({
-  plugins: [empty, svelte(), compress(out)],
+  plugins: [empty, svelte(), worker, compress(out)],
   build: {
     outDir: out, emptyOutDir: false, assetsInlineLimit: 0, target: 'es2022', chunkSizeWarningLimit: 900,
     modulePreload: { polyfill: false },

@@ -13,6 +13,18 @@ export class Kept<T> {
     this.value = read(name, first)
   }
 
+  /** Follows what other tabs keep under the name. */
+  shared(): this {
+    window.addEventListener('storage', (e) => {
+      if (e.key === this.name) this.value = read(this.name, this.first)
+    })
+    return this
+  }
+
+  forget() {
+    this.set(this.first)
+  }
+
   set(value: T) {
     this.value = value
     try {

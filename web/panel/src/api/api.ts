@@ -16,6 +16,11 @@ export type CreateAgent = Schemas['CreateAgent']
 export type Image = Schemas['Image']
 export type Ref = Schemas['Ref']
 export type Commit = Schemas['Commit']
+export type Key = Schemas['Key']
+export type Settings = Schemas['Settings']
+export type ModelTrial = Schemas['ModelTrial']
+export type UsageOver = Schemas['UsageOver']
+export type Health = Schemas['Health']
 export type AgentChange = { agent?: AgentSummary; removed?: string }
 
 type Method = 'get' | 'post' | 'put' | 'patch' | 'delete'

@@ -2,6 +2,7 @@
 // nor names that it was not told of, and it gives up when a server that starts
 // again answers with an error.
 import { Refusal, send } from './api'
+import { upgrade } from '../upgrade.svelte'
 
 export interface Message {
   id: string
@@ -10,6 +11,8 @@ export interface Message {
 }
 
 export interface Stream {
+  /** Goes on while the page is hidden. */
+  whileHidden?: boolean
   /** Messages that came together, in order, each once; never heartbeats. */
   on(messages: Message[]): void
   /** The connection came to stand (again), or broke. */
@@ -24,11 +27,13 @@ const longest = 10_000
 const silence = 40_000
 
 /** Follows url from after the message with the id last until the returned
- * function is called. While the page is hidden it is not connected, and goes on
- * where it was: browsers grant a server few connections, and hidden pages would
+ * function is called. While the page is hidden it is not connected (unless the
+ * stream says so), and goes on where it was: browsers grant a server few connections, and hidden pages would
  * use them up. */
 export function follow(url: string, stream: Stream, last = ''): () => void {
+  const away = () => document.hidden && !stream.whileHidden
   let ended = false
+  let broken = false
   let wait = shortest
   let current: AbortController | undefined
   let timer: ReturnType<typeof setTimeout> | undefined
@@ -40,6 +45,8 @@ export function follow(url: string, stream: Stream, last = ''): () => void {
       if (last) headers['Last-Event-ID'] = last
       const response = await send(url, { headers, signal: abort.signal })
       stream.connected?.(true)
+      if (broken) void upgrade.look() // it may be another server that answers now
+      broken = false
       wait = shortest
       await read(response, abort, (messages) => {
         last = messages.findLast((m) => m.id)?.id ?? last
@@ -56,14 +63,15 @@ export function follow(url: string, stream: Stream, last = ''): () => void {
     current = undefined
     if (ended) return
     stream.connected?.(false)
-    if (document.hidden) return
+    broken = true
+    if (away()) return
     timer = setTimeout(connect, wait)
     wait = Math.min(wait * 2, longest)
   }
 
   function shown() {
     clearTimeout(timer)
-    if (document.hidden) {
+    if (away()) {
       const was = current
       current = undefined
       was?.abort()
@@ -75,7 +83,7 @@ export function follow(url: string, stream: Stream, last = ''): () => void {
 
   document.addEventListener('visibilitychange', shown)
   window.addEventListener('online', shown)
-  if (!document.hidden) void connect()
+  if (!away()) void connect()
   return () => {
     ended = true
     clearTimeout(timer)
