@@ -329,7 +329,7 @@ func (a *app) removeCommand() *cobra.Command {
 }
 
 func (a *app) modelsCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "models", Short: "List the models that agents can have", Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.connect()
@@ -350,4 +350,6 @@ func (a *app) modelsCommand() *cobra.Command {
 			return table(a.out, rows)
 		},
 	}
+	cmd.AddCommand(a.testModelCommand())
+	return cmd
 }

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"time"
@@ -72,7 +73,7 @@ func (r *Runner) meter(ctx context.Context, t *store.Tx, id errand.AgentID, runn
 		return err
 	}
 	of := usageOf(agent)
-	of.Model = agent.Settings.Model.ID
+	of.Model = cmp.Or(agent.Settings.Model.ID, r.Models.Default)
 	if entry, err := r.Models.Catalog.Find(of.Model); err == nil {
 		of.Model = entry.ID // not one of its other names
 	}

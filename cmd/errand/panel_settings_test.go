@@ -122,6 +122,7 @@ func (f *front) rename(resp *http.Response) error {
 	}
 	_, name := f.now()
 	body = bytes.ReplaceAll(body, []byte(f.script), []byte(name))
+	body = bytes.Replace(body, []byte("const VERSION = '"), []byte("const VERSION = '"+name), 1) // of the service worker
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	resp.ContentLength = int64(len(body))
 	resp.Header.Set("Content-Length", strconv.Itoa(len(body)))
