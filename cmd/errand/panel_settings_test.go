@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"database/sql"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // TestPanelSettings drives the panel's settings in a real browser: keys, models
@@ -26,6 +28,7 @@ func TestPanelSettings(t *testing.T) {
 	}
 	p := openPanel(t, "testdata/panel_settings.json")
 	p.in.kill()
+	spentBefore(t, p.in.data)
 	p.in.start("--listen", strings.TrimPrefix(p.address, "http://"), "--models", models, "--model", "priced", "--idle", "2s")
 	f := newFront(t, p.address)
 	p.address = f.URL
@@ -43,6 +46,32 @@ func TestPanelSettings(t *testing.T) {
 		}
 		return true
 	})
+}
+
+// spentBefore writes what was used in the 29 days before this one into the database
+// of a server that does not run. settings.mjs knows how much it is.
+func spentBefore(t *testing.T, data string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(data, "errand.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	today := time.Now().Unix() / 86400
+	for ago := range int64(30) {
+		for n, model := range []string{"claude-opus-5-5", "claude-sonnet-5-5", "gpt-6.2-sol"} {
+			if ago == 0 || (ago+int64(n))%6 == 0 {
+				continue
+			}
+			tokens := (1 + (ago*7+int64(n)*3)%11) * 100_000
+			_, err := db.ExecContext(t.Context(), `INSERT INTO usage VALUES ($1, $2, $3, $4, $5, 0, 0, 0, 0, $6, $7)`,
+				today-ago, model, "https://git.example/team/"+[]string{"app", "site"}[ago%2]+".git", []string{"grace@example.com", "alan@example.com"}[(ago+int64(n))%2],
+				tokens, tokens*2000, (1+ago%4)*1_800_000)
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 // front stands before the server as a proxy would. It can be down, and make the
