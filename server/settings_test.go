@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -163,5 +164,33 @@ func TestUsageOverTime(t *testing.T) {
 		if a := in.ask("GET", "/v1/usage?"+q, "", nil); a.status != 400 {
 			t.Errorf("%s: %d %s", q, a.status, a.body)
 		}
+	}
+}
+
+// TestUsageOfTheDeleted: what an agent used stays when it is deleted, and its
+// machine's time up to then is counted.
+func TestUsageOfTheDeleted(t *testing.T) {
+	in := install(t, nil)
+	id, _ := in.create("go")
+	if err := in.store.Write(t.Context(), func(tx *store.Tx) error {
+		if err := tx.PutMachine(store.Machine{ID: "m-" + strings.ReplaceAll(string(id[3:]), "-", ""), Agent: id, State: store.MachineWanted, Boot: "b"}); err != nil {
+			return err
+		}
+		return tx.StartMeter(id, true)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", in.database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), "PRAGMA busy_timeout = 5000; UPDATE machines SET metered_at = metered_at - 3600000"); err != nil {
+		t.Fatal(err)
+	}
+	answered[api.ID](t, in.ask("DELETE", "/v1/agents/"+string(id), "", nil), 200)
+	u := answered[api.UsageOver](t, in.ask("GET", "/v1/usage?by=model", "", nil), 200)
+	if hour := time.Hour.Milliseconds(); u.Total.MachineMs < hour || u.Total.MachineMs > hour+60_000 || u.Items[0].Name != "scripted" {
+		t.Errorf("usage is %+v", u)
 	}
 }

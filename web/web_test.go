@@ -40,6 +40,7 @@ func TestPanel(t *testing.T) {
 		"assets/a-1.js.br":     {Data: []byte("script, smaller")},
 		"assets/a-1.js.gz":     {Data: []byte("script, small")},
 		"manifest.webmanifest": {Data: []byte("{}")},
+		"sw.js":                {Data: []byte("worker")},
 	}
 	for _, tt := range []struct {
 		path, accept     string
@@ -53,6 +54,7 @@ func TestPanel(t *testing.T) {
 		{"/assets/a-1.js", "", 200, "script", "text/javascript; charset=utf-8", "public, max-age=31536000, immutable", ""},
 		{"/assets/a-0.js", "", 404, "", "", "", ""},
 		{"/../../etc/passwd", "", 400, "", "", "", ""},
+		{"/sw.js", "", 200, "worker", "text/javascript; charset=utf-8", "no-cache", ""}, // else an upgrade would not be seen
 		{"/manifest.webmanifest", "", 200, "{}", "application/manifest+json", "no-cache", ""},
 	} {
 		r := httptest.NewRequest("GET", "http://x/", nil)

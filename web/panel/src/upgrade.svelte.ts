@@ -12,6 +12,9 @@ class Upgrade {
   begin() {
     // A page's part that is not there any more.
     window.addEventListener('vite:preloadError', () => void this.look())
+    document.addEventListener('visibilitychange', () => {
+      if (!document.hidden) void this.look()
+    })
     if (!import.meta.env.PROD || !('serviceWorker' in navigator)) return
     navigator.serviceWorker.register('/sw.js').then(
       (worker) => (this.worker = worker),

@@ -16,9 +16,9 @@ export const measures: Measure[] = [
   { name: 'Machine hours', of: (p) => p.machineMs / 3_600_000, says: hours },
 ]
 
-/** US cents as dollars, exact where they are few. */
+/** US cents as dollars; parts of a cent where there is no more. */
 export function money(cents: number): string {
-  return `$${(cents / 100).toFixed(cents > 0 && cents < 100 ? 4 : 2)}`
+  return `$${(cents / 100).toFixed(cents > 0 && cents < 1 ? 4 : 2)}`
 }
 
 export function hours(n: number): string {
@@ -62,5 +62,5 @@ function nameless(by: string | undefined): string {
 export function ceiling(n: number): number {
   if (n <= 0) return 1
   const unit = 10 ** Math.floor(Math.log10(n))
-  return unit * [1, 2, 2.5, 5, 10].find((m) => m * unit >= n * 0.999999)!
+  return unit * [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].find((m) => m * unit >= n * 0.999999)!
 }
