@@ -22,7 +22,7 @@ export function money(cents: number): string {
 }
 
 export function hours(n: number): string {
-  return `${n.toFixed(n > 0 && n < 10 ? 3 : 1)} h`
+  return `${n.toFixed(n > 0 && n < 1 ? 3 : 1)} h`
 }
 
 export interface Row {
