@@ -32,13 +32,6 @@ class Upgrade {
     return this.asking
   }
 
-  /** Shows the new panel. */
-  async take() {
-    await this.worker?.update().catch(() => {})
-    this.worker?.waiting?.postMessage({ take: true })
-    location.reload()
-  }
-
   private async ask() {
     const own = document.querySelector<HTMLScriptElement>('script[type=module][src^="/assets/"]')?.getAttribute('src')
     if (!own || this.ready) return

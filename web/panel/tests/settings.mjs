@@ -26,20 +26,30 @@ await atBothWidths(async (page, width, look) => {
       document.dispatchEvent(new Event('visibilitychange'))
     }
   })
+  const step = (name) => console.log(`${width} wide: ${name}`)
   await signIn(page)
+  step('keys')
   const token = await keys(page, width, look)
+  step('models')
   await models(page, look)
+  step('defaults')
   await defaults(page, look)
+  step('notices')
   const agent = await notices(page, width, look, token)
+  step('usage')
   await usage(page, width, look)
+  step('system')
   await system(page, look)
+  step('sleep')
   await sleep(page, agent)
-  await app(page)
+  step('app')
+  await app(page, step)
+  step('done')
 })
 
 /** As the key, beside the browser. */
 async function as(token, method, path, body) {
-  const response = await fetch(url + path, { method, headers: { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' }, body: body && JSON.stringify(body) })
+  const response = await fetch(url + path, { method, headers: { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' }, body: body && JSON.stringify(body), signal: AbortSignal.timeout(30_000) })
   return { status: response.status, body: await response.json() }
 }
 
@@ -109,9 +119,14 @@ function shown(page) {
 }
 
 async function until(what, ok) {
-  for (let last, end = Date.now() + 40_000; ; await new Promise((done) => setTimeout(done, 50))) {
-    if (ok((last = await what()))) return last
-    assert.ok(Date.now() < end, `it stays ${JSON.stringify(last)}`)
+  let timer
+  const late = new Promise((_, fail) => (timer = setTimeout(() => fail(new Error(`it stays ${JSON.stringify(last)}`)), 40_000)))
+  let last
+  try {
+    while (!ok((last = await Promise.race([what(), late])))) await Promise.race([new Promise((done) => setTimeout(done, 50)), late])
+    return last
+  } finally {
+    clearTimeout(timer)
   }
 }
 
@@ -207,7 +222,7 @@ async function sleep(page, id) {
 }
 
 /** The panel without its server, and after an upgrade. */
-async function app(page) {
+async function app(page, step) {
   await page.goto(`${url}/settings/notices`)
   await until(() => page.evaluate(() => !!navigator.serviceWorker.controller), Boolean)
   const kept = () => page.evaluate(async () => {
@@ -220,6 +235,7 @@ async function app(page) {
   assert.ok(before[0][1].includes('/') && before[0][1].some((f) => /^\/assets\/.*\.js$/.test(f)), JSON.stringify(before))
   assert.deepEqual(before.flatMap(([, files]) => files).filter((f) => /^\/(v1|v0|openapi)/.test(f)), [], 'answers of the API are kept')
 
+  step('without the server')
   await ask('down')
   await page.reload()
   await page.getByRole('link', { name: 'Settings' }).first().waitFor()
@@ -229,6 +245,7 @@ async function app(page) {
   await page.getByRole('button', { name: 'Look again' }).click()
   await page.getByRole('list', { name: 'Findings' }).waitFor()
 
+  step('upgrade')
   // A page that is open tells of the upgrade by itself, and what it wrote is kept.
   await page.goto(`${url}/`)
   await page.getByText(/^\d+ agents?$/).waitFor()
@@ -240,12 +257,16 @@ async function app(page) {
   await until(async () => (await script().catch(() => old)) !== old, Boolean)
   await page.getByText(/^\d+ agents?$/).waitFor()
   assert.equal(await page.getByText('The server was upgraded').count(), 0)
+  step('after the upgrade')
   // The new version is what is kept now; the one before stays for pages of it.
-  const after = await until(kept, (all) => all.length === 2)
+  const after = await until(kept, (all) => all.length === 2 && all[1][1].length === before[0][1].length)
   assert.equal(after[0][0], before[0][0])
   const name = new URL(await script(), url).pathname
   assert.ok(after[1][1].includes(name) && !after[0][1].includes(name), JSON.stringify(after))
-  await until(() => page.evaluate(async () => (await navigator.serviceWorker.ready).waiting === null), Boolean)
+  await until(() => page.evaluate(async () => {
+    const { installing, waiting, active } = await navigator.serviceWorker.ready
+    return !installing && !waiting && active.state
+  }), (state) => state === 'activated')
   await ask('down')
   await page.reload()
   await page.getByRole('link', { name: 'Settings' }).waitFor()

@@ -3,12 +3,14 @@
 // are put before it when the panel is built (worker/plugin.js).
 const shell = `shell-${VERSION}`
 
+// A new version takes over at once, for pages of the version before too: these ask
+// for files by names that no later version has.
 self.addEventListener('install', (e) => {
+  self.skipWaiting()
   e.waitUntil(caches.open(shell).then((c) => c.addAll(FILES.map((f) => new Request(f, { cache: 'reload' })))))
 })
 
-// The files of the version before stay: a page that was opened before the upgrade
-// may still want one of them.
+// The files of the version before stay, since a page of it may still want one.
 self.addEventListener('activate', (e) => {
   e.waitUntil(
     (async () => {
@@ -35,7 +37,6 @@ async function kept(request) {
 }
 
 self.addEventListener('message', (e) => {
-  if (e.data.take) self.skipWaiting()
   if (e.data.notice) e.waitUntil(tell(e.data.notice))
 })
 
