@@ -82,3 +82,34 @@ func TestLight(t *testing.T) {
 		}
 	}
 }
+
+// Each of these would take minutes of looking through lists.
+func TestMany(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"triggers":  "FROM scratch AS a\n" + strings.Repeat("ONBUILD COPY x y\n", 4000) + strings.Repeat("FROM a\n", 900),
+		"stages":    strings.Repeat("FROM a\n", 70_000),
+		"arguments": strings.Repeat("ARG a\n", 80_000) + "FROM a\n",
+	} {
+		if _, err := dockerfile.Parse("Dockerfile", []byte(text), nil); errand.KindOf(err) != errand.Invalid || !strings.Contains(err.Error(), "more than 5000 instructions") {
+			t.Errorf("%s: %.300v", name, err)
+		}
+	}
+	var sources strings.Builder
+	sources.WriteString("FROM scratch\n")
+	for i := range 600 {
+		fmt.Fprintf(&sources, "COPY src/a%d /\n", i)
+	}
+	f, err := dockerfile.Parse("Dockerfile", []byte(sources.String()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !f.Context.Whole || len(f.Context.Sources) > 501 {
+		t.Errorf("%d sources are told apart", len(f.Context.Sources))
+	}
+	for name, text := range map[string]string{"patterns": strings.Repeat("a\n", 2000), "bytes": strings.Repeat("#", 1<<20)} {
+		if _, err := dockerfile.ParseIgnore(".dockerignore", []byte(text)); errand.KindOf(err) != errand.TooLarge {
+			t.Errorf("a .dockerignore of many %s: %v", name, err)
+		}
+	}
+}

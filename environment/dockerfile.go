@@ -179,13 +179,17 @@ func (w *work) listContext(ctx context.Context, r *recipe) ([]git.Entry, error) 
 	if err != nil {
 		return nil, err
 	}
-	all = slices.DeleteFunc(all, func(e git.Entry) bool { return e.Path != ignoreFile && ignore.Excludes(e.Path) })
+	// Many patterns and many files take a while: whoever gave up is not kept.
+	all = slices.DeleteFunc(all, func(e git.Entry) bool {
+		return ctx.Err() != nil || e.Path != ignoreFile && ignore.Excludes(e.Path)
+	})
 	for _, e := range all {
-		if e.Mode == git.ModeLink {
+		if e.Mode == git.ModeLink && ctx.Err() == nil {
 			r.Context.Follow(e.Path)
 		}
 	}
-	return slices.DeleteFunc(all, func(e git.Entry) bool { return !r.Context.Takes(e.Path) }), nil
+	all = slices.DeleteFunc(all, func(e git.Entry) bool { return ctx.Err() != nil || !r.Context.Takes(e.Path) })
+	return all, context.Cause(ctx)
 }
 
 func (w *work) contextEntries(ctx context.Context, dir string) ([]git.Entry, error) {
