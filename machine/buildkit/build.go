@@ -50,6 +50,9 @@ func (b *Builder) BuildImage(ctx context.Context, in machine.ImageBuild) (string
 	if ref, err := b.BuiltImage(ctx, in.Key); err != nil || ref != "" {
 		return ref, err // somebody built it while this waited
 	}
+	if err := b.reserve(); err != nil {
+		return "", err
+	}
 	one := &build{ImageBuild: in, builder: b, file: file}
 	if err := one.ready(ctx); err != nil {
 		return "", err
