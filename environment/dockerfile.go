@@ -3,6 +3,7 @@ package environment
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -97,6 +98,9 @@ func (w *work) carryOut(ctx context.Context, builder machine.Builder, r *recipe)
 		return "", outcome{}, lost
 	}
 	o := outcome{facts: facts, note: steps.note(r.Name)}
+	if known := (*errand.Error)(nil); errors.As(err, &known) {
+		known.Output = lastOf(known.Output, w.Redactor)
+	}
 	return ref, o, err
 }
 
