@@ -83,7 +83,7 @@ func (w *work) carryOut(ctx context.Context, builder machine.Builder, r *recipe)
 		search = nil
 	}
 	ref, err := builder.BuildImage(running, machine.ImageBuild{
-		Key: r.key, File: r.text, Name: r.Name, Secrets: w.BuildSecrets, Limits: w.Spec.Limits,
+		Key: r.key, File: r.text, Name: r.Name, Secrets: w.BuildSecrets, CacheOf: cacheOf(w.Mirror, r), Limits: w.Spec.Limits,
 		Context: func(ctx context.Context, to *os.Root) error { return w.export(ctx, r, to) },
 		Search:  search,
 		Step:    steps.tell, Attach: w.AttachBuild,
@@ -102,6 +102,15 @@ func (w *work) carryOut(ctx context.Context, builder machine.Builder, r *recipe)
 		known.Output = lastOf(known.Output, w.Redactor)
 	}
 	return ref, o, err
+}
+
+// cacheOf gives whose the cache mounts of a build are: the repository's, and
+// without one nobody else's.
+func cacheOf(m *git.Mirror, r *recipe) string {
+	if m == nil {
+		return r.key
+	}
+	return m.URL()
 }
 
 // readRecipe reads the Dockerfile and lists what it takes of its context.

@@ -217,12 +217,17 @@ func (o *build) solveOptions(whole bool) (client.SolveOpt, error) {
 		// It would otherwise run a frontend image that a "# syntax=" line names.
 		"cmdline": "dockerfile.v0",
 	}
+	var err error
+	if attrs["hostname"], err = o.hostname(); err != nil {
+		return client.SolveOpt{}, err
+	}
 	if o.Target != "" {
 		attrs["target"] = o.Target
 	}
 	for name, value := range o.Args {
 		attrs["build-arg:"+name] = value
 	}
+	attrs["build-arg:BUILDKIT_CACHE_MOUNT_NS"] = o.cacheNamespace()
 	if o.Attach == nil {
 		attrs["force-network-mode"] = "none"
 	}
@@ -240,7 +245,7 @@ func (o *build) solveOptions(whole bool) (client.SolveOpt, error) {
 	}
 	return client.SolveOpt{
 		Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts,
-		Session: []session.Attachable{credentials{keychain: o.builder.opts.Keychain}, secretsprovider.FromMap(o.Secrets)},
+		Session: []session.Attachable{credentials{keychain: o.builder.opts.Keychain}, secretsprovider.FromMap(o.given())},
 		Exports: []client.ExportEntry{{
 			Type: client.ExporterOCI, OutputStore: to,
 			Attrs: map[string]string{"tar": "false", "compression": "uncompressed"},
