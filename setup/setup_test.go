@@ -1,11 +1,13 @@
 package setup_test
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/errand-dev/errand"
@@ -363,6 +365,44 @@ func TestDelete(t *testing.T) {
 		if err := y.setups.Delete(t.Context(), caller, s.ID); errand.KindOf(err) != errand.NotFound {
 			t.Errorf("deleting it again gives %v", err)
 		}
+	}
+}
+
+// TestDeleteUnderWay wants nobody to take up what is being deleted: it would make
+// machines that nobody removes.
+func TestDeleteUnderWay(t *testing.T) {
+	y := newYard(t)
+	looked := make(chan struct{})
+	look := sync.OnceFunc(func() { close(looked) })
+	y.limits = setup.Options{Programs: func(ctx context.Context) map[string]string {
+		select {
+		case <-looked:
+		default:
+			look()
+			<-ctx.Done() // the first is under way until it is ended
+		}
+		return nil
+	}}
+	y.open()
+	repo := errand.Repository{URL: repository(t, node)}
+	first := y.row(errand.Setup{Status: errand.SetupSurveying, Repository: repo})
+	y.run()
+	<-looked
+	leave, err := y.setups.Enter(t.Context(), first.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := len(y.events(first.ID))
+	y.waits(y.create(setup.Request{Repository: repo}).ID) // all that is to be done was looked for
+	if now := y.now(first.ID); now.Status != errand.SetupSurveying || len(y.events(first.ID)) != before {
+		t.Errorf("while it is deleted somebody worked on it: it is %s\n%s", now.Status, y.story(first.ID))
+	}
+	leave()
+	if now := y.waits(first.ID); now.Status != errand.SetupProposed {
+		t.Errorf("as it was not deleted, it goes on to be %s: %v", now.Status, now.Error)
+	}
+	if err := y.setups.Delete(t.Context(), caller, first.ID); err != nil {
+		t.Error(err)
 	}
 }
 
