@@ -296,16 +296,21 @@ func TestPatch(t *testing.T) {
 			}
 		})
 	}
-	t.Run("nothing to change", func(t *testing.T) {
-		repo := repository(t, map[string]string{path: "{}\n"})
-		s := y.waits(y.create(setup.Request{Repository: errand.Repository{URL: repo}}).ID)
-		if _, err := y.setups.Accept(t.Context(), caller, s.ID, errand.Acceptance{As: errand.AcceptPatch}, true); err != nil {
-			t.Fatal(err)
-		}
-		if s = y.waits(s.ID); s.Status != errand.SetupProposed || s.Error == nil || s.Error.Code != "nothing_to_commit" {
-			t.Errorf("the setup is %s: %v", s.Status, s.Error)
-		}
-	})
+	for _, draft := range []string{"{}\n", "{}"} {
+		t.Run("nothing to change", func(t *testing.T) {
+			repo := repository(t, map[string]string{path: "{}\n"})
+			s := y.waits(y.create(setup.Request{Repository: errand.Repository{URL: repo}}).ID)
+			if _, err := y.setups.Edit(t.Context(), caller, s.ID, setup.Edit{Draft: &draft}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := y.setups.Accept(t.Context(), caller, s.ID, errand.Acceptance{As: errand.AcceptPatch}, true); err != nil {
+				t.Fatal(err)
+			}
+			if s = y.waits(s.ID); s.Status != errand.SetupProposed || s.Error == nil || s.Error.Code != "nothing_to_commit" {
+				t.Errorf("%q: the setup is %s: %v", draft, s.Status, s.Error)
+			}
+		})
+	}
 }
 
 // TestStored stores drafts on the server, also where an earlier process was
@@ -334,6 +339,17 @@ func TestStored(t *testing.T) {
 	y.run()
 	if again = y.waits(again.ID); again.Status != errand.SetupAccepted || again.Accept.Environment != e.ID {
 		t.Errorf("entered again it is %s with %+v: %v", again.Status, again.Accept, again.Error)
+	}
+
+	// Another repository of the same last name is not what was stored.
+	y.stop()
+	elsewhere := taken
+	elsewhere.Repository.URL, elsewhere.Accept = "/home/shop.git", &errand.Acceptance{As: errand.AcceptStored}
+	another := y.row(elsewhere)
+	y.open()
+	y.run()
+	if another = y.waits(another.ID); another.Status != errand.SetupProved || errand.KindOf(another.Error) != errand.Conflict {
+		t.Errorf("the same draft for another repository is %s: %v", another.Status, another.Error)
 	}
 
 	// Another draft under a name that is taken leads back to where people decide.
