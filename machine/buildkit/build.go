@@ -187,7 +187,11 @@ const fileName = "Dockerfile"
 // run has the daemon build, tells of the steps, and keeps the image. With whole
 // all of it is handed over, also what is known.
 func (o *build) run(ctx context.Context, whole bool) (string, error) {
-	opts, err := o.solveOptions(whole)
+	to, err := o.newOutlet(whole)
+	if err != nil {
+		return "", err
+	}
+	opts, err := o.solveOptions(to)
 	if err != nil {
 		return "", fmt.Errorf("readying a build: %w", err)
 	}
@@ -206,12 +210,15 @@ func (o *build) run(ctx context.Context, whole bool) (string, error) {
 		return "", o.starvedError(steps.starved)
 	}
 	if err != nil {
+		if full := to.space.refused(); full != nil && ctx.Err() == nil {
+			return "", full
+		}
 		return "", o.explain(ctx, err, steps)
 	}
 	return o.keep(ctx, done.ExporterResponse[exptypes.ExporterImageDigestKey])
 }
 
-func (o *build) solveOptions(whole bool) (client.SolveOpt, error) {
+func (o *build) solveOptions(to outlet) (client.SolveOpt, error) {
 	attrs := map[string]string{
 		"filename": fileName,
 		// It would otherwise run a frontend image that a "# syntax=" line names.
@@ -238,10 +245,6 @@ func (o *build) solveOptions(whole bool) (client.SolveOpt, error) {
 			return client.SolveOpt{}, err
 		}
 		mounts[name] = fs
-	}
-	to, err := o.newOutlet(whole)
-	if err != nil {
-		return client.SolveOpt{}, err
 	}
 	return client.SolveOpt{
 		Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts,

@@ -99,3 +99,22 @@ func TestShrinkShort(t *testing.T) {
 		t.Errorf("then the cache is %+v, %v", c, err)
 	}
 }
+
+// TestExportLeavesRoom has the disk run short while a build is under way: the
+// image is not written beyond the reserve.
+func TestExportLeavesRoom(t *testing.T) {
+	need(t, Runc)
+	w := newWorld(t)
+	b := w.builder(Runc)
+	text := fmt.Sprintf("FROM %s/busybox\nRUN dd if=/dev/zero of=/large bs=1M count=100\n", w.host)
+	_, _, err := w.build(b, text, func(in *machine.ImageBuild) {
+		in.Context = func(context.Context, *os.Root) error {
+			b.opts.Reserve = math.MaxInt64 // what was looked at before the build was ample
+			return nil
+		}
+	})
+	var known *errand.Error
+	if !errors.As(err, &known) || known.Code != "disk_full" {
+		t.Errorf("the build says %v", err)
+	}
+}
