@@ -81,6 +81,6 @@ func private(e errand.Environment, build errand.Build) bool {
 }
 
 func privateError(build errand.Build) error {
-	return errand.Errorf(errand.Conflict, "build_private", "Build %s was installed with variables or secrets of agent %s, which others must not have. Start a build of the environment: errand build start %s",
+	return errand.Errorf(errand.Conflict, "build_private", "Build %s was installed with variables or secrets of agent %s, so it is no build for other agents. Start a build of the environment: errand build start %s",
 		build.ID, build.Agent, build.Environment)
 }

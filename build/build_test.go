@@ -100,6 +100,30 @@ func TestDraftsWait(t *testing.T) {
 	}
 }
 
+// TestBuildOfDeleted starts no agent on a build whose environment was deleted.
+func TestBuildOfDeleted(t *testing.T) {
+	y := newYard(t, oci.Runc, nil)
+	e, err := y.builds.Create(t.Context(), caller, build.NewEnvironment{Name: "web", Owner: errand.OwnerPersonal, Repositories: []errand.Repository{{URL: y.url}}, JSON: `{"install": "true"}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := y.ends(y.latest(e.ID), errand.BuildSucceeded)
+	choice := build.Choice{Settings: errand.Settings{Build: b.ID}}
+	if got, err := y.builds.Choose(t.Context(), caller, choice); err != nil || got.Settings.Environment != e.ID {
+		t.Errorf("chosen: %+v, %v", got, err)
+	}
+	other := errand.Caller{Key: "other", Name: "Bob", Email: "bob@example.com"}
+	if _, err := y.builds.Choose(t.Context(), other, choice); errand.AsError(err) == nil || errand.AsError(err).Code != "build_not_found" {
+		t.Errorf("another person's build: %v", err)
+	}
+	if err := y.builds.Delete(t.Context(), caller, e.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := y.builds.Choose(t.Context(), caller, choice); errand.AsError(err) == nil || errand.AsError(err).Code != "environment_not_found" {
+		t.Errorf("of an environment that was deleted: %v", err)
+	}
+}
+
 // TestCancel ends a build in the middle of its install.
 func TestCancel(t *testing.T) {
 	y := newYard(t, oci.Runc, nil)

@@ -141,8 +141,14 @@ func (b *Builds) carry(ctx context.Context, cancel context.CancelCauseFunc, ende
 	if now, err := b.Store.Build(ctx, build.ID); err == nil && now.CancelAsked {
 		cancel(errCancelled)
 	}
-	made, err := b.make(ctx, &build)
-	for pause := (store.Pause{}); errors.Is(err, store.ErrFull); made, err = b.make(ctx, &build) {
+	var hidden []string
+	defer func() { b.Redactor.Remove(hidden...) }() // the build's end is told without them too
+	hide := func(values []string) {
+		b.Redactor.Add(values...)
+		hidden = append(hidden, values...)
+	}
+	made, err := b.make(ctx, &build, hide)
+	for pause := (store.Pause{}); errors.Is(err, store.ErrFull); made, err = b.make(ctx, &build, hide) {
 		log.Warn("a build waits for room on the disk", "in", pause.Next(), "error", err)
 		if !pause.Wait(ctx.Done()) {
 			break
@@ -170,8 +176,8 @@ func (b *Builds) carry(ctx context.Context, cancel context.CancelCauseFunc, ende
 }
 
 // make does what a build is for. What it learns it writes into build, for the
-// row.
-func (b *Builds) make(ctx context.Context, build *errand.Build) (*environment.Made, error) {
+// row. hide takes what nobody may see, until the build has ended.
+func (b *Builds) make(ctx context.Context, build *errand.Build, hide func(values []string)) (*environment.Made, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -194,8 +200,7 @@ func (b *Builds) make(ctx context.Context, build *errand.Build) (*environment.Ma
 	if err != nil {
 		return nil, err
 	}
-	b.Redactor.Add(opened.Hidden...)
-	defer b.Redactor.Remove(opened.Hidden...)
+	hide(opened.Hidden)
 	events, err := b.Journal.All(ctx, build.ID)
 	if err != nil {
 		return nil, err

@@ -121,7 +121,8 @@ func (b *Builds) stop(builds []errand.BuildID) {
 }
 
 // end writes a build's end into its row and its journal. A successful build
-// that is no draft becomes its environment's active one.
+// that is no draft becomes its environment's active one, unless it came about
+// within a run and agents start on something newer.
 func end(t *journal.Tx, build errand.Build, status errand.BuildStatus, note string) error {
 	build.Status, build.EndedAt = status, t.Now()
 	if err := t.UpdateBuild(build); err != nil {
@@ -133,7 +134,14 @@ func end(t *journal.Tx, build errand.Build, status errand.BuildStatus, note stri
 		if err != nil {
 			return err
 		}
-		if active = e.DeletedAt.IsZero(); active {
+		older, err := olderThanActive(t, e, build)
+		if err != nil {
+			return err
+		}
+		if older {
+			note = "what agents start on is newer"
+		}
+		if active = e.DeletedAt.IsZero() && !older; active {
 			e.Active = build.ID
 			if err := t.UpdateEnvironment(e); err != nil {
 				return err
@@ -148,6 +156,45 @@ func end(t *journal.Tx, build errand.Build, status errand.BuildStatus, note stri
 		Build: build.ID, Status: status, Failure: build.Failure, Commits: build.Commits, Snapshot: build.Snapshot,
 		Active: active, Note: note, DurationMs: t.Now().Sub(from).Milliseconds(),
 	}})
+}
+
+// olderThanActive says whether a build is an agent's own install of what the
+// environment no longer says, or of a repository as it was before the active
+// build took it up. An agent goes on with its base for days.
+func olderThanActive(t *journal.Tx, e errand.Environment, build errand.Build) (bool, error) {
+	if !build.WithinRun() {
+		return false, nil
+	}
+	if build.Version != e.Version {
+		return true, nil
+	}
+	active, err := t.Build(t.Context(), e.Active)
+	if errand.KindOf(err) == errand.NotFound {
+		return false, nil
+	}
+	if err != nil || active.Draft {
+		return false, err // a draft is active because a person has seen it
+	}
+	from, err := begun(t, active)
+	if err != nil {
+		return false, err
+	}
+	own, err := begun(t, build)
+	return own.Before(from), err
+}
+
+// begun gives when what a build is made of was settled, or shortly before.
+func begun(t *journal.Tx, build errand.Build) (time.Time, error) {
+	if build.WithinRun() {
+		agent, err := t.Agent(t.Context(), build.Agent)
+		if errand.KindOf(err) != errand.NotFound {
+			return agent.CreatedAt, err
+		}
+	}
+	if build.StartedAt.IsZero() {
+		return build.CreatedAt, nil
+	}
+	return build.StartedAt, nil
 }
 
 // tell writes facts into a build's log.

@@ -26,8 +26,12 @@ func (b *Builds) Choose(ctx context.Context, caller errand.Caller, c Choice) (Ch
 		if err != nil {
 			return c, err
 		}
-		if e, err = seen(ctx, b.Store, caller, build.Environment); err != nil {
+		e, err = one(ctx, b.Store, caller, build.Environment)
+		if errand.KindOf(err) == errand.NotFound && e.DeletedAt.IsZero() {
 			return c, errand.Errorf(errand.NotFound, "build_not_found", "There is no build %s. `errand build ls` shows which there are.", s.Build)
+		}
+		if err != nil {
+			return c, err
 		}
 		if s.Environment != "" && s.Environment != e.ID {
 			return c, errand.Errorf(errand.Invalid, "validation_error", "Build %s is of environment %s, and %s was asked for. Name one of the two.", s.Build, e.ID, s.Environment)

@@ -28,14 +28,22 @@ type Context struct {
 // Used says whether the file takes anything of its context.
 func (c Context) Used() bool { return c.Whole || len(c.Sources) > 0 }
 
+// maxSources is how many sources are told apart: each is held against each file
+// of a context.
+const maxSources = 500
+
 // take notes sources as COPY, ADD or a bind mount name them.
 func (c *Context) take(sources []string) {
 	for _, source := range sources {
+		if c.Whole {
+			return
+		}
 		clean := strings.TrimPrefix(path.Clean("/"+source), "/")
 		if clean == "" || strings.ContainsAny(source, "$\\") || strings.Contains(source, "**") {
 			c.Whole = true
 		} else if !slices.Contains(c.Sources, clean) {
 			c.Sources = append(c.Sources, clean)
+			c.Whole = len(c.Sources) > maxSources
 		}
 	}
 }
@@ -90,10 +98,23 @@ type Ignore struct {
 	matcher *patternmatcher.PatternMatcher
 }
 
+// Each pattern is held against each file of a context and the folders above it.
+const (
+	maxIgnoreSize     = 64 << 10 // bytes
+	maxIgnorePatterns = 1_000
+)
+
 // ParseIgnore reads a .dockerignore that people know as name. A pattern that
-// cannot be read is an *errand.Error of kind Invalid.
+// cannot be read is an *errand.Error of kind Invalid, and too many are one of
+// kind TooLarge.
 func ParseIgnore(name string, text []byte) (*Ignore, error) {
+	if len(text) > maxIgnoreSize {
+		return nil, errand.Errorf(errand.TooLarge, "invalid_dockerfile", "%s has %d bytes; it may have %d. Name folders rather than the files in them.", name, len(text), maxIgnoreSize)
+	}
 	patterns, err := ignorefile.ReadAll(bytes.NewReader(text))
+	if len(patterns) > maxIgnorePatterns {
+		return nil, errand.Errorf(errand.TooLarge, "invalid_dockerfile", "%s has %d patterns; it may have %d. Name folders rather than the files in them.", name, len(patterns), maxIgnorePatterns)
+	}
 	if err == nil {
 		var m *patternmatcher.PatternMatcher
 		if m, err = patternmatcher.New(patterns); err == nil {

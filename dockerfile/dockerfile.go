@@ -16,7 +16,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,6 +44,7 @@ type File struct {
 	Secrets []Secret
 
 	lines []string
+	lint  int // what the linter has to fill in weighs
 }
 
 // Stage is one FROM and what follows it.
@@ -164,57 +164,85 @@ type reader struct {
 	file    *File
 	lex     *shell.Lex
 	args    map[string]string
-	globals map[string]string // of ARG before the first FROM
+	globals values // of ARG before the first FROM
 
 	triggers [][]string // of ONBUILD, by stage
+	envs     []values   // of ENV and ARG, by stage
+
+	instructions int // that were read
+	weight       int // of the words that were filled in
 }
 
 func (r *reader) read(stages []instructions.Stage, globals []instructions.ArgCommand) error {
-	r.globals = map[string]string{}
-	for _, command := range globals {
-		for _, arg := range command.Args {
-			if value, ok := r.args[arg.Key]; ok {
-				r.globals[arg.Key] = value
-			} else if arg.Value != nil {
-				r.globals[arg.Key] = r.fill(*arg.Value)
-			}
+	r.globals = values{}
+	for i := range globals {
+		command := &globals[i]
+		err := r.count()
+		if err == nil {
+			err = r.define(r.globals, command)
+		}
+		if err != nil {
+			return parser.WithLocation(err, command.Location())
 		}
 	}
 	if len(stages) == 0 {
 		return errors.New("the file has no FROM")
 	}
 	for i := range stages {
-		s := &stages[i]
-		stage := Stage{Name: s.Name, Base: r.fill(s.BaseName), Line: lineOf(s.Location)}
-		if stage.Base == "" {
-			return parser.WithLocation(fmt.Errorf("the base %s is empty: its build argument has no value", s.BaseName), s.Location)
+		if err := r.stage(&stages[i]); err != nil {
+			return err
 		}
-		r.image(stage.Base, stage.Line)
-		r.triggers = append(r.triggers, nil)
-		if err := r.trigger(r.stageOf(stage.Base)); err != nil {
-			return parser.WithLocation(err, s.Location)
-		}
-		for _, c := range s.Commands {
-			if err := r.command(&stage, c); err != nil {
-				return parser.WithLocation(err, c.Location())
-			}
-		}
-		r.file.Stages = append(r.file.Stages, stage)
 	}
 	return nil
 }
 
-// fill puts the global arguments into word. What cannot be read stays.
-func (r *reader) fill(word string) string {
-	env := slices.Sorted(maps.Keys(r.globals))
-	for i, key := range env {
-		env[i] = key + "=" + r.globals[key]
+// stage reads a FROM and what follows it.
+func (r *reader) stage(s *instructions.Stage) error {
+	stage := Stage{Name: s.Name, Line: lineOf(s.Location)}
+	if err := r.begin(&stage, s); err != nil {
+		return parser.WithLocation(err, s.Location)
 	}
-	filled, _, err := r.lex.ProcessWord(word, shell.EnvsFromSlice(env))
+	for _, c := range s.Commands {
+		if err := r.command(&stage, c); err != nil {
+			return parser.WithLocation(err, c.Location())
+		}
+	}
+	r.file.Stages = append(r.file.Stages, stage)
+	return nil
+}
+
+// begin reads the FROM, and what the base has for what is built on it.
+func (r *reader) begin(stage *Stage, s *instructions.Stage) (err error) {
+	if err := r.count(); err != nil {
+		return err
+	}
+	if stage.Base, err = r.fill(s.BaseName, r.globals); err != nil {
+		return err
+	}
+	if stage.Base == "" {
+		return fmt.Errorf("the base %s is empty: its build argument has no value", s.BaseName)
+	}
+	if err := r.spend(r.globals.weigh(s.Platform)); err != nil { // it is the linter's to fill in
+		return err
+	}
+	r.image(stage.Base, stage.Line)
+	base := r.stageOf(stage.Base)
+	env, err := r.variables(base)
 	if err != nil {
-		return word
+		return err
 	}
-	return filled
+	r.triggers, r.envs = append(r.triggers, nil), append(r.envs, env)
+	return r.trigger(base)
+}
+
+// imageOf notes the image that a word with variables names.
+func (r *reader) imageOf(word string, line int) error {
+	name, err := r.fill(word, r.globals)
+	if err != nil {
+		return err
+	}
+	r.image(name, line)
+	return nil
 }
 
 // image notes an image, unless name is that of an earlier stage.
@@ -262,13 +290,21 @@ func (r *reader) trigger(base int) error {
 }
 
 func (r *reader) command(stage *Stage, c instructions.Command) error {
+	if err := r.count(); err != nil {
+		return err
+	}
+	if err := r.define(r.envs[len(r.envs)-1], c); err != nil {
+		return err
+	}
 	line := lineOf(c.Location())
 	switch c := c.(type) {
 	case *instructions.CopyCommand:
 		if c.From == "" {
 			r.file.Context.take(c.SourcePaths)
 		} else {
-			r.image(r.fill(c.From), line)
+			if err := r.imageOf(c.From, line); err != nil {
+				return err
+			}
 		}
 	case *instructions.AddCommand:
 		r.file.Context.take(slices.DeleteFunc(slices.Clone(c.SourcePaths), isRemote))
@@ -279,7 +315,9 @@ func (r *reader) command(stage *Stage, c instructions.Command) error {
 			return err
 		}
 		for _, m := range instructions.GetMounts(c) {
-			r.mount(m, line)
+			if err := r.mount(m, line); err != nil {
+				return err
+			}
 		}
 	case *instructions.WorkdirCommand:
 	case *instructions.OnbuildCommand:
@@ -293,7 +331,7 @@ func (r *reader) command(stage *Stage, c instructions.Command) error {
 	return nil
 }
 
-func (r *reader) mount(m *instructions.Mount, line int) {
+func (r *reader) mount(m *instructions.Mount, line int) error {
 	switch {
 	case m.Type == instructions.MountTypeSecret:
 		id := m.CacheID
@@ -302,10 +340,11 @@ func (r *reader) mount(m *instructions.Mount, line int) {
 		}
 		r.secret(Secret{ID: id, Required: m.Required, Line: line})
 	case m.From != "":
-		r.image(r.fill(m.From), line)
+		return r.imageOf(m.From, line)
 	case m.Type == instructions.MountTypeBind:
 		r.file.Context.take([]string{m.Source})
 	}
+	return nil
 }
 
 func (r *reader) secret(s Secret) {

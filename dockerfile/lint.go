@@ -32,9 +32,14 @@ func Lint(text []byte) []Finding {
 		_, err := Parse("The file", text, nil)
 		return []Finding{{Text: err.Error(), Fatal: true}}
 	}
-	if err := new(File).parse(text, nil); err != nil {
+	var file File
+	if err := file.parse(text, nil); err != nil {
 		line, said := located(err)
 		all.add(Finding{Line: line, Text: said, Fatal: true})
+		return all
+	}
+	if file.lint > maxWeight {
+		all.add(Finding{Text: "The file was not looked through: " + errHeavy.Error()})
 		return all
 	}
 	source := llb.NewSourceMap(nil, "Dockerfile", "Dockerfile", text)

@@ -3,6 +3,7 @@ package environment
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -82,7 +83,7 @@ func (w *work) carryOut(ctx context.Context, builder machine.Builder, r *recipe)
 		search = nil
 	}
 	ref, err := builder.BuildImage(running, machine.ImageBuild{
-		Key: r.key, File: r.text, Name: r.Name, Secrets: w.BuildSecrets, Limits: w.Spec.Limits,
+		Key: r.key, File: r.text, Name: r.Name, Secrets: w.BuildSecrets, CacheOf: cacheOf(w.Mirror, r), Limits: w.Spec.Limits,
 		Context: func(ctx context.Context, to *os.Root) error { return w.export(ctx, r, to) },
 		Search:  search,
 		Step:    steps.tell, Attach: w.AttachBuild,
@@ -97,7 +98,19 @@ func (w *work) carryOut(ctx context.Context, builder machine.Builder, r *recipe)
 		return "", outcome{}, lost
 	}
 	o := outcome{facts: facts, note: steps.note(r.Name)}
+	if known := (*errand.Error)(nil); errors.As(err, &known) {
+		known.Output = lastOf(known.Output, w.Redactor)
+	}
 	return ref, o, err
+}
+
+// cacheOf gives whose the cache mounts of a build are: the repository's, and
+// without one nobody else's.
+func cacheOf(m *git.Mirror, r *recipe) string {
+	if m == nil {
+		return r.key
+	}
+	return m.URL()
 }
 
 // readRecipe reads the Dockerfile and lists what it takes of its context.
@@ -179,13 +192,17 @@ func (w *work) listContext(ctx context.Context, r *recipe) ([]git.Entry, error) 
 	if err != nil {
 		return nil, err
 	}
-	all = slices.DeleteFunc(all, func(e git.Entry) bool { return e.Path != ignoreFile && ignore.Excludes(e.Path) })
+	// Many patterns and many files take a while: whoever gave up is not kept.
+	all = slices.DeleteFunc(all, func(e git.Entry) bool {
+		return ctx.Err() != nil || e.Path != ignoreFile && ignore.Excludes(e.Path)
+	})
 	for _, e := range all {
-		if e.Mode == git.ModeLink {
+		if e.Mode == git.ModeLink && ctx.Err() == nil {
 			r.Context.Follow(e.Path)
 		}
 	}
-	return slices.DeleteFunc(all, func(e git.Entry) bool { return !r.Context.Takes(e.Path) }), nil
+	all = slices.DeleteFunc(all, func(e git.Entry) bool { return ctx.Err() != nil || !r.Context.Takes(e.Path) })
+	return all, context.Cause(ctx)
 }
 
 func (w *work) contextEntries(ctx context.Context, dir string) ([]git.Entry, error) {

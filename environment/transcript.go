@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -255,9 +256,14 @@ func unfinished(data []byte) int {
 func (t *transcript) lastWords() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	last := t.last
-	if t.redactor != nil {
-		last = []byte(t.redactor.String(string(last))) // before it is cut
+	return lastOf(string(t.last), t.redactor)
+}
+
+// lastOf gives as much of the end of output as an error may carry. A secret is
+// taken out before it might be cut.
+func lastOf(output string, redactor *secret.Redactor) string {
+	if redactor != nil {
+		output = redactor.String(output)
 	}
-	return string(bytes.ToValidUTF8(last[max(0, len(last)-maxError):], nil))
+	return strings.ToValidUTF8(output[max(0, len(output)-maxError):], "")
 }

@@ -180,6 +180,9 @@ type ImageBuild struct {
 	Args    map[string]string // of ARG
 	Target  string            // a stage; "" is the last
 	Secrets map[string][]byte // for RUN --mount=type=secret, by id; in no layer
+	// CacheOf is whose RUN --mount=type=cache the build has, such as its
+	// repository: what others left there it neither sees nor changes.
+	CacheOf string
 	// Search is given all that the build adds to its base, before the image is
 	// kept, and says of each whether the image must not be kept for it; what an
 	// earlier image has is not given again. It is called from one goroutine at a

@@ -10,3 +10,8 @@ import (
 func (s *Setups) Send(ctx context.Context, setup *errand.Setup) (errand.RunID, error) {
 	return s.send(ctx, setup)
 }
+
+// Enter is what Delete does first.
+func (s *Setups) Enter(ctx context.Context, id errand.SetupID) (leave func(), err error) {
+	return s.enter(ctx, id)
+}

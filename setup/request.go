@@ -290,17 +290,11 @@ func (s *Setups) Delete(ctx context.Context, caller errand.Caller, id errand.Set
 	if _, err := s.Store.Setup(ctx, id); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	a := s.active[id]
-	s.mu.Unlock()
-	if a != nil {
-		a.cancel(errDeleted)
-		select {
-		case <-a.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	leave, err := s.enter(ctx, id)
+	if err != nil {
+		return err
 	}
+	defer leave()
 	setup, err := s.Store.Setup(ctx, id)
 	if err != nil {
 		return err
@@ -313,6 +307,29 @@ func (s *Setups) Delete(ctx context.Context, caller errand.Caller, id errand.Set
 	}
 	s.Journal.Deleted(id)
 	return nil
+}
+
+// enter ends the work on a setup and keeps it from being taken up again until
+// leave is called, once.
+func (s *Setups) enter(ctx context.Context, id errand.SetupID) (leave func(), err error) {
+	own := &attempt{func(error) {}, make(chan struct{})}
+	for {
+		s.mu.Lock()
+		a := s.active[id]
+		if a == nil {
+			s.active[id] = own
+		}
+		s.mu.Unlock()
+		if a == nil {
+			return func() { s.letGo(id, own) }, nil
+		}
+		a.cancel(errDeleted)
+		select {
+		case <-a.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // close removes the machines of a setup.

@@ -138,12 +138,17 @@ func (s *Setups) take(ctx context.Context, id errand.SetupID) {
 	s.work.Go(func() {
 		defer cancel(nil)
 		s.drive(ctx, id)
-		s.mu.Lock()
-		delete(s.active, id)
-		s.mu.Unlock()
-		close(a.done)
-		s.nudge() // it may have become busy again meanwhile
+		s.letGo(id, a)
 	})
+}
+
+// letGo notes that an attempt has ended.
+func (s *Setups) letGo(id errand.SetupID, a *attempt) {
+	s.mu.Lock()
+	delete(s.active, id)
+	s.mu.Unlock()
+	close(a.done)
+	s.nudge() // it may have become busy again meanwhile
 }
 
 // nudge makes Run look again.

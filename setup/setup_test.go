@@ -1,11 +1,13 @@
 package setup_test
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/errand-dev/errand"
@@ -294,16 +296,21 @@ func TestPatch(t *testing.T) {
 			}
 		})
 	}
-	t.Run("nothing to change", func(t *testing.T) {
-		repo := repository(t, map[string]string{path: "{}\n"})
-		s := y.waits(y.create(setup.Request{Repository: errand.Repository{URL: repo}}).ID)
-		if _, err := y.setups.Accept(t.Context(), caller, s.ID, errand.Acceptance{As: errand.AcceptPatch}, true); err != nil {
-			t.Fatal(err)
-		}
-		if s = y.waits(s.ID); s.Status != errand.SetupProposed || s.Error == nil || s.Error.Code != "nothing_to_commit" {
-			t.Errorf("the setup is %s: %v", s.Status, s.Error)
-		}
-	})
+	for _, draft := range []string{"{}\n", "{}"} {
+		t.Run("nothing to change", func(t *testing.T) {
+			repo := repository(t, map[string]string{path: "{}\n"})
+			s := y.waits(y.create(setup.Request{Repository: errand.Repository{URL: repo}}).ID)
+			if _, err := y.setups.Edit(t.Context(), caller, s.ID, setup.Edit{Draft: &draft}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := y.setups.Accept(t.Context(), caller, s.ID, errand.Acceptance{As: errand.AcceptPatch}, true); err != nil {
+				t.Fatal(err)
+			}
+			if s = y.waits(s.ID); s.Status != errand.SetupProposed || s.Error == nil || s.Error.Code != "nothing_to_commit" {
+				t.Errorf("%q: the setup is %s: %v", draft, s.Status, s.Error)
+			}
+		})
+	}
 }
 
 // TestStored stores drafts on the server, also where an earlier process was
@@ -332,6 +339,17 @@ func TestStored(t *testing.T) {
 	y.run()
 	if again = y.waits(again.ID); again.Status != errand.SetupAccepted || again.Accept.Environment != e.ID {
 		t.Errorf("entered again it is %s with %+v: %v", again.Status, again.Accept, again.Error)
+	}
+
+	// Another repository of the same last name is not what was stored.
+	y.stop()
+	elsewhere := taken
+	elsewhere.Repository.URL, elsewhere.Accept = "/home/shop.git", &errand.Acceptance{As: errand.AcceptStored}
+	another := y.row(elsewhere)
+	y.open()
+	y.run()
+	if another = y.waits(another.ID); another.Status != errand.SetupProved || errand.KindOf(another.Error) != errand.Conflict {
+		t.Errorf("the same draft for another repository is %s: %v", another.Status, another.Error)
 	}
 
 	// Another draft under a name that is taken leads back to where people decide.
@@ -363,6 +381,44 @@ func TestDelete(t *testing.T) {
 		if err := y.setups.Delete(t.Context(), caller, s.ID); errand.KindOf(err) != errand.NotFound {
 			t.Errorf("deleting it again gives %v", err)
 		}
+	}
+}
+
+// TestDeleteUnderWay wants nobody to take up what is being deleted: it would make
+// machines that nobody removes.
+func TestDeleteUnderWay(t *testing.T) {
+	y := newYard(t)
+	looked := make(chan struct{})
+	look := sync.OnceFunc(func() { close(looked) })
+	y.limits = setup.Options{Programs: func(ctx context.Context) map[string]string {
+		select {
+		case <-looked:
+		default:
+			look()
+			<-ctx.Done() // the first is under way until it is ended
+		}
+		return nil
+	}}
+	y.open()
+	repo := errand.Repository{URL: repository(t, node)}
+	first := y.row(errand.Setup{Status: errand.SetupSurveying, Repository: repo})
+	y.run()
+	<-looked
+	leave, err := y.setups.Enter(t.Context(), first.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := len(y.events(first.ID))
+	y.waits(y.create(setup.Request{Repository: repo}).ID) // all that is to be done was looked for
+	if now := y.now(first.ID); now.Status != errand.SetupSurveying || len(y.events(first.ID)) != before {
+		t.Errorf("while it is deleted somebody worked on it: it is %s\n%s", now.Status, y.story(first.ID))
+	}
+	leave()
+	if now := y.waits(first.ID); now.Status != errand.SetupProposed {
+		t.Errorf("as it was not deleted, it goes on to be %s: %v", now.Status, now.Error)
+	}
+	if err := y.setups.Delete(t.Context(), caller, first.ID); err != nil {
+		t.Error(err)
 	}
 }
 

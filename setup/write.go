@@ -114,12 +114,12 @@ func (s *Setups) patch(ctx context.Context, setup *errand.Setup) (string, error)
 	if err != nil {
 		return "", err
 	}
-	if old == setup.Draft {
-		return "", errand.Errorf(errand.Conflict, "nothing_to_commit", "The repository has %s as it is; there is nothing to change.", pathOf(*setup))
-	}
 	name, text := pathOf(*setup), setup.Draft
 	if !strings.HasSuffix(text, "\n") {
 		text += "\n"
+	}
+	if old == setup.Draft || old == text {
+		return "", errand.Errorf(errand.Conflict, "nothing_to_commit", "The repository has %s as it is; there is nothing to change.", name)
 	}
 	before, head := "a/"+name, ""
 	if old == "" {
@@ -146,7 +146,8 @@ func (s *Setups) store(ctx context.Context, setup *errand.Setup) (string, error)
 	})
 	if errand.KindOf(err) == errand.Conflict {
 		// A server that was killed here has stored it already.
-		if there, found := s.Store.EnvironmentNamed(ctx, setup.Caller.Person(), a.Name); found == nil && there.JSON == setup.Draft && there.Owner == a.Owner {
+		there, found := s.Store.EnvironmentNamed(ctx, setup.Caller.Person(), a.Name)
+		if found == nil && there.JSON == setup.Draft && there.Owner == a.Owner && len(there.Repositories) == 1 && there.Repositories[0].URL == setup.Repository.URL {
 			e, err = there, nil
 		}
 	}

@@ -132,25 +132,31 @@ func (s *Snapshots) carryOut(ctx context.Context, storage machine.Storage, c *er
 		return fmt.Errorf("keeping the record of a collection: %w", err)
 	}
 	c.Removed = append(c.Removed, strays...)
-	for _, r := range planned {
-		number := len(c.Removed) + 1
-		gone, err := s.removeOne(ctx, storage, c.ID, number, r)
+	// What cannot be removed keeps nothing else from it. Its number is not used
+	// again.
+	var failed []error
+	for i, r := range planned {
+		gone, err := s.removeOne(ctx, storage, c.ID, len(strays)+i+1, r)
 		if err != nil {
-			return err
+			failed = append(failed, err)
 		}
 		if gone {
 			c.Removed = append(c.Removed, r)
 			s.Log.Info("removed to make room", "what", r.What, "name", r.Name, "bytes", r.Freed, "used", r.UsedAt, "why", c.Why)
 		}
+		if ctx.Err() != nil {
+			return errors.Join(append(failed, context.Cause(ctx))...)
+		}
 	}
 	c.Freed = freed(c.Removed)
 	if _, err := storage.Sweep(ctx); err != nil {
-		return fmt.Errorf("sweeping: %w", err)
+		failed = append(failed, fmt.Errorf("sweeping: %w", err))
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
-// removeOne removes one name, unless it was pinned since it was planned.
+// removeOne removes one name, unless it was pinned since it was planned. Where
+// that fails, the record of it is taken back.
 func (s *Snapshots) removeOne(ctx context.Context, storage machine.Storage, id int64, number int, r errand.Removal) (bool, error) {
 	gone := false
 	err := s.Store.Write(ctx, func(t *store.Tx) error {
@@ -176,7 +182,8 @@ func (s *Snapshots) removeOne(ctx context.Context, storage machine.Storage, id i
 		err = storage.RemoveSnapshot(ctx, machine.SnapshotKey(r.Name))
 	}
 	if err != nil {
-		return false, fmt.Errorf("removing %s %s: %w", r.What, r.Name, err)
+		cancel := s.Store.Write(context.WithoutCancel(ctx), func(t *store.Tx) error { return t.CancelRemoval(id, number) })
+		return false, errors.Join(fmt.Errorf("removing %s %s: %w", r.What, r.Name, err), cancel)
 	}
 	return true, s.close(ctx, id, number, r)
 }

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -241,6 +242,45 @@ func TestQuota(t *testing.T) {
 	}
 	if again, err := k.Collect(t.Context(), "Again.", false); err != nil || len(again.Removed) != 0 {
 		t.Errorf("again: %+v, %v", again, err)
+	}
+}
+
+// stuck is a driver that cannot remove one snapshot.
+type stuck struct {
+	*oci.Driver
+	key machine.SnapshotKey
+}
+
+func (d stuck) RemoveSnapshot(ctx context.Context, key machine.SnapshotKey) error {
+	if key == d.key {
+		return errors.New("it is stuck")
+	}
+	return d.Driver.RemoveSnapshot(ctx, key)
+}
+
+// TestRemovalThatFails keeps nothing else from being removed, and is not on
+// record.
+func TestRemovalThatFails(t *testing.T) {
+	guesttest.Root(t)
+	host := serveImages(t, 2)
+	k := openHere(t, 0)
+	first, second := importApp(t, k, host, 0, ""), importApp(t, k, host, 1, "")
+	if err := forgetImages(k); err != nil {
+		t.Fatal(err)
+	}
+	o := k.Options
+	o.Driver, o.Quota = stuck{k.driver, machine.SnapshotKey(first.Key)}, 1
+	c, err := snapshot.New(o).Collect(t.Context(), "A test asks.", false)
+	if err == nil || !strings.Contains(err.Error(), "it is stuck") {
+		t.Errorf("it says %v", err)
+	}
+	if got := snapshotsOf(c); len(got) != 1 || got[0] != second.Key {
+		t.Errorf("went: %v, want %s", got, second.Key)
+	}
+	all, _, err := k.Collections(t.Context(), 10, 0)
+	open, err2 := k.store.OpenRemovals(t.Context())
+	if err != nil || err2 != nil || len(open) != 0 || len(all) != 1 || !cmp.Equal(snapshotsOf(all[0]), []string{second.Key}) {
+		t.Errorf("the record: %+v, open %+v; %v, %v", all, open, err, err2)
 	}
 }
 

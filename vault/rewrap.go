@@ -3,6 +3,8 @@ package vault
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -43,77 +45,163 @@ func (v *Vault) Key(ctx context.Context) (KeyState, error) {
 // gives it. What is sealed under the earlier ones stays so until Rewrap.
 func (v *Vault) Rotate(ctx context.Context) (string, error) { return v.envelope.Rotate(ctx) }
 
-// rewrapAtOnce is how many data keys one transaction of Rewrap writes.
-const rewrapAtOnce = 50
+const (
+	// rewrapAtOnce is how many data keys one transaction of Rewrap writes.
+	rewrapAtOnce = 50
+	// rewrapTries is how many that cannot be wrapped one Rewrap goes past: where no
+	// key answers, it is not asked for every secret that there is.
+	rewrapTries = 200
+)
 
 // Rewrap wraps data keys anew under the current key: a batch of those that were
 // wrapped before a time or by another key. It says how many it did; 0 means that
-// none is left. It can be stopped at any point and called again with the same
-// time.
+// none is left. What cannot be wrapped is left as it is, and the error when
+// nothing else is left names it. It can be stopped at any point and called again
+// with the same time.
 func (v *Vault) Rewrap(ctx context.Context, before time.Time) (int, error) {
-	if done, err := v.renewOld(ctx); err != nil || done > 0 {
+	done, failed, err := v.renewOld(ctx)
+	if err != nil || done > 0 {
 		return done, err
 	}
 	version, err := v.envelope.Version(ctx)
 	if err != nil {
 		return 0, err
 	}
-	rows, err := v.store.SecretsWrappedBefore(ctx, before, v.envelope.Current(), version, rewrapAtOnce)
-	if err != nil || len(rows) == 0 {
-		return 0, err
+	tried := map[errand.SecretID]bool{}
+	for limit := rewrapAtOnce; ; limit += rewrapAtOnce {
+		rows, err := v.store.SecretsWrappedBefore(ctx, before, v.envelope.Current(), version, limit)
+		if err != nil {
+			return 0, err
+		}
+		fresh := slices.DeleteFunc(slices.Clone(rows), func(r store.SecretRow) bool { return tried[r.ID] })
+		for _, row := range fresh {
+			tried[row.ID] = true
+		}
+		done, odd, err := v.rewrap(ctx, fresh)
+		if err != nil || done > 0 {
+			return done, err
+		}
+		failed = append(failed, odd...)
+		if len(rows) < limit || len(tried) >= rewrapTries {
+			return 0, notWrapped(failed)
+		}
 	}
-	again := make([]secret.Sealed, len(rows))
+}
+
+// lapse is something that is sealed and could not be sealed anew.
+type lapse struct {
+	what string
+	err  error
+}
+
+// rewrap wraps the data keys of rows anew, and says which could not be.
+func (v *Vault) rewrap(ctx context.Context, rows []store.SecretRow) (done int, failed []lapse, err error) {
+	again, errs := make([]secret.Sealed, len(rows)), make([]error, len(rows))
 	var wrapping errgroup.Group
 	wrapping.SetLimit(openAtOnce)
 	for i, row := range rows {
-		wrapping.Go(func() (err error) {
-			if again[i], err = v.envelope.Rewrap(ctx, secret.Sealed(row.Sealed)); err != nil {
-				return fmt.Errorf("wrapping the key of the secret %s: %w", row.Name, err)
-			}
-			return nil
+		wrapping.Go(func() error {
+			again[i], errs[i] = v.envelope.Rewrap(ctx, secret.Sealed(row.Sealed))
+			return ctx.Err()
 		})
 	}
 	if err := wrapping.Wait(); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	err = v.store.Write(ctx, func(t *store.Tx) error {
+		done, failed = 0, nil
 		for i, row := range rows {
+			if errs[i] != nil {
+				failed = append(failed, lapse{told(row), errs[i]})
+				continue
+			}
+			done++
 			if err := t.Rewrap(row, store.Sealed(again[i])); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return len(rows), err
+	return done, failed, err
 }
 
-// renewOld gives data keys to values of agents from before there were any.
-func (v *Vault) renewOld(ctx context.Context) (int, error) {
-	agents, err := v.store.AgentsWithEnv(ctx, rewrapAtOnce)
+// told names a secret with whose it is.
+func told(row store.SecretRow) string {
+	switch {
+	case row.Scope == errand.ScopeAgent:
+		return "the variables of agent " + row.Owner
+	case row.Owner == "":
+		return fmt.Sprintf("%s of the %s", row.Name, row.Scope)
+	}
+	return fmt.Sprintf("%s of the %s %s", row.Name, row.Scope, row.Owner)
+}
+
+// notWrapped is an error that names what could not be wrapped anew; nil for none.
+func notWrapped(failed []lapse) error {
+	if len(failed) == 0 {
+		return nil
+	}
+	const most = 20
+	var text strings.Builder
+	for _, l := range failed[:min(len(failed), most)] {
+		fmt.Fprintf(&text, "\n- %s: %s", l.what, errand.AsError(l.err).Message)
+	}
+	if len(failed) > most {
+		fmt.Fprintf(&text, "\n… and %d more", len(failed)-most)
+	}
+	first := errand.AsError(failed[0].err)
+	return errand.Errorf(first.Kind, first.Code, "These could not be wrapped anew and stay as they are. See that their keys are there and answer, or set or delete them, and run it again:%s", text.String())
+}
+
+// renewOld gives data keys to values of agents from before there were any, and
+// says of which that could not be done.
+func (v *Vault) renewOld(ctx context.Context) (done int, failed []lapse, err error) {
+	tried := map[errand.AgentID]bool{}
+	for limit := rewrapAtOnce; ; limit += rewrapAtOnce {
+		agents, err := v.store.AgentsWithEnv(ctx, limit)
+		if err != nil {
+			return done, failed, err
+		}
+		for _, id := range agents {
+			if tried[id] {
+				continue
+			}
+			tried[id] = true
+			vars, err := v.variablesOf(ctx, id)
+			if err == nil {
+				err = v.renew(ctx, id, vars)
+			} else if ctx.Err() == nil {
+				failed = append(failed, lapse{"the variables of agent " + string(id), err})
+				continue
+			}
+			if err != nil {
+				return done, failed, err
+			}
+			done++
+		}
+		if done > 0 || len(agents) < limit || len(tried) >= rewrapTries {
+			return done, failed, nil
+		}
+	}
+}
+
+// renew seals an agent's variables under a data key, in place of what was there.
+func (v *Vault) renew(ctx context.Context, id errand.AgentID, vars []byte) error {
+	row, err := v.sealFor(ctx, id, vars)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	for done, id := range agents {
-		vars, err := v.variablesOf(ctx, id)
-		if err != nil {
-			return done, err
+	err = v.store.Write(ctx, func(t *store.Tx) error {
+		if old, err := t.AgentEnv(ctx, id); err != nil || old == "" {
+			return err
 		}
-		row, err := v.sealFor(ctx, id, vars)
-		if err != nil {
-			return done, err
+		if err := t.ClearAgentEnv(id); err != nil {
+			return err
 		}
-		err = v.store.Write(ctx, func(t *store.Tx) error {
-			if old, err := t.AgentEnv(ctx, id); err != nil || old == "" {
-				return err
-			}
-			if err := t.ClearAgentEnv(id); err != nil {
-				return err
-			}
-			return t.PutSecret(*row)
-		})
-		if err != nil && errand.KindOf(err) != errand.NotFound {
-			return done, err
-		}
+		return t.PutSecret(*row)
+	})
+	if errand.KindOf(err) == errand.NotFound {
+		return nil // the agent is gone
 	}
-	return len(agents), nil
+	return err
 }

@@ -2,6 +2,7 @@ package vault_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -244,6 +245,45 @@ func TestRewrap(t *testing.T) {
 	}
 	if got := h.opened(vault.For{Caller: ada}).Env; len(got) != 120 {
 		t.Errorf("%d can be opened", len(got))
+	}
+}
+
+// TestRewrapGoesPast damages more secrets than one batch has: all others are
+// wrapped anew, and the damaged ones named at the end with whose they are.
+func TestRewrapGoesPast(t *testing.T) {
+	h, ctx := open(t), t.Context()
+	for i := range 60 {
+		h.put(vault.UserOf(ada), fmt.Sprint("BAD", i), "value", errand.SecretVariable)
+	}
+	h.put(vault.Team, "GOOD", "value", errand.SecretVariable)
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(h.dir, "errand.db")+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(ctx, `UPDATE secrets SET data_key = 'AAAA', wrapped_at = 1 WHERE name LIKE 'BAD%'`); err != nil {
+		t.Fatal(err)
+	}
+	version, err := h.Rotate(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := time.Now().Add(time.Hour)
+	if done, err := h.Rewrap(ctx, time.UnixMilli(2)); done != 1 || err != nil {
+		t.Errorf("it did %d, %v", done, err)
+	}
+	done, err := h.Rewrap(ctx, time.UnixMilli(2))
+	if done != 0 || err == nil || strings.Count(err.Error(), " of the user "+ada.Person()+": ") != 20 || !strings.Contains(err.Error(), "and 40 more") || strings.Contains(err.Error(), "GOOD") {
+		t.Errorf("then it did %d, %v", done, err)
+	}
+	rows, err := h.store.SecretsWrappedBefore(ctx, before, vault.OwnKey, version, 100)
+	if err != nil || len(rows) != 61 {
+		t.Errorf("%d rows are there, %v", len(rows), err)
+	}
+	for _, row := range rows {
+		if (row.Name == "GOOD") != (row.Version == version) {
+			t.Errorf("%s is under %s", row.Name, row.Version)
+		}
 	}
 }
 

@@ -333,9 +333,10 @@ func TestIdle(t *testing.T) {
 	}
 	<-first.ended
 	await(t, "the builder to notice", func() bool { return b.daemonNow() == nil })
+	b.opts.Idle = time.Hour
 	w.mustBuild(b, "FROM "+w.host+"/busybox\nRUN echo 2\n")
-	if got := cmp.Diff(first.pid, 0); got == "" {
-		t.Error("it had no process")
+	if second := b.daemonNow(); second == nil || second == first || !second.alive() {
+		t.Errorf("the next build has the daemon %+v", second)
 	}
 }
 

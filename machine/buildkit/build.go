@@ -50,6 +50,9 @@ func (b *Builder) BuildImage(ctx context.Context, in machine.ImageBuild) (string
 	if ref, err := b.BuiltImage(ctx, in.Key); err != nil || ref != "" {
 		return ref, err // somebody built it while this waited
 	}
+	if err := b.reserve(); err != nil {
+		return "", err
+	}
 	one := &build{ImageBuild: in, builder: b, file: file}
 	if err := one.ready(ctx); err != nil {
 		return "", err
@@ -184,7 +187,11 @@ const fileName = "Dockerfile"
 // run has the daemon build, tells of the steps, and keeps the image. With whole
 // all of it is handed over, also what is known.
 func (o *build) run(ctx context.Context, whole bool) (string, error) {
-	opts, err := o.solveOptions(whole)
+	to, err := o.newOutlet(whole)
+	if err != nil {
+		return "", err
+	}
+	opts, err := o.solveOptions(to)
 	if err != nil {
 		return "", fmt.Errorf("readying a build: %w", err)
 	}
@@ -203,16 +210,23 @@ func (o *build) run(ctx context.Context, whole bool) (string, error) {
 		return "", o.starvedError(steps.starved)
 	}
 	if err != nil {
+		if full := to.space.refused(); full != nil && ctx.Err() == nil {
+			return "", full
+		}
 		return "", o.explain(ctx, err, steps)
 	}
 	return o.keep(ctx, done.ExporterResponse[exptypes.ExporterImageDigestKey])
 }
 
-func (o *build) solveOptions(whole bool) (client.SolveOpt, error) {
+func (o *build) solveOptions(to outlet) (client.SolveOpt, error) {
 	attrs := map[string]string{
 		"filename": fileName,
 		// It would otherwise run a frontend image that a "# syntax=" line names.
 		"cmdline": "dockerfile.v0",
+	}
+	var err error
+	if attrs["hostname"], err = o.hostname(); err != nil {
+		return client.SolveOpt{}, err
 	}
 	if o.Target != "" {
 		attrs["target"] = o.Target
@@ -220,6 +234,7 @@ func (o *build) solveOptions(whole bool) (client.SolveOpt, error) {
 	for name, value := range o.Args {
 		attrs["build-arg:"+name] = value
 	}
+	attrs["build-arg:BUILDKIT_CACHE_MOUNT_NS"] = o.cacheNamespace()
 	if o.Attach == nil {
 		attrs["force-network-mode"] = "none"
 	}
@@ -231,13 +246,9 @@ func (o *build) solveOptions(whole bool) (client.SolveOpt, error) {
 		}
 		mounts[name] = fs
 	}
-	to, err := o.newOutlet(whole)
-	if err != nil {
-		return client.SolveOpt{}, err
-	}
 	return client.SolveOpt{
 		Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts,
-		Session: []session.Attachable{credentials{keychain: o.builder.opts.Keychain}, secretsprovider.FromMap(o.Secrets)},
+		Session: []session.Attachable{credentials{keychain: o.builder.opts.Keychain}, secretsprovider.FromMap(o.given())},
 		Exports: []client.ExportEntry{{
 			Type: client.ExporterOCI, OutputStore: to,
 			Attrs: map[string]string{"tar": "false", "compression": "uncompressed"},

@@ -31,9 +31,6 @@ import (
 // the host may have hurt the volume, or when it has another size, as it was made
 // under other limits.
 func (b *Builder) makeDisk(ctx context.Context) error {
-	if err := b.reserve(); err != nil {
-		return err
-	}
 	limit := b.opts.Cache + b.opts.Limits.Disk
 	b.unbounded = ""
 	file := b.path(volume.FileName)
@@ -145,6 +142,7 @@ func measure(root string) (size int64, err error) {
 }
 
 // ShrinkCache has the daemon let go of the steps that were used least recently.
+// Where no daemon starts, all of the cache is given up: nobody else can read it.
 func (b *Builder) ShrinkCache(ctx context.Context, bytes int64) (int64, error) {
 	if !b.turns.TryAcquire(1) {
 		return 0, nil // a build is under way, and uses it
@@ -171,7 +169,11 @@ func (b *Builder) shrink(ctx context.Context, size, bytes int64) error {
 		return b.dropCache()
 	}
 	if err := b.wake(ctx, nil); err != nil {
-		return err
+		if ctx.Err() != nil {
+			return err
+		}
+		b.log.Warn("the cache of builds is given up, as nothing reads it", "error", err)
+		return b.dropCache()
 	}
 	records, err := b.daemon.client.DiskUsage(ctx)
 	if err != nil {

@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/machine"
 )
 
@@ -65,4 +67,54 @@ func TestShrinkCache(t *testing.T) {
 		t.Errorf("then the cache is %+v, %v", c, err)
 	}
 	again(1, false)
+}
+
+// TestShrinkShort makes room where the disk is short, which is when it is asked
+// to, and where there is no daemon any more; a build is refused there.
+func TestShrinkShort(t *testing.T) {
+	need(t, Runc)
+	w := newWorld(t)
+	text := fmt.Sprintf("FROM %s/busybox\nRUN dd if=/dev/urandom of=/large bs=1M count=24\n", w.host)
+	b := w.builder(Runc)
+	w.mustBuild(b, text)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b = w.builder(Runc, func(o *Options) { o.Reserve = math.MaxInt64 })
+	var known *errand.Error
+	if _, _, err := w.build(b, text+"RUN true\n"); !errors.As(err, &known) || known.Code != "disk_full" {
+		t.Errorf("a build says %v", err)
+	}
+	if freed, err := b.ShrinkCache(t.Context(), 12<<20); err != nil || freed < 12<<20 {
+		t.Errorf("the cache gave %d, %v", freed, err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b = w.builder(Runc, func(o *Options) { o.Daemon = "" })
+	if freed, err := b.ShrinkCache(t.Context(), 1); err != nil || freed == 0 {
+		t.Errorf("without a daemon the cache gave %d, %v", freed, err)
+	}
+	if c, err := b.StoredCache(t.Context()); err != nil || c.Size != 0 {
+		t.Errorf("then the cache is %+v, %v", c, err)
+	}
+}
+
+// TestExportLeavesRoom has the disk run short while a build is under way: the
+// image is not written beyond the reserve.
+func TestExportLeavesRoom(t *testing.T) {
+	need(t, Runc)
+	w := newWorld(t)
+	b := w.builder(Runc)
+	text := fmt.Sprintf("FROM %s/busybox\nRUN dd if=/dev/zero of=/large bs=1M count=100\n", w.host)
+	_, _, err := w.build(b, text, func(in *machine.ImageBuild) {
+		in.Context = func(context.Context, *os.Root) error {
+			b.opts.Reserve = math.MaxInt64 // what was looked at before the build was ample
+			return nil
+		}
+	})
+	var known *errand.Error
+	if !errors.As(err, &known) || known.Code != "disk_full" {
+		t.Errorf("the build says %v", err)
+	}
 }

@@ -14,8 +14,9 @@ import (
 )
 
 // maxTail is how much of a step's output is kept for when it fails, in bytes:
-// as much as an errand.Error may hold.
-const maxTail = 16 << 10
+// several times what an errand.Error may hold, so that whoever takes the secrets
+// out finds them whole before it is cut.
+const maxTail = 64 << 10
 
 // steps makes BuildKit's vertices into what a build tells.
 type steps struct {
