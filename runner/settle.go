@@ -85,12 +85,13 @@ func (r *Runner) toldCommit(ctx context.Context, run errand.Run, commit string) 
 
 // push pushes the agent's branch if it has anything that the remote has not.
 func (r *Runner) push(ctx context.Context, agent errand.Agent, run errand.Run, p *place) (string, error) {
-	head, err := r.head(ctx, run, p)
-	if err != nil || head == agent.Base || head == agent.Pushed {
+	ends, err := r.ends(ctx, agent, run, p)
+	onRemote := func(id string) bool { return id == agent.Base || id == agent.Pushed }
+	if err != nil || len(ends) > 0 && !slices.ContainsFunc(ends, func(id string) bool { return !onRemote(id) }) {
 		return "nothing to push", err
 	}
 	pushed, err := r.script(ctx, p, guest.Command{ID: string(run.ID) + ".push." + p.now().boot + "." + uuid.NewString()[:8], Args: []string{"sh", "-c", git.PushScript(root, agent.Branch)}, Limit: 15 * time.Minute}, func(output string, exit guest.Exit) error {
-		if why, err := r.secretInPush(ctx, run, head); err != nil || why != "" {
+		if why, err := r.secretInPush(ctx, run, ends); err != nil || why != "" {
 			return cmp.Or(err, unpushable(agent, why, output, exit))
 		}
 		return failed("repository_access", "The branch "+agent.Branch+" could not be pushed",
@@ -103,8 +104,8 @@ func (r *Runner) push(ctx context.Context, agent errand.Agent, run errand.Run, p
 }
 
 // secretInPush says where the broker found a secret in the run's last push of
-// head; "" if that is not why it was refused.
-func (r *Runner) secretInPush(ctx context.Context, run errand.Run, head string) (string, error) {
+// one of these commits; "" if that is not why it was refused.
+func (r *Runner) secretInPush(ctx context.Context, run errand.Run, ends []string) (string, error) {
 	events, err := r.Journal.All(ctx, run.Agent)
 	if err != nil {
 		return "", err
@@ -114,7 +115,7 @@ func (r *Runner) secretInPush(ctx context.Context, run errand.Run, head string) 
 			continue
 		}
 		var d errand.PushData
-		if err := json.Unmarshal(e.Data, &d); err != nil || d.New != head || d.Code != errand.SecretInPush {
+		if err := json.Unmarshal(e.Data, &d); err != nil || !slices.Contains(ends, d.New) || d.Code != errand.SecretInPush {
 			return "", err
 		}
 		return d.Refused, nil
@@ -147,16 +148,18 @@ func (r *Runner) notePushed(ctx context.Context, id errand.AgentID, run errand.R
 	return err
 }
 
-// head gives the commit that the checkout is on.
-func (r *Runner) head(ctx context.Context, run errand.Run, p *place) (string, error) {
+// ends gives the commits that the checkout and the agent's branch are on; nothing
+// for one that is not there. PushScript pushes one of them.
+func (r *Runner) ends(ctx context.Context, agent errand.Agent, run errand.Run, p *place) ([]string, error) {
+	const script = `for at in HEAD "refs/heads/$1"; do git rev-parse -q --verify "$at"; done`
 	var out strings.Builder
-	_, err := r.inside(ctx, p, guest.Command{ID: string(run.ID) + ".head." + uuid.NewString()[:8], Args: []string{"git", "rev-parse", "HEAD"}, Dir: root, Limit: time.Minute},
+	_, err := r.inside(ctx, p, guest.Command{ID: string(run.ID) + ".ends." + uuid.NewString()[:8], Args: []string{"sh", "-c", script, "ends", agent.Branch}, Dir: root, Limit: time.Minute},
 		func(o guest.Output) {
 			if !o.Stderr {
 				out.Write(o.Data)
 			}
 		})
-	return strings.TrimSpace(out.String()), err
+	return strings.Fields(out.String()), err
 }
 
 // script runs one of git's scripts in the machine and reads what it printed.

@@ -1,0 +1,45 @@
+package runner_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/llm/scripted"
+	"github.com/errand-dev/errand/runner"
+)
+
+// TestPushFromElsewhere has an agent commit on its branch and end its run on the
+// base, then again detached on what was pushed: both times its branch is pushed.
+// The third time it stands on work that is not on the branch.
+func TestPushFromElsewhere(t *testing.T) {
+	const commit = `echo $RANDOM >> work && git add work && git commit -qm `
+	h := build(t, script(&scripted.Conversation{
+		Match: scripted.Pat("first"), Turns: []*scripted.Turn{command(commit + `"Work one" && git checkout -q --detach HEAD~1`), says("done")},
+		FollowUps: []*scripted.FollowUp{
+			{Match: scripted.Pat("second"), Turns: []*scripted.Turn{command(`git checkout -q - && ` + commit + `"Work two" && git checkout -q --detach HEAD~1`), says("done")}},
+			{Match: scripted.Pat("third"), Turns: []*scripted.Turn{command(`git checkout -q --detach HEAD~1 && ` + commit + `"Work aside"`), says("done")}},
+		},
+	}), runner.Defaults{})
+	repo := repository(t, nil)
+	agent, run := h.start(ask("first", repo))
+	h.ends(agent, run, errand.RunFinished)
+	pushed := func(want ...string) {
+		t.Helper()
+		at := h.row(agent)
+		got := strings.Split(gitIn(t, repo, "log", "--format=%s", at.Branch), "\n")
+		if !slices.Equal(got, want) || at.Pushed != gitIn(t, repo, "rev-parse", at.Branch) {
+			t.Errorf("the remote has %q, want %q; pushed is %s\n%s", got, want, at.Pushed, h.story(agent))
+		}
+	}
+	pushed("Work one", "Begin")
+	for _, prompt := range []string{"second", "third"} {
+		follow, err := h.runner.FollowUp(t.Context(), caller, agent, runner.FollowUp{Prompt: errand.Prompt{Text: prompt}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.ends(agent, follow.ID, errand.RunFinished)
+		pushed("Work two", "Work one", "Begin")
+	}
+}
