@@ -110,7 +110,7 @@ func (r *Runner) Publish(ctx context.Context, caller errand.Caller, id errand.Ag
 	if err != nil {
 		return "", err
 	}
-	return pushed.Head, r.notePushed(ctx, id, "", pushed.Head)
+	return pushed.Head, r.notePushed(ctx, id, "", pushed)
 }
 
 // notCommitted says why a file that was written is in no commit.

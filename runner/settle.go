@@ -63,11 +63,17 @@ func (r *Runner) commit(ctx context.Context, agent errand.Agent, run errand.Run,
 		}
 		facts = append(facts, errand.Fact{Kind: errand.EventCommit, Data: *c})
 	}
-	for _, text := range settled.Notices {
+	_, err = r.tell(ctx, run.Agent, run.ID, append(facts, warnings(settled.Notices)...)...)
+	return note, err
+}
+
+// warnings tells sentences for people.
+func warnings(texts []string) []errand.Fact {
+	var facts []errand.Fact
+	for _, text := range texts {
 		facts = append(facts, errand.Fact{Kind: errand.EventNotice, Data: errand.Notice{Level: "warning", Text: text}})
 	}
-	_, err = r.tell(ctx, run.Agent, run.ID, facts...)
-	return note, err
+	return facts
 }
 
 // toldCommit says whether an earlier life of ours told of the commit: the
@@ -100,7 +106,7 @@ func (r *Runner) push(ctx context.Context, agent errand.Agent, run errand.Run, p
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%.12s to %s", pushed.Head, agent.Branch), r.notePushed(ctx, agent.ID, run.ID, pushed.Head)
+	return fmt.Sprintf("%.12s to %s", pushed.Head, agent.Branch), r.notePushed(ctx, agent.ID, run.ID, pushed)
 }
 
 // secretInPush says where the broker found a secret in the run's last push of
@@ -131,19 +137,23 @@ func unpushable(agent errand.Agent, why, output string, exit guest.Exit) error {
 	return e
 }
 
-// notePushed notes what the remote has, unless the broker did: a server that was
-// killed between the two knows it from git alone.
-func (r *Runner) notePushed(ctx context.Context, id errand.AgentID, run errand.RunID, head string) error {
+// notePushed tells a push's notices and notes what the remote has, unless the
+// broker did: a server that was killed between the two knows it from git alone.
+func (r *Runner) notePushed(ctx context.Context, id errand.AgentID, run errand.RunID, pushed git.Settled) error {
 	_, err := r.Journal.Decide(ctx, func(t *journal.Tx) error {
 		agent, err := t.Agent(ctx, id)
-		if err != nil || head == "" || agent.Pushed == head {
+		if err != nil {
 			return err
 		}
-		agent.Pushed = head
-		if err := t.UpdateAgent(agent); err != nil {
-			return err
+		facts := warnings(pushed.Notices)
+		if pushed.Head != "" && agent.Pushed != pushed.Head {
+			agent.Pushed = pushed.Head
+			if err := t.UpdateAgent(agent); err != nil {
+				return err
+			}
+			facts = append(facts, errand.Fact{Kind: errand.EventAgentChanged, Data: errand.AgentChanged{Pushed: pushed.Head}})
 		}
-		return t.Tell(id, run, errand.Fact{Kind: errand.EventAgentChanged, Data: errand.AgentChanged{Pushed: head}})
+		return t.Tell(id, run, facts...)
 	})
 	return err
 }

@@ -12,7 +12,7 @@ import (
 
 // TestPushFromElsewhere has an agent commit on its branch and end its run on the
 // base, then again detached on what was pushed: both times its branch is pushed.
-// The third time it stands on work that is not on the branch.
+// The third time it stands on work that is not on the branch, and that is told.
 func TestPushFromElsewhere(t *testing.T) {
 	const commit = `echo $RANDOM >> work && git add work && git commit -qm `
 	h := build(t, script(&scripted.Conversation{
@@ -41,5 +41,10 @@ func TestPushFromElsewhere(t *testing.T) {
 		}
 		h.ends(agent, follow.ID, errand.RunFinished)
 		pushed("Work two", "Work one", "Begin")
+	}
+	if !slices.ContainsFunc(h.events(agent), func(e errand.Event) bool {
+		return e.Kind == errand.EventNotice && strings.Contains(read[errand.Notice](t, e).Text, "was not pushed")
+	}) {
+		t.Errorf("nobody is told of the commit that was not pushed\n%s", h.story(agent))
 	}
 }
