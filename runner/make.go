@@ -79,8 +79,9 @@ type Publication struct {
 }
 
 // Publish writes a file into the agent's checkout, commits it with whatever else
-// is not committed there, and pushes the agent's branch. It gives the commit;
-// "" where the branch has the file already as it is. It can be done again.
+// is not committed there, and pushes the agent's branch. It gives the commit that
+// the branch is on then. Where neither this nor an earlier commit adds anything
+// to the base it is a Conflict, nothing_to_commit. It can be done again.
 func (r *Runner) Publish(ctx context.Context, caller errand.Caller, id errand.AgentID, file Publication) (commit string, err error) {
 	p, err := r.visit(ctx, id)
 	if err != nil {
