@@ -234,6 +234,14 @@ func newWork(p Preparation) *work {
 	return w
 }
 
+// clean gives text without the agent's secrets.
+func (w *work) clean(text string) string {
+	if w.Redactor == nil {
+		return text
+	}
+	return w.Redactor.String(text)
+}
+
 // ready says that agents have worked on the disk: it is neither installed
 // again nor thrown away.
 func (w *work) ready() bool { return w.state.Stage == stageReady }
