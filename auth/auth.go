@@ -16,6 +16,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"regexp"
 	"strings"
@@ -33,6 +34,9 @@ const touchEvery = time.Minute
 
 // Keys are the keys of one store. They may be used from many goroutines.
 type Keys struct {
+	// Log is told of uses that could not be noted; nil: nobody is. It is set
+	// before the first Check.
+	Log   *slog.Logger
 	store *store.Store
 
 	mu      sync.Mutex
@@ -115,10 +119,11 @@ func (k *Keys) Check(ctx context.Context, token string) (errand.Caller, store.Ke
 	return k.used(ctx, key)
 }
 
-// used notes a use of the key and gives whose it is.
+// used notes a use of the key and gives whose it is. With a full disk people can
+// still look, and stop what fills it.
 func (k *Keys) used(ctx context.Context, key store.Key) (errand.Caller, store.Key, error) {
-	if err := k.touch(ctx, key.ID); err != nil {
-		return errand.Caller{}, store.Key{}, fmt.Errorf("noting a key's use: %w", err)
+	if err := k.touch(ctx, key.ID); err != nil && ctx.Err() == nil && k.Log != nil {
+		k.Log.Warn("cannot note a key's use", "key", key.Name, "error", err)
 	}
 	return errand.Caller{Key: key.Name, Name: key.Person, Email: key.Email}, key, nil
 }

@@ -56,6 +56,7 @@ func (a *app) serve(ctx context.Context, o ServeOptions) (err error) {
 	}
 	defer listener.Close() // closed already once it was served on
 	keys := auth.Open(parts.store)
+	keys.Log = parts.log
 	ready := serving{URL: localURL(listener.Addr()), Data: o.Data}
 	if ready.Key, err = firstKey(ctx, keys, o.Data); err != nil {
 		return err
