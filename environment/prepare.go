@@ -405,7 +405,7 @@ func (w *work) bringUp(ctx context.Context, from machine.SnapshotKey) error {
 	spec.Progress = func(text string) { w.log.Debug("making a machine", "machine", w.Machine, "doing", text) }
 	m, err := w.Driver.Create(ctx, w.Machine, spec)
 	if err != nil {
-		return createError(spec.Image, err)
+		return w.createError(spec.Image, err)
 	}
 	line, err := w.Open(ctx, m)
 	if err != nil {
@@ -438,7 +438,7 @@ func warning(text string) errand.Fact {
 }
 
 // createError tells a fault of the image from one of the host.
-func createError(image string, err error) error {
+func (w *work) createError(image string, err error) error {
 	var setup *machine.SetupError
 	switch e := new(errand.Error); {
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
@@ -448,7 +448,7 @@ func createError(image string, err error) error {
 		if errors.As(err, &e) {
 			*known = *e
 		}
-		known.Output = cmp.Or(known.Output, setup.Output)
+		known.Output = w.clean(cmp.Or(known.Output, setup.Output)) // before it is cut
 		known.Output = known.Output[max(0, len(known.Output)-maxError):]
 		return known
 	case errors.As(err, &e):

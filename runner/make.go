@@ -97,7 +97,7 @@ func (r *Runner) Publish(ctx context.Context, caller errand.Caller, id errand.Ag
 	}
 	settle := git.SettleScript(git.Settle{Dir: root, Branch: agent.Branch, Title: file.Title, Body: file.Body, CoAuthor: git.Person{Name: caller.Name, Email: caller.Email}})
 	settled, err := r.script(ctx, p, guest.Command{ID: "publish." + uuid.NewString(), Args: []string{"sh", "-c", settle}, Limit: 5 * time.Minute}, func(output string, exit guest.Exit) error {
-		return failed("commit_failed", file.Path+" could not be committed", "Write it by hand, or as a patch.", output, exit)
+		return r.failed("commit_failed", file.Path+" could not be committed", "Write it by hand, or as a patch.", output, exit)
 	})
 	if err != nil {
 		return "", err
@@ -106,7 +106,7 @@ func (r *Runner) Publish(ctx context.Context, caller errand.Caller, id errand.Ag
 		return "", notCommitted(file.Path, settled.Notices)
 	}
 	pushed, err := r.script(ctx, p, guest.Command{ID: "publish." + uuid.NewString(), Args: []string{"sh", "-c", git.PushScript(root, agent.Branch)}, Limit: 15 * time.Minute}, func(output string, exit guest.Exit) error {
-		return failed("repository_access", "The branch "+agent.Branch+" could not be pushed", "Give the server access, or take the file as a patch.", output, exit)
+		return r.failed("repository_access", "The branch "+agent.Branch+" could not be pushed", "Give the server access, or take the file as a patch.", output, exit)
 	})
 	if err != nil {
 		return "", err

@@ -423,7 +423,7 @@ func (r *Runner) printed(ctx context.Context, p *place, agent errand.AgentID, ar
 	}
 	if exit.Code != 0 {
 		e := errand.Errorf(errand.Unavailable, "diff_failed", "git in the machine ended with exit code %d. Look at the repository there: errand exec %s -- git status", exit.Code, agent)
-		e.Output = clipTail(string(complaint))
+		e.Output = r.clipTail(string(complaint))
 		return nil, e
 	}
 	if tooLarge || exit.Dropped > 0 {

@@ -44,7 +44,7 @@ func (r *Runner) commit(ctx context.Context, agent errand.Agent, run errand.Run,
 		CoAuthor: git.Person{Name: agent.Caller.Name, Email: agent.Caller.Email},
 	})
 	settled, err := r.script(ctx, p, guest.Command{ID: string(run.ID) + ".commit." + p.now().boot, Args: []string{"sh", "-c", script}, Limit: 5 * time.Minute}, func(output string, exit guest.Exit) error {
-		return failed("commit_failed", "The agent's work could not be committed", "Its files are still in the machine; look with: errand exec "+string(run.Agent)+" -- git status", output, exit)
+		return r.failed("commit_failed", "The agent's work could not be committed", "Its files are still in the machine; look with: errand exec "+string(run.Agent)+" -- git status", output, exit)
 	})
 	if err != nil {
 		return "", err
@@ -98,9 +98,9 @@ func (r *Runner) push(ctx context.Context, agent errand.Agent, run errand.Run, p
 	}
 	pushed, err := r.script(ctx, p, guest.Command{ID: string(run.ID) + ".push." + p.now().boot + "." + uuid.NewString()[:8], Args: []string{"sh", "-c", git.PushScript(root, agent.Branch)}, Limit: 15 * time.Minute}, func(output string, exit guest.Exit) error {
 		if why, err := r.secretInPush(ctx, run, ends); err != nil || why != "" {
-			return cmp.Or(err, unpushable(agent, why, output, exit))
+			return cmp.Or(err, r.unpushable(agent, why, output, exit))
 		}
-		return failed("repository_access", "The branch "+agent.Branch+" could not be pushed",
+		return r.failed("repository_access", "The branch "+agent.Branch+" could not be pushed",
 			"The commits are safe in the agent's machine. Once the cause is mended, any follow-up pushes them: errand send "+string(agent.ID)+" push", output, exit)
 	})
 	if err != nil {
@@ -130,10 +130,10 @@ func (r *Runner) secretInPush(ctx context.Context, run errand.Run, ends []string
 }
 
 // unpushable is the error of a run whose commits hold a secret.
-func unpushable(agent errand.Agent, why, output string, exit guest.Exit) error {
+func (r *Runner) unpushable(agent errand.Agent, why, output string, exit guest.Exit) error {
 	e := errand.Errorf(errand.Invalid, errand.SecretInPush,
 		"The branch %s was not pushed: %s. The commits are in the agent's machine only; the output says from where they must be made anew. Have the agent do it: errand send %s \"Make your commits anew without the secret, then push\"", agent.Branch, why, agent.ID)
-	e.Output, e.ExitCode = clipTail(output), &exit.Code
+	e.Output, e.ExitCode = r.clipTail(output), &exit.Code
 	return e
 }
 
@@ -213,20 +213,23 @@ func (r *Runner) inside(ctx context.Context, p *place, c guest.Command, out func
 }
 
 // failed is the error of a command of ours in the machine.
-func failed(code, what, next, output string, exit guest.Exit) *errand.Error {
+func (r *Runner) failed(code, what, next, output string, exit guest.Exit) *errand.Error {
 	how := fmt.Sprintf("git ended with exit code %d", exit.Code)
 	if exit.TimedOut {
 		how = "git did not end in time"
 	}
 	e := errand.Errorf(errand.Unavailable, code, "%s: %s. %s", what, how, next)
-	e.Output, e.ExitCode = clipTail(output), &exit.Code
+	e.Output, e.ExitCode = r.clipTail(output), &exit.Code
 	return e
 }
 
 // outputBound is how much of a command's output an error carries.
 const outputBound = 16 << 10
 
-func clipTail(s string) string {
+// clipTail gives the end of what a machine printed, without secrets: what is cut
+// through is found no more.
+func (r *Runner) clipTail(s string) string {
+	s = r.Redactor.String(s)
 	if len(s) <= outputBound {
 		return s
 	}

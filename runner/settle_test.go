@@ -48,3 +48,13 @@ func TestPushFromElsewhere(t *testing.T) {
 		t.Errorf("nobody is told of the commit that was not pushed\n%s", h.story(agent))
 	}
 }
+
+// TestClippedSecret cuts output where a secret stands: no part of it is left.
+func TestClippedSecret(t *testing.T) {
+	const value = "hunter2-is-a-long-value"
+	r := bare(t, newShelf())
+	r.Redactor.Add(value)
+	if got := r.ClipTail("x" + value + strings.Repeat("y", 16<<10-5)); strings.Contains(got, "lue") {
+		t.Errorf("the output begins with %.50q", got)
+	}
+}
