@@ -191,6 +191,25 @@ func TestSameRequestTwice(t *testing.T) {
 	}
 }
 
+// TestSameFirstFollowUpTwice repeats the first prompt of an agent that was made
+// without one.
+func TestSameFirstFollowUpTwice(t *testing.T) {
+	h := build(t, script(talk(".", says("done"))), runner.Defaults{})
+	agent, err := h.runner.Make(t.Context(), caller, runner.StartRequest{Name: "visited"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := runner.FollowUp{Prompt: errand.Prompt{Text: "go"}, IdempotencyKey: "k1"}
+	first, err := h.runner.FollowUp(t.Context(), caller, agent.ID, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := h.runner.FollowUp(t.Context(), caller, agent.ID, f); err != nil || again.ID != first.ID {
+		t.Errorf("sent again, %s gives %s, %v", first.ID, again.ID, err)
+	}
+	h.ends(agent.ID, first.ID, errand.RunFinished)
+}
+
 // TestStraysAreSwept makes a machine that no agent has and starts a server over
 // it.
 func TestStraysAreSwept(t *testing.T) {
