@@ -357,7 +357,7 @@ func (w *work) makeKey(ctx context.Context, resolved string) error {
 		in.Read = func(file string) ([]byte, error) { return w.Mirror.ReadFile(ctx, w.Checkout.Commit, file) }
 	}
 	var err error
-	w.key, w.parts, err = Key(in)
+	w.key, w.parts, err = Key(ctx, in)
 	return err
 }
 
