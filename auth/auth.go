@@ -54,7 +54,9 @@ var tokenPattern = regexp.MustCompile(`^errand_[0-9A-Za-z]{40}$`)
 // New is what Create is told of a key. Person and Email, both or none, sign the
 // commits of agents that are made with it.
 type New struct {
-	Name   string // 1 to 100 characters, not that of another key that holds
+	// Name has 1 to 100 characters and is not that of another key that holds, nor,
+	// without Email, that of one which was a person by itself.
+	Name   string
 	Person string
 	Email  string
 }
@@ -74,7 +76,12 @@ func (k *Keys) Create(ctx context.Context, n New) (token string, key store.Key, 
 			return err
 		}
 		for _, other := range all {
-			if other.Name == n.Name && other.RevokedAt.IsZero() {
+			switch {
+			case other.Name != n.Name:
+			case !other.RevokedAt.IsZero() && other.Email == "" && n.Email == "":
+				// Without an email address the name is the person.
+				return errand.Errorf(errand.Conflict, "key_name_conflict", "There was a key %q, and its personal secrets and environments would be the new one's. Choose another name, or say whose the key is: --person NAME --email ADDRESS", n.Name)
+			case other.RevokedAt.IsZero():
 				return errand.Errorf(errand.Conflict, "key_name_conflict", "There is a key %q already. Choose another name, or revoke that one first: errand key revoke %s", n.Name, other.ID)
 			}
 		}

@@ -95,6 +95,15 @@ func TestKeys(t *testing.T) {
 	if _, _, err := keys.Create(ctx, auth.New{Name: "laptop"}); err != nil {
 		t.Errorf("the name of a revoked key is not free: %v", err)
 	}
+	if err := keys.Revoke(ctx, "laptop"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := keys.Create(ctx, auth.New{Name: "laptop"}); errand.KindOf(err) != errand.Conflict {
+		t.Errorf("another key is the person of one that was revoked: %v", err)
+	}
+	if _, _, err := keys.Create(ctx, auth.New{Name: "laptop", Person: "Bob", Email: "bob@example.com"}); err != nil {
+		t.Errorf("with an email address the name is not free: %v", err)
+	}
 }
 
 func TestUnknownTokens(t *testing.T) {
