@@ -16,6 +16,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"regexp"
 	"strings"
@@ -33,6 +34,9 @@ const touchEvery = time.Minute
 
 // Keys are the keys of one store. They may be used from many goroutines.
 type Keys struct {
+	// Log is told of uses that could not be noted; nil: nobody is. It is set
+	// before the first Check.
+	Log   *slog.Logger
 	store *store.Store
 
 	mu      sync.Mutex
@@ -50,7 +54,9 @@ var tokenPattern = regexp.MustCompile(`^errand_[0-9A-Za-z]{40}$`)
 // New is what Create is told of a key. Person and Email, both or none, sign the
 // commits of agents that are made with it.
 type New struct {
-	Name   string // 1 to 100 characters, not that of another key that holds
+	// Name has 1 to 100 characters and is not that of another key that holds, nor,
+	// without Email, that of one which was a person by itself.
+	Name   string
 	Person string
 	Email  string
 }
@@ -70,7 +76,12 @@ func (k *Keys) Create(ctx context.Context, n New) (token string, key store.Key, 
 			return err
 		}
 		for _, other := range all {
-			if other.Name == n.Name && other.RevokedAt.IsZero() {
+			switch {
+			case other.Name != n.Name:
+			case !other.RevokedAt.IsZero() && other.Email == "" && n.Email == "":
+				// Without an email address the name is the person.
+				return errand.Errorf(errand.Conflict, "key_name_conflict", "There was a key %q, and its personal secrets and environments would be the new one's. Choose another name, or say whose the key is: --person NAME --email ADDRESS", n.Name)
+			case other.RevokedAt.IsZero():
 				return errand.Errorf(errand.Conflict, "key_name_conflict", "There is a key %q already. Choose another name, or revoke that one first: errand key revoke %s", n.Name, other.ID)
 			}
 		}
@@ -115,10 +126,11 @@ func (k *Keys) Check(ctx context.Context, token string) (errand.Caller, store.Ke
 	return k.used(ctx, key)
 }
 
-// used notes a use of the key and gives whose it is.
+// used notes a use of the key and gives whose it is. With a full disk people can
+// still look, and stop what fills it.
 func (k *Keys) used(ctx context.Context, key store.Key) (errand.Caller, store.Key, error) {
-	if err := k.touch(ctx, key.ID); err != nil {
-		return errand.Caller{}, store.Key{}, fmt.Errorf("noting a key's use: %w", err)
+	if err := k.touch(ctx, key.ID); err != nil && ctx.Err() == nil && k.Log != nil {
+		k.Log.Warn("cannot note a key's use", "key", key.Name, "error", err)
 	}
 	return errand.Caller{Key: key.Name, Name: key.Person, Email: key.Email}, key, nil
 }

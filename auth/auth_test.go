@@ -2,6 +2,8 @@ package auth_test
 
 import (
 	"context"
+	"database/sql"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -21,6 +23,37 @@ func open(t *testing.T) (*auth.Keys, *store.Store) {
 	}
 	t.Cleanup(func() { s.Close() })
 	return auth.Open(s), s
+}
+
+// TestUseThatCannotBeNoted refuses to write a key's use: who has it is let in.
+func TestUseThatCannotBeNoted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "errand.db")
+	s, err := store.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	keys := auth.Open(s)
+	var log strings.Builder
+	keys.Log = slog.New(slog.NewTextHandler(&log, nil))
+	token, _, err := keys.Create(t.Context(), auth.New{Name: "laptop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(`CREATE TRIGGER full BEFORE UPDATE ON keys BEGIN SELECT RAISE(ABORT, 'there is no room'); END`); err != nil {
+		t.Fatal(err)
+	}
+	if caller, _, err := keys.Check(t.Context(), token); err != nil || caller.Key != "laptop" {
+		t.Errorf("the caller is %+v, %v", caller, err)
+	}
+	if !strings.Contains(log.String(), "there is no room") {
+		t.Errorf("the log says %q", log.String())
+	}
 }
 
 func TestKeys(t *testing.T) {
@@ -61,6 +94,15 @@ func TestKeys(t *testing.T) {
 	}
 	if _, _, err := keys.Create(ctx, auth.New{Name: "laptop"}); err != nil {
 		t.Errorf("the name of a revoked key is not free: %v", err)
+	}
+	if err := keys.Revoke(ctx, "laptop"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := keys.Create(ctx, auth.New{Name: "laptop"}); errand.KindOf(err) != errand.Conflict {
+		t.Errorf("another key is the person of one that was revoked: %v", err)
+	}
+	if _, _, err := keys.Create(ctx, auth.New{Name: "laptop", Person: "Bob", Email: "bob@example.com"}); err != nil {
+		t.Errorf("with an email address the name is not free: %v", err)
 	}
 }
 

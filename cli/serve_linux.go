@@ -56,6 +56,7 @@ func (a *app) serve(ctx context.Context, o ServeOptions) (err error) {
 	}
 	defer listener.Close() // closed already once it was served on
 	keys := auth.Open(parts.store)
+	keys.Log = parts.log
 	ready := serving{URL: localURL(listener.Addr()), Data: o.Data}
 	if ready.Key, err = firstKey(ctx, keys, o.Data); err != nil {
 		return err
@@ -161,6 +162,9 @@ func firstKey(ctx context.Context, keys *auth.Keys, dir string) (string, error) 
 	}
 	person, email := gitPerson(ctx)
 	token, _, err := keys.Create(ctx, auth.New{Name: "local", Person: person, Email: email})
+	for n := 2; errand.KindOf(err) == errand.Conflict; n++ { // one of that name was revoked
+		token, _, err = keys.Create(ctx, auth.New{Name: fmt.Sprintf("local-%d", n), Person: person, Email: email})
+	}
 	if err != nil {
 		return "", fmt.Errorf("making the first key: %w", err)
 	}

@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/google/go-cmp/cmp"
@@ -171,6 +173,40 @@ func TestFollow(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"0", "1", "1", "2"}, asked); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// roundTrip is a way to a server.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestFollowQuietJournal loses a server twice for less than Follow's patience,
+// which answers between with no event: Follow goes on.
+func TestFollowQuietJournal(t *testing.T) {
+	for name, between := range map[string]string{"a heartbeat": "event: heartbeat\ndata: {}\n\n", "nothing": ""} {
+		synctest.Test(t, func(t *testing.T) {
+			began, answered := time.Now(), false
+			c, err := client.New(client.Options{URL: "http://errand.example", HTTP: &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+				status, body := http.StatusOK, between
+				switch at := time.Since(began); {
+				case at > 3*time.Minute:
+					status, body = http.StatusNotFound, `{"error":{"code":"agent_not_found","message":"m"}}`
+				case at < 90*time.Second || answered:
+					return nil, io.ErrUnexpectedEOF
+				}
+				answered = true
+				return &http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(body))}, nil
+			})}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, err := range c.Follow(t.Context(), agent, 0) {
+				if errand.KindOf(err) != errand.NotFound {
+					t.Errorf("%s between: following ends after %s with %v", name, time.Since(began), err)
+				}
+			}
+		})
 	}
 }
 

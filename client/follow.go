@@ -71,7 +71,7 @@ func (c *Client) FollowBuild(ctx context.Context, environment errand.Environment
 func (c *Client) BuildLog(ctx context.Context, environment errand.EnvironmentID, id errand.BuildID) iter.Seq2[errand.Event, error] {
 	return func(yield func(errand.Event, error) bool) {
 		var after errand.Seq
-		_, err := c.followOnce(ctx, buildPath(environment, id, "/log"), url.Values{"follow": {"false"}}, &after, func(e errand.Event) bool { return yield(e, nil) })
+		_, err := c.followOnce(ctx, buildPath(environment, id, "/log"), url.Values{"follow": {"false"}}, &after, func(bool) {}, func(e errand.Event) bool { return yield(e, nil) })
 		if err != nil {
 			yield(errand.Event{}, err)
 		}
@@ -81,11 +81,13 @@ func (c *Client) BuildLog(ctx context.Context, environment errand.EnvironmentID,
 func (c *Client) follow(ctx context.Context, path string, after errand.Seq) iter.Seq2[errand.Event, error] {
 	return func(yield func(errand.Event, error) bool) {
 		wait, lost := 100*time.Millisecond, time.Time{}
+		heard := func(more bool) {
+			if lost = (time.Time{}); more {
+				wait = 100 * time.Millisecond
+			}
+		}
 		for {
-			stop, err := c.followOnce(ctx, path, nil, &after, func(e errand.Event) bool {
-				wait, lost = 100*time.Millisecond, time.Time{}
-				return yield(e, nil)
-			})
+			stop, err := c.followOnce(ctx, path, nil, &after, heard, func(e errand.Event) bool { return yield(e, nil) })
 			if stop {
 				return
 			}
@@ -117,9 +119,10 @@ func passing(err error) bool {
 	return errors.As(err, &e) && (e.Kind == errand.Unavailable || e.Kind == errand.Limited)
 }
 
-// followOnce reads one connection until it breaks. It moves after along. stop
-// means that the reader wants no more or that the journal has ended.
-func (c *Client) followOnce(ctx context.Context, path string, query url.Values, after *errand.Seq, each func(errand.Event) bool) (stop bool, err error) {
+// followOnce reads one connection until it breaks. It moves after along, and says
+// when it has heard of the server, and whether more than that the connection
+// stands. stop means that the reader wants no more or that the journal has ended.
+func (c *Client) followOnce(ctx context.Context, path string, query url.Values, after *errand.Seq, heard func(more bool), each func(errand.Event) bool) (stop bool, err error) {
 	resp, err := c.send(ctx, request{
 		method: "GET", path: path, query: query,
 		header: http.Header{"Accept": {"text/event-stream"}, api.HeaderLastEventID: {number(*after)}},
@@ -128,6 +131,7 @@ func (c *Client) followOnce(ctx context.Context, path string, query url.Values, 
 		return false, err
 	}
 	defer resp.Body.Close()
+	heard(false)
 	for m, err := range messages(resp.Body) {
 		if err != nil {
 			if ctx.Err() != nil {
@@ -135,10 +139,11 @@ func (c *Client) followOnce(ctx context.Context, path string, query url.Values, 
 			}
 			return false, &UnreachableError{URL: c.base.String(), Err: err}
 		}
+		heard(true) // a heartbeat too
 		if m.event == api.StreamDone {
 			return true, nil
 		}
-		if m.id == "" { // a heartbeat
+		if m.id == "" {
 			continue
 		}
 		var e errand.Event

@@ -1,6 +1,7 @@
 package environment
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -64,8 +65,9 @@ func Private(parts []KeyPart) (agents, persons bool) {
 // below where the command stands at that point.
 //
 // The key is a guess made to be safe where it is cheap to be: an install that
-// reads what it does not name is not run again when that changes.
-func Key(in KeyInput) (machine.SnapshotKey, []KeyPart, error) {
+// reads what it does not name is not run again when that changes. What an install
+// names is looked at up to a bound, and no longer than ctx.
+func Key(ctx context.Context, in KeyInput) (machine.SnapshotKey, []KeyPart, error) {
 	e := in.Environment
 	parts := map[string]string{
 		ImagePart: in.Image,
@@ -84,8 +86,7 @@ func Key(in KeyInput) (machine.SnapshotKey, []KeyPart, error) {
 			parts[file] = id
 		}
 	}
-	n := naming{in: in, parts: parts, seen: map[string]bool{}}
-	if err := n.follow(e.Install, ""); err != nil {
+	if err := newNaming(in, parts).follow(ctx, e.Install, ""); err != nil {
 		return "", nil, err
 	}
 	hash := sha256.New()

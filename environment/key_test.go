@@ -1,6 +1,9 @@
 package environment_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -90,7 +93,7 @@ func TestKeyParts(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.install, func(t *testing.T) {
-			_, parts, err := environment.Key(input(test.install))
+			_, parts, err := environment.Key(t.Context(), input(test.install))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -107,7 +110,7 @@ func TestKeyParts(t *testing.T) {
 }
 
 func TestKeyChangesWithEachPart(t *testing.T) {
-	base, before, err := environment.Key(input("bash .cursor/install.sh"))
+	base, before, err := environment.Key(t.Context(), input("bash .cursor/install.sh"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +145,7 @@ func TestKeyChangesWithEachPart(t *testing.T) {
 			in := input("bash .cursor/install.sh")
 			in.Tree = maps.Clone(tree)
 			test.change(&in)
-			key, parts, err := environment.Key(in)
+			key, parts, err := environment.Key(t.Context(), in)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -161,5 +164,33 @@ func put(file, content string) func(*environment.KeyInput) {
 		if in.Tree[path.Clean(file)] = content; content == "" {
 			delete(in.Tree, file)
 		}
+	}
+}
+
+// TestKeyOfRepeatedWords has an install name the same thing many times, and many
+// patterns: git is asked once, and the end of ctx is the end of it.
+func TestKeyOfRepeatedWords(t *testing.T) {
+	in := input(strings.Repeat("cp -r ./api x; cp -r api/ y\n", 500))
+	asked := 0
+	id := in.TreeID
+	in.TreeID = func(dir string) (string, error) { asked++; return id(dir) }
+	if _, _, err := environment.Key(t.Context(), in); err != nil || asked != 1 {
+		t.Errorf("git is asked for a directory %d times, %v", asked, err)
+	}
+
+	var patterns strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&patterns, "ls no%d*\n", i)
+	}
+	in.Environment.Install = patterns.String() + "cat READM*\n"
+	_, parts, err := environment.Key(t.Context(), in)
+	if err != nil || slices.ContainsFunc(parts, func(p environment.KeyPart) bool { return p.Name == "README.md" }) {
+		t.Errorf("all patterns are looked at, %v", err)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := environment.Key(ctx, in); !errors.Is(err, context.Canceled) {
+		t.Errorf("a key that nobody waits for gives %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package environment
 
 import (
+	"context"
 	"fmt"
 	"path"
 	"slices"
@@ -12,8 +13,10 @@ import (
 
 // The bounds on following scripts. What lies beyond them is not looked into.
 const (
-	maxScripts = 64
-	maxScript  = 256 << 10 // bytes
+	maxScripts     = 64
+	maxScript      = 256 << 10 // bytes
+	maxPatterns    = 1000      // each is held against all files
+	maxDirectories = 1000      // of each git is asked
 )
 
 // naming finds what of a tree a command names. It does not parse the shell: it
@@ -24,6 +27,13 @@ type naming struct {
 	parts map[string]string
 	dirs  map[string]bool // made from the tree when first needed
 	seen  map[string]bool // scripts followed
+	// What was looked at before is not looked at again: a script may say the same
+	// word a hundred thousand times.
+	words, patterns, directories map[string]bool
+}
+
+func newNaming(in KeyInput, parts map[string]string) *naming {
+	return &naming{in: in, parts: parts, seen: map[string]bool{}, words: map[string]bool{}, patterns: map[string]bool{}, directories: map[string]bool{}}
 }
 
 // runners name files by themselves.
@@ -40,10 +50,13 @@ var runners = map[string][]string{
 var moves = []string{"cd", "pushd", "-C", "--prefix", "--cwd", "--dir", "--directory", "--project"}
 
 // follow notes what text names, read as shell commands that begin in dir.
-func (n *naming) follow(text, dir string) error {
+func (n *naming) follow(ctx context.Context, text, dir string) error {
 	at := []string{dir} // where commands stand; one deeper for each subshell
 	before := ";"
 	for _, word := range words(text) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		switch word {
 		case "(":
 			at = append(at, at[len(at)-1])
@@ -62,7 +75,7 @@ func (n *naming) follow(text, dir string) error {
 		}
 		// At the head of a command, "." reads a script and is no directory.
 		if word != "." || before != ";" && before != "(" {
-			if err := n.word(word, []string{here, dir, ""}, before); err != nil {
+			if err := n.word(ctx, word, []string{here, dir, ""}, before); err != nil {
 				return err
 			}
 		}
@@ -72,15 +85,22 @@ func (n *naming) follow(text, dir string) error {
 }
 
 // word notes what one word names, seen from the first of bases where it is.
-func (n *naming) word(word string, bases []string, before string) error {
+func (n *naming) word(ctx context.Context, word string, bases []string, before string) error {
+	key := fmt.Sprintf("%q %q %t", word, bases, takesDirectory(before))
+	if n.words[key] {
+		return nil
+	}
+	n.words[key] = true
 	for _, name := range runners[path.Base(word)] {
-		if _, err := n.note(path.Join(bases[0], name), false); err != nil {
+		if _, err := n.note(ctx, path.Join(bases[0], name), false); err != nil {
 			return err
 		}
 	}
 	for _, candidate := range spellings(word) {
 		if strings.ContainsAny(candidate, "*?[") {
-			n.glob(path.Join(bases[0], candidate))
+			if err := n.glob(ctx, path.Join(bases[0], candidate)); err != nil {
+				return err
+			}
 			continue
 		}
 		for _, from := range bases {
@@ -91,7 +111,7 @@ func (n *naming) word(word string, bases []string, before string) error {
 			// A word without a slash is more often a command or an option than
 			// a directory of that name: "npm test", "make build".
 			bare := !strings.Contains(candidate, "/") && candidate != "." && candidate != ".."
-			found, err := n.note(target, !bare || takesDirectory(before))
+			found, err := n.note(ctx, target, !bare || takesDirectory(before))
 			if err != nil {
 				return err
 			}
@@ -139,11 +159,11 @@ func spellings(word string) []string {
 
 // note takes a file, and a directory if asked to, into the parts, and looks
 // into what may be a script. It says whether the path is there.
-func (n *naming) note(target string, directories bool) (bool, error) {
+func (n *naming) note(ctx context.Context, target string, directories bool) (bool, error) {
 	target = path.Clean(target)
 	if id, ok := n.in.Tree[target]; ok {
 		n.parts[target] = id
-		return true, n.script(target)
+		return true, n.script(ctx, target)
 	}
 	if !directories || !n.isDir(target) {
 		return false, nil
@@ -151,6 +171,13 @@ func (n *naming) note(target string, directories bool) (bool, error) {
 	if n.in.TreeID == nil {
 		return false, nil
 	}
+	if n.directories[target] {
+		return true, nil
+	}
+	if len(n.directories) >= maxDirectories {
+		return false, nil
+	}
+	n.directories[target] = true
 	id, err := n.in.TreeID(target)
 	if err != nil {
 		return false, fmt.Errorf("reading the tree of %s: %w", target, err)
@@ -164,16 +191,21 @@ func (n *naming) note(target string, directories bool) (bool, error) {
 }
 
 // glob takes all files that match a pattern.
-func (n *naming) glob(pattern string) {
+func (n *naming) glob(ctx context.Context, pattern string) error {
+	if n.patterns[pattern] || len(n.patterns) >= maxPatterns {
+		return nil
+	}
+	n.patterns[pattern] = true
 	for file, id := range n.in.Tree {
 		if ok, _ := path.Match(pattern, file); ok {
 			n.parts[file] = id
 		}
 	}
+	return ctx.Err()
 }
 
 // script follows a file that looks like a shell script.
-func (n *naming) script(file string) error {
+func (n *naming) script(ctx context.Context, file string) error {
 	if n.in.Read == nil || n.seen[file] || len(n.seen) >= maxScripts {
 		return nil
 	}
@@ -195,11 +227,11 @@ func (n *naming) script(file string) error {
 	}
 	// A script's relative paths begin where it was called or, by habit, in its
 	// own folder; word tries the root as well.
-	if err := n.follow(string(data), ""); err != nil {
+	if err := n.follow(ctx, string(data), ""); err != nil {
 		return err
 	}
 	if dir := path.Dir(file); dir != "." {
-		return n.follow(string(data), dir)
+		return n.follow(ctx, string(data), dir)
 	}
 	return nil
 }

@@ -62,10 +62,12 @@ func (p Place) write(ctx context.Context, dir, below string, files []git.File) e
 	return errors.Join(err, p.line.Forget(ctx, op))
 }
 
+// checkoutPurpose is that of the commands that git runs for a checkout.
+const checkoutPurpose = "checkout"
+
 // Run implements git.Place.
 func (p Place) Run(ctx context.Context, c git.Command) (string, int, error) {
-	const purpose = "checkout"
-	known, err := latest(ctx, p.line, purpose)
+	known, err := latest(ctx, p.line, checkoutPurpose)
 	if err != nil {
 		return "", 0, err
 	}
@@ -78,7 +80,7 @@ func (p Place) Run(ctx context.Context, c git.Command) (string, int, error) {
 		}
 	}
 	var output []byte
-	id := newID(purpose)
+	id := newID(checkoutPurpose)
 	exit, err := p.line.Run(ctx, guest.Command{ID: id, Args: c.Args, Dir: c.Dir, User: c.User, Env: c.Env, Limit: checkoutLimit},
 		func(o guest.Output) {
 			output = append(output, o.Data...)

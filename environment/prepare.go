@@ -234,6 +234,14 @@ func newWork(p Preparation) *work {
 	return w
 }
 
+// clean gives text without the agent's secrets.
+func (w *work) clean(text string) string {
+	if w.Redactor == nil {
+		return text
+	}
+	return w.Redactor.String(text)
+}
+
 // ready says that agents have worked on the disk: it is neither installed
 // again nor thrown away.
 func (w *work) ready() bool { return w.state.Stage == stageReady }
@@ -349,7 +357,7 @@ func (w *work) makeKey(ctx context.Context, resolved string) error {
 		in.Read = func(file string) ([]byte, error) { return w.Mirror.ReadFile(ctx, w.Checkout.Commit, file) }
 	}
 	var err error
-	w.key, w.parts, err = Key(in)
+	w.key, w.parts, err = Key(ctx, in)
 	return err
 }
 
@@ -397,7 +405,7 @@ func (w *work) bringUp(ctx context.Context, from machine.SnapshotKey) error {
 	spec.Progress = func(text string) { w.log.Debug("making a machine", "machine", w.Machine, "doing", text) }
 	m, err := w.Driver.Create(ctx, w.Machine, spec)
 	if err != nil {
-		return createError(spec.Image, err)
+		return w.createError(spec.Image, err)
 	}
 	line, err := w.Open(ctx, m)
 	if err != nil {
@@ -430,7 +438,7 @@ func warning(text string) errand.Fact {
 }
 
 // createError tells a fault of the image from one of the host.
-func createError(image string, err error) error {
+func (w *work) createError(image string, err error) error {
 	var setup *machine.SetupError
 	switch e := new(errand.Error); {
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
@@ -440,7 +448,7 @@ func createError(image string, err error) error {
 		if errors.As(err, &e) {
 			*known = *e
 		}
-		known.Output = cmp.Or(known.Output, setup.Output)
+		known.Output = w.clean(cmp.Or(known.Output, setup.Output)) // before it is cut
 		known.Output = known.Output[max(0, len(known.Output)-maxError):]
 		return known
 	case errors.As(err, &e):

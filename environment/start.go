@@ -45,6 +45,7 @@ func (w *work) start(ctx context.Context) error {
 		if err != nil {
 			w.log.Debug("reading the terminal of start", "error", err)
 		}
+		output = w.clean(output) // before it is cut, and before the agent is told
 		if state.Running {
 			return w.stays("It goes on in the terminal "+file.StartTerminal+".", output), nil
 		}
@@ -132,7 +133,8 @@ func (w *work) startFailed(code int, output string) outcome {
 	return outcome{note: fmt.Sprintf("ended with exit code %d; the run goes on", code), facts: []errand.Fact{warning(text)}}
 }
 
-// withOutput puts the end of what a command printed behind a sentence about it.
+// withOutput puts the end of what a command printed, without secrets, behind a
+// sentence about it.
 func withOutput(text, output string) string {
 	const most = 4 << 10
 	output = strings.TrimSpace(output)
@@ -162,7 +164,7 @@ func (w *work) terminals(ctx context.Context) error {
 			case err == nil:
 				continue
 			case errors.As(err, &refused) || errors.As(err, &e):
-				note := fmt.Sprintf("The terminal %s could not be opened: %v", window[len(opened)].Name, err)
+				note := w.clean(fmt.Sprintf("The terminal %s could not be opened: %v", window[len(opened)].Name, err))
 				w.state.Notes = append(w.state.Notes, note)
 				o.facts = append(o.facts, warning(note))
 			default:

@@ -13,6 +13,7 @@ import (
 	"github.com/errand-dev/errand/guest"
 	"github.com/errand-dev/errand/guest/wire"
 	"github.com/errand-dev/errand/machine/oci"
+	"github.com/errand-dev/errand/secret"
 )
 
 // unprepared is the story of a machine of an environment without install, up to
@@ -202,6 +203,28 @@ func TestPrepareStartKinds(t *testing.T) {
 				t.Errorf("notes for the next run (-first +next):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestStartHidesSecrets has a start print a secret where its output is cut: no
+// part of it reaches the agent's notes or the machine's disk.
+func TestStartHidesSecrets(t *testing.T) {
+	const value = "hunter2-is-a-long-value"
+	h := newHost(t, oci.Runc, map[string]string{file.Path: `{"start": "for i in $(seq 300); do echo $TOKEN; done; exit 4"}`})
+	a := h.agent("a")
+	a.env = []string{"TOKEN=" + value}
+	a.change = func(p *environment.Preparation) {
+		p.Redactor = &secret.Redactor{}
+		p.Redactor.Add(value)
+	}
+	ready, err := a.prepare(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for where, text := range map[string]string{"the notes": strings.Join(ready.Notes, "\n"), "the disk": in(t, ready, "cat /var/lib/errand/environment.json")} {
+		if strings.Contains(text, "value") || !strings.Contains(text, secret.Redacted) {
+			t.Errorf("of start, %s tell %.200q", where, text)
+		}
 	}
 }
 

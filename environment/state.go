@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -78,3 +79,10 @@ func (s state) write(ctx context.Context, line *guest.Line) error {
 func newID(purpose string) string { return idPrefix(purpose) + uuid.NewString() }
 
 func idPrefix(purpose string) string { return "environment." + purpose + "." }
+
+// Hangs says whether a command of that id in a machine, which has not ended, is
+// one that Prepare waits for to its end: install, or a part of the checkout. It
+// may be killed when nobody prepares; the next Prepare runs it anew.
+func Hangs(id string) bool {
+	return strings.HasPrefix(id, idPrefix("install")) || strings.HasPrefix(id, idPrefix(checkoutPurpose))
+}

@@ -44,6 +44,7 @@ type transcript struct {
 	cut     int64 // bytes that were let go before late
 	last    []byte
 	before  [2][]byte // of each stream: the end of what was let go
+	gone    [2][]byte // likewise, of what was cut
 	err     error     // of the first record that failed
 }
 
@@ -52,7 +53,7 @@ func (t *transcript) take(o guest.Output) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.last = append(t.last, o.Data...); len(t.last) > 4*maxError {
-		t.last = bytes.Clone(t.last[len(t.last)-maxError:])
+		t.last = bytes.Clone(t.last[len(t.last)-maxError-remembered:])
 	}
 	if end := o.Offset + int64(len(o.Data)); end <= t.from {
 		t.next = end
@@ -83,6 +84,7 @@ func (t *transcript) keepLate(o guest.Output) {
 	t.late = append(t.late, o)
 	t.lateLen += len(o.Data)
 	for t.lateLen-len(t.late[0].Data) >= maxRecorded/2 {
+		remember(&t.gone, t.late[0])
 		t.cut += int64(len(t.late[0].Data))
 		t.lateLen -= len(t.late[0].Data)
 		t.late[0].Data = nil
@@ -125,23 +127,28 @@ func (t *transcript) rest() ([]errand.Fact, error) {
 	if t.err != nil {
 		return nil, t.err
 	}
-	facts := t.facts(true)
+	facts := t.facts(t.cut == 0)
 	if t.cut > 0 {
+		for _, o := range t.pending { // what may be the beginning of a secret whose rest is cut
+			t.cut += int64(len(o.Data))
+		}
 		facts = append(facts, errand.Fact{Kind: errand.EventPhaseOutput, Data: errand.PhaseOutput{
 			Phase: t.phase, Text: fmt.Sprintf("\n… %d bytes are left out …\n", t.cut),
 		}})
 	}
 	if t.cut > 0 {
-		t.before = [2][]byte{}
+		t.before, t.gone = t.gone, [2][]byte{}
 	}
 	t.pending, t.late, t.lateLen, t.cut = t.late, nil, 0, 0
 	return append(facts, t.facts(true)...), nil
 }
 
 // remember notes what stands just ahead of a stream's next piece.
-func (t *transcript) remember(o guest.Output) {
-	all := append(t.before[stream(o)], o.Data...)
-	t.before[stream(o)] = bytes.Clone(all[max(0, len(all)-remembered):])
+func (t *transcript) remember(o guest.Output) { remember(&t.before, o) }
+
+func remember(ends *[2][]byte, o guest.Output) {
+	all := append(ends[stream(o)], o.Data...)
+	ends[stream(o)] = bytes.Clone(all[max(0, len(all)-remembered):])
 }
 
 // remembered is enough of what went before to see that a secret goes on.
@@ -256,7 +263,12 @@ func unfinished(data []byte) int {
 func (t *transcript) lastWords() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return lastOf(string(t.last), t.redactor)
+	last := t.last
+	if t.redactor != nil { // before it is cut
+		from := min(remembered, max(0, len(last)-maxError))
+		last = t.redactor.Pieces(last[:from], last[from:])[0]
+	}
+	return string(bytes.ToValidUTF8(last[max(0, len(last)-maxError):], nil))
 }
 
 // lastOf gives as much of the end of output as an error may carry. A secret is

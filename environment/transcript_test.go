@@ -195,3 +195,37 @@ func TestTranscriptHidesSecrets(t *testing.T) {
 		}
 	})
 }
+
+// TestTranscriptCutsNoSecrets prints secrets only, and more of them than is kept:
+// none is told in part, where a cut goes through it.
+func TestTranscriptCutsNoSecrets(t *testing.T) {
+	const value = "hunter2-is-a-long-value"
+	redactor := &secret.Redactor{}
+	redactor.Add(value)
+	text := strings.Repeat(value, 5*maxRecorded/2/len(value))
+	for _, size := range []int{1000, 1111, 4096} {
+		tr := &transcript{phase: errand.PhaseInstall, redactor: redactor}
+		var facts []errand.Fact
+		for at := 0; at < len(text); at += size {
+			tr.take(guest.Output{Offset: int64(at), Data: []byte(text[at:min(len(text), at+size)])})
+			if at%(50*size) == 0 {
+				facts = append(facts, tr.facts(false)...)
+			}
+		}
+		rest, err := tr.rest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		recorded := ""
+		for _, f := range append(facts, rest...) {
+			recorded += f.Data.(errand.PhaseOutput).Text
+		}
+		told := map[string]string{"recorded": recorded, "in the error": tr.lastWords()}
+		for where, got := range told {
+			got = got[strings.Index(got, "]")+1:] // a mark may be cut
+			if left := strings.ReplaceAll(got, secret.Redacted, ""); strings.Contains(left, "hunter") || strings.Contains(left, "alue") || strings.Contains(left, "long") {
+				t.Errorf("in pieces of %d, %s is %.100q", size, where, left)
+			}
+		}
+	}
+}

@@ -91,6 +91,24 @@ func TestBusyAgent(t *testing.T) {
 	}
 }
 
+// TestCancelledInstall cancels a run whose install hangs: it is ended, and the
+// next run begins it anew.
+func TestCancelledInstall(t *testing.T) {
+	h := build(t, script(talk(".", says("done"))), runner.Defaults{})
+	agent, run := h.start(ask("go", repository(t, map[string]string{
+		".errand/environment.json": `{"install": "echo begun; if [ ! -e /var/tmp/again ]; then touch /var/tmp/again; sleep 300; fi"}`})))
+	h.until(agent, "the install", func(e errand.Event) bool { return e.Kind == errand.EventPhaseOutput })
+	if err := h.runner.Cancel(t.Context(), caller, agent, run); err != nil {
+		t.Fatal(err)
+	}
+	h.ends(agent, run, errand.RunCancelled)
+	follow, err := h.runner.FollowUp(t.Context(), caller, agent, runner.FollowUp{Prompt: errand.Prompt{Text: "again"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.ends(agent, follow.ID, errand.RunFinished)
+}
+
 // TestArchiveAndDelete puts agents away and removes them, under way or not.
 func TestArchiveAndDelete(t *testing.T) {
 	h := build(t, script(talk("long", command("sleep 300"), says("never"))), runner.Defaults{})
@@ -171,6 +189,25 @@ func TestSameRequestTwice(t *testing.T) {
 	if _, _, err := h.runner.Start(t.Context(), caller, chosen); errand.AsError(err) == nil || errand.AsError(err).Code != "agent_id_conflict" {
 		t.Errorf("the same id again gave %v", err)
 	}
+}
+
+// TestSameFirstFollowUpTwice repeats the first prompt of an agent that was made
+// without one.
+func TestSameFirstFollowUpTwice(t *testing.T) {
+	h := build(t, script(talk(".", says("done"))), runner.Defaults{})
+	agent, err := h.runner.Make(t.Context(), caller, runner.StartRequest{Name: "visited"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := runner.FollowUp{Prompt: errand.Prompt{Text: "go"}, IdempotencyKey: "k1"}
+	first, err := h.runner.FollowUp(t.Context(), caller, agent.ID, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := h.runner.FollowUp(t.Context(), caller, agent.ID, f); err != nil || again.ID != first.ID {
+		t.Errorf("sent again, %s gives %s, %v", first.ID, again.ID, err)
+	}
+	h.ends(agent.ID, first.ID, errand.RunFinished)
 }
 
 // TestStraysAreSwept makes a machine that no agent has and starts a server over

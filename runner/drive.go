@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/environment"
 	"github.com/errand-dev/errand/guest"
 	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/loop"
@@ -287,8 +288,9 @@ func workDone(events []errand.Event, run errand.RunID) (string, bool) {
 	return "", false
 }
 
-// quiet ends what the run still has going in the machine: its commands, not the
-// terminals that people share.
+// quiet ends what the run still has going in the machine: its commands, and those
+// of its preparing unless somebody else waits for that now. The terminals that
+// people share go on.
 func (r *Runner) quiet(ctx context.Context, run errand.Run) {
 	p := r.placeOf(run.Agent)
 	line := p.current()
@@ -297,12 +299,16 @@ func (r *Runner) quiet(ctx context.Context, run errand.Run) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	unprepared := p.preparing.TryAcquire(1)
+	if unprepared {
+		defer p.preparing.Release(1)
+	}
 	processes, err := line.Processes(ctx)
 	if err != nil {
 		return // the machine is gone, and they with it
 	}
 	for _, proc := range processes {
-		if proc.Exit == nil && ofRun(proc.ID, run.ID) {
+		if proc.Exit == nil && (ofRun(proc.ID, run.ID) || unprepared && environment.Hangs(proc.ID)) {
 			if err := line.Signal(ctx, proc.ID, "KILL"); err != nil {
 				r.Log.Warn("cannot end a command of a cancelled run", "run", run.ID, "command", proc.ID, "error", err)
 			}

@@ -21,3 +21,6 @@ func (r *Runner) Wait() { r.work.Wait() }
 
 // Drive is what Run does with a run that it has claimed.
 func (r *Runner) Drive(ctx context.Context, run errand.Run) { r.drive(ctx, run) }
+
+// ClipTail is what an error carries of a command's output.
+func (r *Runner) ClipTail(s string) string { return r.clipTail(s) }

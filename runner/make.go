@@ -79,8 +79,9 @@ type Publication struct {
 }
 
 // Publish writes a file into the agent's checkout, commits it with whatever else
-// is not committed there, and pushes the agent's branch. It gives the commit;
-// "" where the branch has the file already as it is. It can be done again.
+// is not committed there, and pushes the agent's branch. It gives the commit that
+// the branch is on then. Where neither this nor an earlier commit adds anything
+// to the base it is a Conflict, nothing_to_commit. It can be done again.
 func (r *Runner) Publish(ctx context.Context, caller errand.Caller, id errand.AgentID, file Publication) (commit string, err error) {
 	p, err := r.visit(ctx, id)
 	if err != nil {
@@ -96,7 +97,7 @@ func (r *Runner) Publish(ctx context.Context, caller errand.Caller, id errand.Ag
 	}
 	settle := git.SettleScript(git.Settle{Dir: root, Branch: agent.Branch, Title: file.Title, Body: file.Body, CoAuthor: git.Person{Name: caller.Name, Email: caller.Email}})
 	settled, err := r.script(ctx, p, guest.Command{ID: "publish." + uuid.NewString(), Args: []string{"sh", "-c", settle}, Limit: 5 * time.Minute}, func(output string, exit guest.Exit) error {
-		return failed("commit_failed", file.Path+" could not be committed", "Write it by hand, or as a patch.", output, exit)
+		return r.failed("commit_failed", file.Path+" could not be committed", "Write it by hand, or as a patch.", output, exit)
 	})
 	if err != nil {
 		return "", err
@@ -105,12 +106,12 @@ func (r *Runner) Publish(ctx context.Context, caller errand.Caller, id errand.Ag
 		return "", notCommitted(file.Path, settled.Notices)
 	}
 	pushed, err := r.script(ctx, p, guest.Command{ID: "publish." + uuid.NewString(), Args: []string{"sh", "-c", git.PushScript(root, agent.Branch)}, Limit: 15 * time.Minute}, func(output string, exit guest.Exit) error {
-		return failed("repository_access", "The branch "+agent.Branch+" could not be pushed", "Give the server access, or take the file as a patch.", output, exit)
+		return r.failed("repository_access", "The branch "+agent.Branch+" could not be pushed", "Give the server access, or take the file as a patch.", output, exit)
 	})
 	if err != nil {
 		return "", err
 	}
-	return pushed.Head, r.notePushed(ctx, id, "", pushed.Head)
+	return pushed.Head, r.notePushed(ctx, id, "", pushed)
 }
 
 // notCommitted says why a file that was written is in no commit.

@@ -244,12 +244,18 @@ func (r *Runner) Attach(ctx context.Context, _ errand.Caller, id errand.AgentID,
 }
 
 // Terminals lists the terminals of the agent's machine, without what the secrets
-// are that they show. A machine that sleeps has none.
+// are that they show; while these cannot be opened it is Unavailable. A machine
+// that sleeps has none.
 func (r *Runner) Terminals(ctx context.Context, _ errand.Caller, id errand.AgentID) ([]guest.TerminalState, error) {
 	if _, err := r.Store.Agent(ctx, id); err != nil {
 		return nil, err
 	}
-	all, err := onLine(r.placeOf(id), func(line *guest.Line) ([]guest.TerminalState, error) { return line.Terminals(ctx) })
+	p := r.placeOf(id)
+	all, err := onLine(p, func(line *guest.Line) ([]guest.TerminalState, error) { return line.Terminals(ctx) })
+	if len(all) > 0 && !p.knowsSecrets() {
+		return nil, errand.Errorf(errand.Unavailable, "secrets_unavailable",
+			"The secrets of agent %s cannot be opened now, and so not be taken out of what its terminals say. See why in the server's log; once the key is back, any follow-up opens them: errand send %s \"Go on\"", id, id)
+	}
 	for i, t := range all {
 		all[i].Name, all[i].Command = r.Redactor.String(t.Name), r.Redactor.String(t.Command)
 		if t.Tended != nil {
@@ -417,7 +423,7 @@ func (r *Runner) printed(ctx context.Context, p *place, agent errand.AgentID, ar
 	}
 	if exit.Code != 0 {
 		e := errand.Errorf(errand.Unavailable, "diff_failed", "git in the machine ended with exit code %d. Look at the repository there: errand exec %s -- git status", exit.Code, agent)
-		e.Output = clipTail(string(complaint))
+		e.Output = r.clipTail(string(complaint))
 		return nil, e
 	}
 	if tooLarge || exit.Dropped > 0 {

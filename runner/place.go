@@ -39,7 +39,7 @@ type place struct {
 
 // standing is how a place stands at one moment.
 type standing struct {
-	machine     machine.Machine // that was up last; nil once we have stopped it
+	machine     machine.Machine // that was up last, or was to be; nil once we have stopped it
 	line        *guest.Line
 	network     egress.Joined
 	boot        string // of the guest that line leads to
@@ -124,6 +124,7 @@ func (p *place) current() *guest.Line { return p.now().line }
 // nothing inside waits for it, then the line, then what the guest offers.
 func (r *Runner) open(ctx context.Context, p *place, m machine.Machine, run errand.RunID, policy egress.Policy) (*guest.Line, error) {
 	p.close()
+	p.take(m) // it runs, whatever comes of the rest
 	network, err := r.Gate.Join(ctx, m, policy, r.connections(ctx, p.agent))
 	if err != nil {
 		return nil, err
@@ -139,9 +140,17 @@ func (r *Runner) open(ctx context.Context, p *place, m machine.Machine, run erra
 		return nil, err
 	}
 	p.mu.Lock()
-	p.machine, p.line, p.network, p.boot, p.ready = m, line, network, line.Hello().Boot, false
+	p.line, p.network, p.boot, p.ready = line, network, line.Hello().Boot, false
 	p.mu.Unlock()
 	return line, r.keepMachine(ctx, p, run)
+}
+
+// take notes a machine that runs, or may, and is stopped when nobody uses it; nil:
+// none does.
+func (p *place) take(m machine.Machine) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.machine, p.boot, p.used = m, "", time.Now()
 }
 
 // connections gives what writes the connections of an agent's machine into its

@@ -36,8 +36,8 @@ func (r *Runner) OneRun(ctx context.Context, _ errand.Caller, agent errand.Agent
 	return r.Store.Run(ctx, agent, run)
 }
 
-// Runs gives an agent's runs, newest first, and the cursor of the next page (""
-// on the last one).
+// Runs gives an agent's runs without their prompts' pictures, newest first, and
+// the cursor of the next page ("" on the last one).
 func (r *Runner) Runs(ctx context.Context, _ errand.Caller, agent errand.AgentID, limit int, cursor string) ([]errand.Run, string, error) {
 	if _, err := r.Store.Agent(ctx, agent); err != nil {
 		return nil, "", err
@@ -88,7 +88,7 @@ func (r *Runner) Usage(ctx context.Context, _ errand.Caller, agent errand.AgentI
 	if _, err := r.Store.Agent(ctx, agent); err != nil {
 		return nil, err
 	}
-	runs, err := r.Store.Runs(ctx, agent, 10_000, "")
+	runs, err := r.Store.Usages(ctx, agent, 10_000)
 	if err != nil {
 		return nil, err
 	}

@@ -103,6 +103,7 @@ func (r *Runner) find(ctx context.Context, row store.Machine) error {
 	if p.current() != nil {
 		return nil // a person was faster
 	}
+	p.take(m)
 	setup, err := r.setup(ctx, agent)
 	if err != nil {
 		return err
@@ -116,13 +117,11 @@ func (r *Runner) find(ctx context.Context, row store.Machine) error {
 	defer cancel()
 	if _, err := r.open(ctx, p, m, "", setup.policy); err != nil {
 		if errors.Is(err, machine.ErrStopped) {
-			return nil // the next run wakes it
+			p.take(nil) // the next run wakes it
+			return nil
 		}
 		return err
 	}
-	p.mu.Lock()
-	p.used = time.Now()
-	p.mu.Unlock()
 	return nil
 }
 
@@ -246,8 +245,6 @@ func (r *Runner) hibernate(ctx context.Context, p *place) error {
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	p.machine = nil
-	p.mu.Unlock()
+	p.take(nil)
 	return nil
 }

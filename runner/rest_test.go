@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -169,6 +170,77 @@ func TestMachineThatDoesNotStop(t *testing.T) {
 	row, err := r.Store.Machine(t.Context(), agent.ID)
 	if err != nil || row.State != store.MachineHibernated || m.asked != 3 {
 		t.Errorf("after being asked to stop %d times, want 3, the machine is %+v, %v", m.asked, row, err)
+	}
+}
+
+// mute is a driver of one machine, which runs and whose guest does not answer.
+type mute struct {
+	*shelf
+	dialed, stopped chan struct{}
+}
+
+func (d mute) Create(_ context.Context, id machine.ID, _ machine.Spec) (machine.Machine, error) {
+	return muted{shelved{d.shelf, id}, d}, nil
+}
+func (d mute) Open(_ context.Context, h machine.Handle) (machine.Machine, error) {
+	return muted{shelved{d.shelf, h.ID}, d}, nil
+}
+
+type muted struct {
+	shelved
+	driver mute
+}
+
+func (m muted) Dial(ctx context.Context) (net.Conn, error) {
+	m.driver.dialed <- struct{}{}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+func (m muted) Hibernate(context.Context) error {
+	m.driver.stopped <- struct{}{}
+	return nil
+}
+
+// TestMachineThatCannotBeOpenedSleeps has machines run to which there is no line,
+// because a visitor goes before it stands, and because a new server cannot read
+// the agent's repository: they are stopped as any idle machine.
+func TestMachineThatCannotBeOpenedSleeps(t *testing.T) {
+	repo := []errand.Repository{{URL: "https://git.example/gone.git"}}
+	for _, agent := range []errand.Agent{
+		{ID: errand.NewAgentID(), Status: errand.AgentIdle, Caller: caller},
+		{ID: errand.NewAgentID(), Status: errand.AgentIdle, Caller: caller, Repositories: repo, Base: "0123456789012345678901234567890123456789"},
+	} {
+		driver := mute{newShelf(), make(chan struct{}, 10), make(chan struct{}, 10)}
+		r := bare(t, driver)
+		r.Defaults.Idle = time.Millisecond
+		id := machine.ID("m-" + strings.ReplaceAll(string(agent.ID[len("bc-"):]), "-", ""))
+		driver.put(id)
+		row := store.Machine{ID: string(id), Agent: agent.ID, State: store.MachineWanted}
+		if agent.Repositories != nil {
+			row.Handle = `{"driver": "shelf", "id": "` + string(id) + `"}`
+		}
+		if err := r.Store.Write(t.Context(), func(tx *store.Tx) error { return errors.Join(tx.InsertAgent(agent, ""), tx.PutMachine(row)) }); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- r.Run(ctx) }()
+		if agent.Repositories == nil {
+			visit, leave := context.WithCancel(t.Context())
+			go func() { <-driver.dialed; leave() }()
+			if err := r.Wake(visit, caller, agent.ID); err == nil {
+				t.Error("a machine that does not answer was woken")
+			}
+		}
+		select {
+		case <-driver.stopped:
+		case <-time.After(20 * time.Second):
+			t.Errorf("the machine of %+v runs on", agent)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -75,6 +75,14 @@ func (r *Runner) recordUses(ctx context.Context, agent errand.AgentID, run erran
 	return err
 }
 
+// knowsSecrets says whether the agent's secrets were opened, so that they are
+// taken out of what its machine says.
+func (p *place) knowsSecrets() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.trusted.known
+}
+
 // finder gives what finds the agent's secrets; nil: there are none.
 func (p *place) finder() *secret.Finder {
 	p.mu.Lock()

@@ -44,7 +44,7 @@ func (r *Runner) commit(ctx context.Context, agent errand.Agent, run errand.Run,
 		CoAuthor: git.Person{Name: agent.Caller.Name, Email: agent.Caller.Email},
 	})
 	settled, err := r.script(ctx, p, guest.Command{ID: string(run.ID) + ".commit." + p.now().boot, Args: []string{"sh", "-c", script}, Limit: 5 * time.Minute}, func(output string, exit guest.Exit) error {
-		return failed("commit_failed", "The agent's work could not be committed", "Its files are still in the machine; look with: errand exec "+string(run.Agent)+" -- git status", output, exit)
+		return r.failed("commit_failed", "The agent's work could not be committed", "Its files are still in the machine; look with: errand exec "+string(run.Agent)+" -- git status", output, exit)
 	})
 	if err != nil {
 		return "", err
@@ -63,11 +63,17 @@ func (r *Runner) commit(ctx context.Context, agent errand.Agent, run errand.Run,
 		}
 		facts = append(facts, errand.Fact{Kind: errand.EventCommit, Data: *c})
 	}
-	for _, text := range settled.Notices {
+	_, err = r.tell(ctx, run.Agent, run.ID, append(facts, warnings(settled.Notices)...)...)
+	return note, err
+}
+
+// warnings tells sentences for people.
+func warnings(texts []string) []errand.Fact {
+	var facts []errand.Fact
+	for _, text := range texts {
 		facts = append(facts, errand.Fact{Kind: errand.EventNotice, Data: errand.Notice{Level: "warning", Text: text}})
 	}
-	_, err = r.tell(ctx, run.Agent, run.ID, facts...)
-	return note, err
+	return facts
 }
 
 // toldCommit says whether an earlier life of ours told of the commit: the
@@ -85,26 +91,27 @@ func (r *Runner) toldCommit(ctx context.Context, run errand.Run, commit string) 
 
 // push pushes the agent's branch if it has anything that the remote has not.
 func (r *Runner) push(ctx context.Context, agent errand.Agent, run errand.Run, p *place) (string, error) {
-	head, err := r.head(ctx, run, p)
-	if err != nil || head == agent.Base || head == agent.Pushed {
+	ends, err := r.ends(ctx, agent, run, p)
+	onRemote := func(id string) bool { return id == agent.Base || id == agent.Pushed }
+	if err != nil || len(ends) > 0 && !slices.ContainsFunc(ends, func(id string) bool { return !onRemote(id) }) {
 		return "nothing to push", err
 	}
 	pushed, err := r.script(ctx, p, guest.Command{ID: string(run.ID) + ".push." + p.now().boot + "." + uuid.NewString()[:8], Args: []string{"sh", "-c", git.PushScript(root, agent.Branch)}, Limit: 15 * time.Minute}, func(output string, exit guest.Exit) error {
-		if why, err := r.secretInPush(ctx, run, head); err != nil || why != "" {
-			return cmp.Or(err, unpushable(agent, why, output, exit))
+		if why, err := r.secretInPush(ctx, run, ends); err != nil || why != "" {
+			return cmp.Or(err, r.unpushable(agent, why, output, exit))
 		}
-		return failed("repository_access", "The branch "+agent.Branch+" could not be pushed",
+		return r.failed("repository_access", "The branch "+agent.Branch+" could not be pushed",
 			"The commits are safe in the agent's machine. Once the cause is mended, any follow-up pushes them: errand send "+string(agent.ID)+" push", output, exit)
 	})
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%.12s to %s", pushed.Head, agent.Branch), r.notePushed(ctx, agent.ID, run.ID, pushed.Head)
+	return fmt.Sprintf("%.12s to %s", pushed.Head, agent.Branch), r.notePushed(ctx, agent.ID, run.ID, pushed)
 }
 
 // secretInPush says where the broker found a secret in the run's last push of
-// head; "" if that is not why it was refused.
-func (r *Runner) secretInPush(ctx context.Context, run errand.Run, head string) (string, error) {
+// one of these commits; "" if that is not why it was refused.
+func (r *Runner) secretInPush(ctx context.Context, run errand.Run, ends []string) (string, error) {
 	events, err := r.Journal.All(ctx, run.Agent)
 	if err != nil {
 		return "", err
@@ -114,7 +121,7 @@ func (r *Runner) secretInPush(ctx context.Context, run errand.Run, head string) 
 			continue
 		}
 		var d errand.PushData
-		if err := json.Unmarshal(e.Data, &d); err != nil || d.New != head || d.Code != errand.SecretInPush {
+		if err := json.Unmarshal(e.Data, &d); err != nil || !slices.Contains(ends, d.New) || d.Code != errand.SecretInPush {
 			return "", err
 		}
 		return d.Refused, nil
@@ -123,40 +130,46 @@ func (r *Runner) secretInPush(ctx context.Context, run errand.Run, head string) 
 }
 
 // unpushable is the error of a run whose commits hold a secret.
-func unpushable(agent errand.Agent, why, output string, exit guest.Exit) error {
+func (r *Runner) unpushable(agent errand.Agent, why, output string, exit guest.Exit) error {
 	e := errand.Errorf(errand.Invalid, errand.SecretInPush,
 		"The branch %s was not pushed: %s. The commits are in the agent's machine only; the output says from where they must be made anew. Have the agent do it: errand send %s \"Make your commits anew without the secret, then push\"", agent.Branch, why, agent.ID)
-	e.Output, e.ExitCode = clipTail(output), &exit.Code
+	e.Output, e.ExitCode = r.clipTail(output), &exit.Code
 	return e
 }
 
-// notePushed notes what the remote has, unless the broker did: a server that was
-// killed between the two knows it from git alone.
-func (r *Runner) notePushed(ctx context.Context, id errand.AgentID, run errand.RunID, head string) error {
+// notePushed tells a push's notices and notes what the remote has, unless the
+// broker did: a server that was killed between the two knows it from git alone.
+func (r *Runner) notePushed(ctx context.Context, id errand.AgentID, run errand.RunID, pushed git.Settled) error {
 	_, err := r.Journal.Decide(ctx, func(t *journal.Tx) error {
 		agent, err := t.Agent(ctx, id)
-		if err != nil || head == "" || agent.Pushed == head {
+		if err != nil {
 			return err
 		}
-		agent.Pushed = head
-		if err := t.UpdateAgent(agent); err != nil {
-			return err
+		facts := warnings(pushed.Notices)
+		if pushed.Head != "" && agent.Pushed != pushed.Head {
+			agent.Pushed = pushed.Head
+			if err := t.UpdateAgent(agent); err != nil {
+				return err
+			}
+			facts = append(facts, errand.Fact{Kind: errand.EventAgentChanged, Data: errand.AgentChanged{Pushed: pushed.Head}})
 		}
-		return t.Tell(id, run, errand.Fact{Kind: errand.EventAgentChanged, Data: errand.AgentChanged{Pushed: head}})
+		return t.Tell(id, run, facts...)
 	})
 	return err
 }
 
-// head gives the commit that the checkout is on.
-func (r *Runner) head(ctx context.Context, run errand.Run, p *place) (string, error) {
+// ends gives the commits that the checkout and the agent's branch are on; nothing
+// for one that is not there. PushScript pushes one of them.
+func (r *Runner) ends(ctx context.Context, agent errand.Agent, run errand.Run, p *place) ([]string, error) {
+	const script = `for at in HEAD "refs/heads/$1"; do git rev-parse -q --verify "$at"; done`
 	var out strings.Builder
-	_, err := r.inside(ctx, p, guest.Command{ID: string(run.ID) + ".head." + uuid.NewString()[:8], Args: []string{"git", "rev-parse", "HEAD"}, Dir: root, Limit: time.Minute},
+	_, err := r.inside(ctx, p, guest.Command{ID: string(run.ID) + ".ends." + uuid.NewString()[:8], Args: []string{"sh", "-c", script, "ends", agent.Branch}, Dir: root, Limit: time.Minute},
 		func(o guest.Output) {
 			if !o.Stderr {
 				out.Write(o.Data)
 			}
 		})
-	return strings.TrimSpace(out.String()), err
+	return strings.Fields(out.String()), err
 }
 
 // script runs one of git's scripts in the machine and reads what it printed.
@@ -200,20 +213,23 @@ func (r *Runner) inside(ctx context.Context, p *place, c guest.Command, out func
 }
 
 // failed is the error of a command of ours in the machine.
-func failed(code, what, next, output string, exit guest.Exit) *errand.Error {
+func (r *Runner) failed(code, what, next, output string, exit guest.Exit) *errand.Error {
 	how := fmt.Sprintf("git ended with exit code %d", exit.Code)
 	if exit.TimedOut {
 		how = "git did not end in time"
 	}
 	e := errand.Errorf(errand.Unavailable, code, "%s: %s. %s", what, how, next)
-	e.Output, e.ExitCode = clipTail(output), &exit.Code
+	e.Output, e.ExitCode = r.clipTail(output), &exit.Code
 	return e
 }
 
 // outputBound is how much of a command's output an error carries.
 const outputBound = 16 << 10
 
-func clipTail(s string) string {
+// clipTail gives the end of what a machine printed, without secrets: what is cut
+// through is found no more.
+func (r *Runner) clipTail(s string) string {
+	s = r.Redactor.String(s)
 	if len(s) <= outputBound {
 		return s
 	}

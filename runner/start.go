@@ -68,7 +68,7 @@ func (r *Runner) Start(ctx context.Context, caller errand.Caller, req StartReque
 		if err := insert(t, &agent, vars); err != nil {
 			return err
 		}
-		run, err = queue(t, &agent, caller, req.IdempotencyKey, errand.RunQueuedData{Prompt: req.Prompt, Mode: req.Mode})
+		run, err = queue(t, &agent, caller, req.IdempotencyKey, true, errand.RunQueuedData{Prompt: req.Prompt, Mode: req.Mode})
 		return err
 	})
 	if err != nil {
@@ -100,8 +100,9 @@ func insert(t *journal.Tx, agent *errand.Agent, vars *store.SecretRow) error {
 }
 
 // repeated gives what caller's idempotency key led to, and false where it is new
-// or "". A key of a request that is not the same is a Conflict: to answer as that
-// one would swallow a prompt.
+// or "". A key that was sent to make another agent, or with a follow-up of another,
+// is a Conflict: to answer as that one would swallow a prompt. What else the two
+// requests ask is not compared.
 func repeated(ctx context.Context, t *store.Tx, caller errand.Caller, key string, same func(store.Request) bool) (store.Request, bool, error) {
 	if key == "" {
 		return store.Request{}, false, nil
@@ -183,8 +184,9 @@ func title(prompt string) string {
 }
 
 // queue makes a run of agent, of what asked says and caller adds, and tells it.
-// It sets the agent's latest run and status.
-func queue(t *journal.Tx, agent *errand.Agent, caller errand.Caller, key string, asked errand.RunQueuedData) (errand.Run, error) {
+// It sets the agent's latest run and status. made: the request with this
+// idempotency key made the agent too.
+func queue(t *journal.Tx, agent *errand.Agent, caller errand.Caller, key string, made bool, asked errand.RunQueuedData) (errand.Run, error) {
 	asked.Caller = caller
 	run := errand.Run{
 		ID: errand.NewRunID(), Agent: agent.ID, Prompt: asked.Prompt, Mode: asked.Mode,
@@ -198,7 +200,7 @@ func queue(t *journal.Tx, agent *errand.Agent, caller errand.Caller, key string,
 		return run, err
 	}
 	if key != "" {
-		if err := t.PutRequest(caller.Key, key, store.Request{Agent: agent.ID, Run: run.ID}); err != nil {
+		if err := t.PutRequest(caller.Key, key, store.Request{Agent: agent.ID, Run: run.ID, Made: made}); err != nil {
 			return run, err
 		}
 	}
@@ -254,7 +256,7 @@ func (r *Runner) FollowUp(ctx context.Context, caller errand.Caller, id errand.A
 		if f.Model != nil {
 			agent.Settings.Model = *f.Model
 		}
-		run, err = queue(t, &agent, caller, f.IdempotencyKey, errand.RunQueuedData{Prompt: f.Prompt, Mode: f.Mode, Model: f.Model})
+		run, err = queue(t, &agent, caller, f.IdempotencyKey, false, errand.RunQueuedData{Prompt: f.Prompt, Mode: f.Mode, Model: f.Model})
 		return err
 	})
 	if err != nil {

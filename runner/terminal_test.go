@@ -1,6 +1,8 @@
 package runner_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/llm/scripted"
 	"github.com/errand-dev/errand/runner"
 )
 
@@ -56,5 +59,40 @@ func TestTerminals(t *testing.T) {
 	}
 	if diff := cmp.Diff([]file.Port{{Name: "web", Port: 3000}}, ports); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestTerminalsWithoutKey starts a server that cannot open the secrets of a
+// machine which runs: it tells nothing of its terminals until it can.
+func TestTerminalsWithoutKey(t *testing.T) {
+	h := build(t, script(&scripted.Conversation{
+		Match: scripted.Pat("."), Turns: []*scripted.Turn{says("done")},
+		FollowUps: []*scripted.FollowUp{{Match: scripted.Pat("."), Turns: []*scripted.Turn{says("done")}}},
+	}), runner.Defaults{})
+	request := ask("go", repository(t, map[string]string{".errand/environment.json": `{"terminals": [{"name": "web", "command": "echo $TOKEN; exec cat"}]}`}))
+	request.EnvVars = map[string]string{"TOKEN": "correct-horse-battery"}
+	agent, run := h.start(request)
+	h.ends(agent, run, errand.RunFinished)
+	key := filepath.Join(h.dir, "key")
+	if err := os.Rename(key, key+".away"); err != nil {
+		t.Fatal(err)
+	}
+	h.restart()
+	h.until(agent, "the machine", func(e errand.Event) bool {
+		return e.Kind == errand.EventMachine && read[errand.MachineData](t, e).What == "found"
+	})
+	if all, err := h.runner.Terminals(t.Context(), caller, agent); errand.KindOf(err) != errand.Unavailable {
+		t.Errorf("without the key it tells %+v, %v", all, err)
+	}
+	if err := os.Rename(key+".away", key); err != nil {
+		t.Fatal(err)
+	}
+	follow, err := h.runner.FollowUp(t.Context(), caller, agent, runner.FollowUp{Prompt: errand.Prompt{Text: "go on"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.ends(agent, follow.ID, errand.RunFinished)
+	if all, err := h.runner.Terminals(t.Context(), caller, agent); err != nil || len(all) == 0 {
+		t.Errorf("with the key it tells %+v, %v", all, err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
@@ -659,5 +660,25 @@ func TestHealth(t *testing.T) {
 	h, err := in.client.Health(t.Context())
 	if err != nil || h.Runs[errand.RunQueued] != 1 || h.RunsMost == 0 || h.Models == 0 || h.Version != "test" {
 		t.Errorf("%+v, %v", h, err)
+	}
+}
+
+// TestExecBehindProxy connects as our page does where a proxy in front calls the
+// server by another name, and as a page from elsewhere.
+func TestExecBehindProxy(t *testing.T) {
+	for _, public := range []string{"https://errand.example", "https://[2001:db8::1]:8443"} {
+		in := install(t, func(o *server.Options) { o.URL = public })
+		agent, _ := in.create("go")
+		for origin, status := range map[string]int{public: http.StatusSwitchingProtocols, "https://evil.example": http.StatusForbidden} {
+			conn, resp, err := websocket.Dial(t.Context(), in.url+"/v1/agents/"+string(agent)+"/terminals/shell", &websocket.DialOptions{
+				Subprotocols: []string{api.ExecProtocol}, HTTPHeader: http.Header{"Authorization": {"Bearer " + in.token}, "Origin": {origin}},
+			})
+			if conn != nil {
+				conn.CloseNow()
+			}
+			if resp == nil || resp.StatusCode != status {
+				t.Errorf("from %s to %s: %v, want %d", origin, public, err, status)
+			}
+		}
 	}
 }

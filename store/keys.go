@@ -89,16 +89,13 @@ func (t *Tx) RevokeKey(name string) error {
 type Request struct {
 	Agent errand.AgentID
 	Run   errand.RunID
-	// Made says that it made the agent, Run being its first; else it was a
-	// follow-up. PutRequest does not look at it.
+	// Made says that it made the agent, with Run; else it was a follow-up.
 	Made bool
 }
 
 // Request finds what caller's idempotency key led to, and false for a new one.
 func (q queries) Request(ctx context.Context, caller, key string) (Request, bool, error) {
-	rows, err := q.db.QueryContext(ctx, `
-		SELECT agent, run, COALESCE((SELECT number FROM runs WHERE id = requests.run), 0) = 1
-		FROM requests WHERE caller = $1 AND key = $2`, caller, key)
+	rows, err := q.db.QueryContext(ctx, `SELECT agent, run, made FROM requests WHERE caller = $1 AND key = $2`, caller, key)
 	if err != nil {
 		return Request{}, false, err
 	}
@@ -111,6 +108,6 @@ func (q queries) Request(ctx context.Context, caller, key string) (Request, bool
 
 // PutRequest keeps what caller's idempotency key led to.
 func (t *Tx) PutRequest(caller, key string, r Request) error {
-	_, err := t.exec(`INSERT INTO requests (caller, key, agent, run, at) VALUES ($1, $2, $3, $4, $5)`, caller, key, r.Agent, r.Run, t.now.UnixMilli())
+	_, err := t.exec(`INSERT INTO requests (caller, key, agent, run, made, at) VALUES ($1, $2, $3, $4, $5, $6)`, caller, key, r.Agent, r.Run, r.Made, t.now.UnixMilli())
 	return err
 }

@@ -40,7 +40,8 @@ func (q queries) Run(ctx context.Context, agent errand.AgentID, id errand.RunID)
 }
 
 // Runs gives an agent's runs, newest first: at most limit, made before the run
-// before ("" for all).
+// before ("" for all). They come without their prompts' pictures, of which one
+// list would otherwise hold gigabytes.
 func (q queries) Runs(ctx context.Context, agent errand.AgentID, limit int, before errand.RunID) ([]errand.Run, error) {
 	rows, err := q.db.QueryContext(ctx, `
 		SELECT `+runColumns+` FROM runs
@@ -49,7 +50,24 @@ func (q queries) Runs(ctx context.Context, agent errand.AgentID, limit int, befo
 	if err != nil {
 		return nil, err
 	}
-	return collect(rows, scanRun)
+	return collect(rows, func(s scanner) (errand.Run, error) {
+		r, err := scanRun(s)
+		r.Prompt.Images = nil
+		return r, err
+	})
+}
+
+// Usages gives an agent's newest runs, at most limit, newest first, with nothing
+// but ID and Usage.
+func (q queries) Usages(ctx context.Context, agent errand.AgentID, limit int) ([]errand.Run, error) {
+	rows, err := q.db.QueryContext(ctx, `
+		SELECT id, tokens_in, tokens_out, tokens_read, tokens_write FROM runs WHERE agent = $1 ORDER BY number DESC LIMIT $2`, agent, limit)
+	if err != nil {
+		return nil, err
+	}
+	return collect(rows, func(s scanner) (r errand.Run, err error) {
+		return r, s.Scan(&r.ID, &r.Usage.Input, &r.Usage.Output, &r.Usage.CacheRead, &r.Usage.CacheWrite)
+	})
 }
 
 // BusyRuns gives an agent's runs that have not ended, oldest first.

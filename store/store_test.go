@@ -166,6 +166,26 @@ func TestRunsComeBackAsTheyWere(t *testing.T) {
 	}
 }
 
+// TestRunsInListsAreSmall lists runs with pictures: these are not read with them.
+func TestRunsInListsAreSmall(t *testing.T) {
+	s := open(t)
+	a := newAgent(t, s)
+	run := newRun(t, s, a.ID)
+	run.Usage = errand.Usage{Input: 1, Output: 2, CacheRead: 3, CacheWrite: 4}
+	write(t, s, func(tx *store.Tx) error { return tx.UpdateRun(run) })
+	all, err := s.Runs(t.Context(), a.ID, 10, "")
+	if err != nil || len(all) != 1 || all[0].Prompt.Text != run.Prompt.Text || all[0].Prompt.Images != nil {
+		t.Errorf("Runs = %+v, %v", all, err)
+	}
+	used, err := s.Usages(t.Context(), a.ID, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]errand.Run{{ID: run.ID, Usage: run.Usage}}, used); d != "" {
+		t.Error(d)
+	}
+}
+
 // TestJournalOnlyGrows holds the product's most important promise at its lowest
 // place: no statement changes or removes an event of an agent that exists.
 func TestJournalOnlyGrows(t *testing.T) {

@@ -2,8 +2,10 @@ package survey
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -70,7 +72,8 @@ func (l *look) containers() {
 
 // features are the dev container features that bring a toolchain.
 func (l *look) features(file string, d devContainer, doc jsonFile) {
-	for name, options := range d.Features {
+	for _, name := range slices.Sorted(maps.Keys(d.Features)) {
+		options := d.Features[name]
 		tool, _, _ := strings.Cut(path.Base(name), ":")
 		program := map[string]string{"node": "node", "go": "go", "python": "python3", "rust": "cargo", "ruby": "ruby", "java": "java", "php": "php", "dotnet": "dotnet"}[tool]
 		if program == "" {

@@ -3,6 +3,7 @@ package survey
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -80,7 +81,8 @@ func (l *look) toolchainFiles() {
 	}
 	for _, file := range []string{"mise.toml", ".mise.toml"} {
 		text := l.read(file)
-		for name, program := range plugins {
+		for _, name := range slices.Sorted(maps.Keys(plugins)) {
+			program := plugins[name]
 			if v, line := tomlLine(text, "tools", name); plainVersion.MatchString(v) {
 				l.want(program, v, source{file, line}, 2)
 			}
