@@ -40,7 +40,7 @@ func (s *Server) commits(ctx context.Context, w who, in *listCommits) (api.Commi
 		return out, err
 	}
 	for _, c := range commits {
-		out.Items = append(out.Items, api.FromCommit(c))
+		out.Items = append(out.Items, fromCommit(c))
 	}
 	out.NextCursor = next
 	return out, nil
@@ -61,7 +61,7 @@ func (s *Server) refs(ctx context.Context, w who, in *listRefs) (api.Refs, error
 	}
 	query := strings.ToLower(in.Query)
 	for _, ref := range all {
-		wire := api.FromRef(ref)
+		wire := fromRef(ref)
 		if !strings.Contains(strings.ToLower(wire.Name), query) {
 			continue
 		}
@@ -73,4 +73,17 @@ func (s *Server) refs(ctx context.Context, w who, in *listRefs) (api.Refs, error
 	}
 	out.NextCursor = ""
 	return out, nil
+}
+
+func fromCommit(c git.Commit) api.Commit {
+	return api.Commit{ID: c.ID, Title: c.Title, Author: c.Author, CommittedAt: c.Time}
+}
+
+func fromRef(r git.Ref) api.Ref {
+	wire := api.Ref{Kind: "branch", Commit: r.Commit, Default: r.Default}
+	var tag bool
+	if wire.Name, tag = r.Short(); tag {
+		wire.Kind = "tag"
+	}
+	return wire
 }

@@ -13,12 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/guest/guesttest"
-	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/llm/scripted"
-	"github.com/errand-dev/errand/secret"
-	"github.com/errand-dev/errand/store"
 )
 
 // TestPanel drives the panel in a real browser, on a wide screen and a phone's:
@@ -54,16 +50,6 @@ func TestPanelAgent(t *testing.T) {
 func TestPanelChanges(t *testing.T) {
 	p := openPanel(t, "testdata/panel_changes.json")
 	p.drive("changes.mjs", remote(t, map[string]string{"make.sh": largeChange}), nil)
-}
-
-// TestPanelList drives a list of 1,000 agents: it scrolls, is searched and
-// filtered, and many of them are archived and deleted at once.
-func TestPanelList(t *testing.T) {
-	p := openPanel(t, "testdata/panel.json")
-	p.in.kill()
-	manyAgents(t, p.in.data, 1000)
-	p.in.start("--listen", strings.TrimPrefix(p.address, "http://"))
-	p.drive("list.mjs", "", nil)
 }
 
 // panel is a server with the panel, and what drives it.
@@ -158,50 +144,6 @@ const largeChange = `awk 'BEGIN {
 	for (i = 1; i <= 20000; i++) print "export const value" i " = compute(" i ", \"text " i "\") // line " i
 }' >"$1"
 `
-
-// manyAgents writes n agents into the database of a server that does not run, as
-// if each had worked once.
-func manyAgents(t *testing.T, data string, n int) {
-	t.Helper()
-	s, err := store.Open(t.Context(), filepath.Join(data, "errand.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	ends := []errand.RunStatus{errand.RunFinished, errand.RunFinished, errand.RunFailed, errand.RunCancelled}
-	models := []string{"claude-sonnet-4-5", "claude-opus-4-5"}
-	_, err = journal.New(s, &secret.Redactor{}).Decide(t.Context(), func(tx *journal.Tx) error {
-		for i := range n {
-			end, repo := ends[i%len(ends)], fmt.Sprintf("https://git.example/team/app-%d.git", i%3)
-			at := tx.Now().Add(time.Duration(i-n) * time.Minute)
-			agent := errand.Agent{
-				ID: errand.NewAgentID(), Name: fmt.Sprintf("Task %03d: mend what is broken in the parser", i), Status: errand.AgentIdle,
-				Repositories: []errand.Repository{{URL: repo}}, Branch: fmt.Sprintf("errand/task-%03d", i),
-				Settings:  errand.Settings{Model: errand.Model{ID: models[i%len(models)]}},
-				CreatedAt: at, UpdatedAt: at,
-			}
-			run := errand.Run{ID: errand.NewRunID(), Agent: agent.ID, Prompt: errand.Prompt{Text: agent.Name}, Status: end, CreatedAt: at, UpdatedAt: at}
-			agent.LatestRun = run.ID
-			if err := tx.InsertAgent(agent, ""); err != nil {
-				return err
-			}
-			if err := tx.InsertRun(run); err != nil {
-				return err
-			}
-			run.StartedAt, run.EndedAt, run.Usage = at, at, errand.Usage{Input: int64(1000 * i), Output: 500}
-			if err := tx.UpdateRun(run); err != nil {
-				return err
-			}
-			if err := tx.Tell(agent.ID, run.ID, errand.Fact{Kind: errand.EventText, Data: errand.TextData{Turn: 1, Text: fmt.Sprintf("Attempt %d ended as it should.", i)}}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 const panelTests = `n=0
 for t in "Hello World|hello-world" "a  b|a-b"; do
