@@ -37,14 +37,20 @@ async function kept(request) {
 }
 
 self.addEventListener('message', (e) => {
-  if (e.data.notice) e.waitUntil(tell(e.data.notice))
+  const [asks] = e.ports
+  e.waitUntil(
+    tell(e.data).then(
+      () => asks.postMessage({}),
+      (fault) => asks.postMessage({ fault: String(fault) }),
+    ),
+  )
 })
 
 /** Shows a notice, unless what it tells of is looked at. */
-async function tell({ title, body, tag, path }) {
+async function tell({ title, how }) {
   const pages = await self.clients.matchAll({ type: 'window', includeUncontrolled: true })
-  if (pages.some((p) => p.visibilityState === 'visible' && p.focused && new URL(p.url).pathname === path)) return
-  await self.registration.showNotification(title, { body, tag, icon: '/icon-192.png', data: { path } })
+  if (pages.some((p) => p.visibilityState === 'visible' && p.focused && new URL(p.url).pathname === how.data.path)) return
+  await self.registration.showNotification(title, how)
 }
 
 self.addEventListener('notificationclick', (e) => {

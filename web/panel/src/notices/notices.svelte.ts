@@ -26,10 +26,26 @@ export interface Notice {
   path: string
 }
 
-/** Shows a notice, unless its page is looked at. */
-export async function show(notice: Notice) {
-  const { active } = await navigator.serviceWorker.ready
-  active?.postMessage({ notice })
+/** Shows a notice, unless its page is looked at: only the worker sees all pages. */
+export async function show({ title, body, tag, path }: Notice) {
+  const registration = await navigator.serviceWorker.ready
+  const how = { body, tag, icon: '/icon-192.png', data: { path } }
+  if (!(await handed(registration.active, title, how))) await registration.showNotification(title, how)
+}
+
+/** Hands a notice to the worker. False where it does not answer: one that is being
+ * replaced loses what it is told. */
+function handed(worker: ServiceWorker | null, title: string, how: NotificationOptions): Promise<boolean> {
+  return new Promise((done, fail) => {
+    const { port1, port2 } = new MessageChannel()
+    const late = setTimeout(() => done(false), 3000)
+    port1.onmessage = (e: MessageEvent<{ fault?: string }>) => {
+      clearTimeout(late)
+      if (e.data.fault) fail(new Error(e.data.fault))
+      else done(true)
+    }
+    worker?.postMessage({ title, how }, [port2])
+  })
 }
 
 /** Two short tones. A browser plays them in a tab that was clicked in before. */

@@ -60,7 +60,11 @@ class Watch {
     if (!this.under.delete(run) && !(await this.endedSince(agent.id, run))) return
     const notice = noticeOf(agent)
     if (!notice) return
-    await show(notice)
+    try {
+      await show(notice)
+    } catch {
+      return // the browser takes none any more; the settings say so when one is tried
+    }
     if (wanted.value.sound) sound()
   }
 
