@@ -19,6 +19,9 @@ type CommandResult struct {
 	Signal     string `json:"signal,omitempty"`
 	TimedOut   bool   `json:"timedOut,omitempty"`
 	DurationMs int64  `json:"durationMs"`
+	// Coloured is the output with its colours (ECMA-48 SGR), shortened as the
+	// model's; "" where there are none.
+	Coloured string `json:"coloured,omitempty"`
 }
 
 // maxSpill bounds the output of one command that is looked at, in bytes. Of
@@ -78,7 +81,7 @@ func (s *Set) runCommand(ctx context.Context, c Call) (Result, error) {
 		Output: text + verdict(exit, text, took),
 		Structured: CommandResult{
 			Command: args.Command, Dir: args.Dir, ExitCode: exit.Code, Signal: exit.Signal,
-			TimedOut: exit.TimedOut, DurationMs: took.Milliseconds(),
+			TimedOut: exit.TimedOut, DurationMs: took.Milliseconds(), Coloured: s.coloured(out, exit.Dropped),
 		},
 	}, nil
 }
@@ -176,4 +179,17 @@ func (c *collector) text(dropped int64) string {
 		return plain(string(c.head)) + gap + plain(string(c.tail))
 	}
 	return plain(string(c.head) + string(c.tail))
+}
+
+// coloured gives what is kept with its colours, for screens, "" where there are
+// none. Where something is missing in the middle, screens show the plain text.
+func (s *Set) coloured(c *collector, dropped int64) string {
+	if c.cut+dropped > 0 {
+		return ""
+	}
+	whole := s.o.Redactor.String(coloured(string(c.head) + string(c.tail))) // before it is cut
+	short, _ := cutMiddle(whole, s.o.OutputBound, func(cut int) string {
+		return fmt.Sprintf("\x1b[m[… %d bytes …]", cut)
+	})
+	return short
 }

@@ -63,12 +63,38 @@ func tailOf(s string, n int) string {
 // cursor or names the window.
 var escapes = regexp.MustCompile("\x1b(?:\\[[0-9;:?<=>!]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[()#][0-9A-Za-z]|[@-Z\\\\-_=>78])")
 
+// colour is an escape that sets how the text after it looks (SGR, ECMA-48
+// 8.3.117).
+var colour = regexp.MustCompile("^\x1b\\[[0-9;:]*m$")
+
 // plain makes a program's output into what a person would see of it as text:
 // no colours, and of a progress line that overwrites itself only the last state.
 func plain(s string) string {
+	return strings.ReplaceAll(seen(s, func(string) string { return "" }), "\x1b", "")
+}
+
+// coloured is plain with the colours, "" where there are none.
+func coloured(s string) string {
+	found := false
+	s = seen(s, func(escape string) string {
+		if !colour.MatchString(escape) {
+			return ""
+		}
+		found = true
+		return escape
+	})
+	if !found {
+		return ""
+	}
+	return s
+}
+
+// seen makes output into what a person would see of it; keep gives what is left
+// of an escape.
+func seen(s string, keep func(escape string) string) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if strings.IndexByte(s, 0x1b) >= 0 {
-		s = escapes.ReplaceAllString(s, "")
+		s = escapes.ReplaceAllStringFunc(s, keep)
 	}
 	s = strings.ReplaceAll(s, "\r\n", "\n")
 	if strings.IndexByte(s, '\r') >= 0 {
@@ -79,7 +105,7 @@ func plain(s string) string {
 		s = strings.Join(lines, "\n")
 	}
 	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f {
+		if r < ' ' && r != '\n' && r != '\t' && r != 0x1b || r == 0x7f {
 			return -1
 		}
 		return r

@@ -65,6 +65,20 @@ func TestPlain(t *testing.T) {
 	}
 }
 
+func TestColoured(t *testing.T) {
+	tests := []struct{ in, want string }{
+		{"plain\n", ""},
+		{"\x1b[?25l\x1b]0;title\x07no colour", ""},
+		{"\x1b[1;31mred\x1b[0m and \x1b]0;title\x07rest\r\n", "\x1b[1;31mred\x1b[0m and rest\n"},
+		{"\x1b[2J\x1b[38:5:9mred\x1b[m\a", "\x1b[38:5:9mred\x1b[m"},
+	}
+	for _, test := range tests {
+		if got := coloured(test.in); got != test.want {
+			t.Errorf("coloured(%q) = %q, want %q", test.in, got, test.want)
+		}
+	}
+}
+
 // A secret is hidden wherever the page or a line ends.
 func TestPageHides(t *testing.T) {
 	token, key := "ghp_"+strings.Repeat("T0k3n", 8), "-----BEGIN KEY-----\n"+strings.Repeat("c2VjcmV0IQ\n", 6)+"-----END KEY-----\n"

@@ -107,6 +107,11 @@ func TestCommand(t *testing.T) {
 	b.works(b.do(tool.RunTerminalCmd, `{"command":"cat"}`), "exit status 0")
 	b.works(b.do(tool.RunTerminalCmd, `{"command":"kill -KILL $$"}`), "killed by SIGKILL")
 	b.fails(b.do(tool.RunTerminalCmd, `{"command":"true","dir":"nowhere"}`), "nowhere")
+	red := b.do(tool.RunTerminalCmd, `{"command":"printf '\\033[31mred\\033[m\\n'"}`)
+	b.works(red, "red\n[exit status 0")
+	if got := red.Structured.(tool.CommandResult).Coloured; got != "\x1b[31mred\x1b[m\n" {
+		t.Errorf("on screens it is %q", got)
+	}
 
 	r := b.do(tool.RunTerminalCmd, `{"command":"echo begun; sleep 600","timeout_seconds":1}`)
 	b.works(r, "begun\n", "reached its time limit", "background")

@@ -34,7 +34,7 @@ await atBothWidths(async (page, width, look) => {
   assert.equal(await page.getByRole('img', { name: 'Picture 1 of the prompt' }).count(), 1)
   const run = page.locator('summary', { hasText: 'sh tests/run.sh' }).first()
   await run.click()
-  await page.getByText('not ok').first().waitFor()
+  await page.locator('.ansi-red-fg').getByText('not ok').first().waitFor()
   await page.locator('summary', { hasText: 'Edit' }).first().click()
   await page.getByText('<img src=x onerror=').waitFor() // as text
   assert.equal(await page.evaluate(() => 'broken' in window), false, 'what a model says was run as a script')

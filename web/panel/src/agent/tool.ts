@@ -62,6 +62,12 @@ export function planOf(item: Tool): PlanItem[] {
   return Array.isArray(items) ? items.filter((i): i is PlanItem => typeof i?.text === 'string') : []
 }
 
+/** A command's output with its colours, '' where it has none. */
+export function colouredOf(item: Tool): string {
+  const { coloured } = result(item) as { coloured?: unknown }
+  return typeof coloured === 'string' ? coloured : ''
+}
+
 function result(item: Tool): object {
   return item.end?.result && typeof item.end.result === 'object' ? item.end.result : {}
 }
