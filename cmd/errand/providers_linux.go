@@ -12,6 +12,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/cli"
 	"github.com/errand-dev/errand/llm"
 	"github.com/errand-dev/errand/llm/anthropic"
@@ -47,9 +48,13 @@ type hostDriver struct {
 
 func newOCI(o cli.DriverOptions) (machine.Driver, error) {
 	dir := filepath.Clean(o.Dir)
+	guest := o.Program("errand-guest")
+	if guest == "" {
+		return nil, errand.Errorf(errand.Unavailable, "no_guest", "errand-guest, which runs in each machine, is not beside errand nor in PATH. Run make build, and start errand from the bin directory that it makes.")
+	}
 	machines, err := oci.New(oci.Options{
 		Dir: dir, RunDir: o.RunDir, Images: o.Images,
-		Guest: o.Program("errand-guest"), Runsc: o.Program("runsc"), Runc: o.Program("runc"),
+		Guest: guest, Runsc: o.Program("runsc"), Runc: o.Program("runc"),
 		DefaultEngine: o.Engine, Limits: o.Limits, Log: o.Log,
 	})
 	if err != nil {
