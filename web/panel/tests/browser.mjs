@@ -69,12 +69,31 @@ export async function paste(into, how = 'paste') {
   }, how)
 }
 
+/** Gives what comes of a promise, and undefined where nothing comes for a minute:
+ * now and then the browser draws no more frames on a busy machine, and a script in
+ * the page that waits for one, ours or axe's, would wait for ever. */
+export async function inTime(promise) {
+  let timer
+  const late = new Promise((done) => (timer = setTimeout(done, 60_000)))
+  try {
+    return await Promise.race([promise, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
 /** Keeps a picture of the page for people, and lets axe look at it. */
 export async function lookAt(page, name) {
   await page.screenshot({ path: join(shots, `${name}.png`) })
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, `${name} is wider than the screen`)
   // The page's policy lets no script be added to it; the browser itself may.
-  const { violations } = await page.evaluate(`(() => { ${axe}\n })(), axe.run({ resultTypes: ['violations'] })`)
+  const run = async () => {
+    await page.bringToFront()
+    return inTime(page.evaluate(`(() => { ${axe}\n })(), axe.run({ resultTypes: ['violations'] })`))
+  }
+  const found = (await run()) ?? (await run())
+  assert.ok(found, `axe does not end at ${name}`)
+  const { violations } = found
   const grave = violations.filter((v) => v.impact === 'serious' || v.impact === 'critical')
   assert.deepEqual(grave.map((v) => `${v.id}: ${v.nodes.map((n) => `${n.html.slice(0, 160)} ${n.any[0]?.message ?? ''}`).slice(0, 3).join(' | ')}`), [], `axe at ${name}`)
 }

@@ -1,5 +1,6 @@
 // How smoothly a page moves.
 import assert from 'node:assert/strict'
+import { inTime } from './browser.mjs'
 
 /** Holds that a page can be scrolled through without a stutter: what a frame takes
  * of the processor, the middle frame and the longest task stay within bounds, in
@@ -13,7 +14,12 @@ export async function smooth(page, what, selector, step, most, bounds) {
   let moved
   for (let i = 0; i < 3; i++) {
     const before = await processor()
-    moved = await scrollThrough(page, selector, step, most)
+    moved = await inTime(scrollThrough(page, selector, step, most))
+    if (!moved) {
+      console.log(`${what}: the browser draws no frames`)
+      await page.bringToFront()
+      continue
+    }
     moved.processor = Math.round((await processor() - before) / moved.frames)
     console.log(`${what}: ${JSON.stringify(moved)}`)
     assert.ok(moved.frames > 60, `${what}: it did not scroll`)
