@@ -61,7 +61,7 @@ func (a *app) serve(ctx context.Context, o ServeOptions) (err error) {
 	if ready.Key, err = firstKey(ctx, keys, o.Data); err != nil {
 		return err
 	}
-	walk, err := parts.openSSH(ctx, o, listener.Addr(), keys, a.version)
+	walk, err := parts.openSSH(ctx, o, listener.Addr(), keys)
 	if err != nil {
 		return err
 	}

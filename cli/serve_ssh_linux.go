@@ -35,7 +35,7 @@ type walkIn struct {
 }
 
 // openSSH listens for ssh as o says; http is where the server itself listens.
-func (a *assembly) openSSH(ctx context.Context, o ServeOptions, http net.Addr, keys *auth.Keys, version string) (walkIn, error) {
+func (a *assembly) openSSH(ctx context.Context, o ServeOptions, http net.Addr, keys *auth.Keys) (walkIn, error) {
 	if o.SSH == noSSH {
 		return walkIn{}, nil
 	}
@@ -54,7 +54,7 @@ func (a *assembly) openSSH(ctx context.Context, o ServeOptions, http net.Addr, k
 	}
 	return walkIn{
 		at:       server.SSH{Address: l.Addr().String(), HostKey: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey())))},
-		listener: l, sshd: sshd.New(sshd.Options{Runner: a.runner, Keys: keys, HostKey: key, Version: version, Log: a.log}),
+		listener: l, sshd: sshd.New(sshd.Options{Runner: a.runner, Keys: keys, HostKey: key, Log: a.log}),
 	}, nil
 }
 

@@ -33,6 +33,16 @@ func (a *app) sshKeyCommand() *cobra.Command {
 	return cmd
 }
 
+// ssh asks the server how machines are reached by ssh.
+func (a *app) ssh(ctx context.Context) (*client.Client, api.SSH, error) {
+	c, err := a.connect()
+	if err != nil {
+		return nil, api.SSH{}, err
+	}
+	s, err := c.SSH(ctx)
+	return c, s, err
+}
+
 func (a *app) sshKeyAddCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "add [FILE]", Short: "Add a public key (default: that of this machine's ssh)", Args: usage(cobra.MaximumNArgs(1)),
@@ -91,11 +101,7 @@ func (a *app) sshKeyListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, Short: "List your ssh keys", Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			s, err := c.SSH(cmd.Context())
+			_, s, err := a.ssh(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -139,11 +145,7 @@ rsync, git, VS Code, JetBrains Gateway and Zed.
 --write keeps them in ~/.ssh/errand, with the server's key, and has ~/.ssh/config
 include that.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			s, err := c.SSH(cmd.Context())
+			c, s, err := a.ssh(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -28,7 +28,6 @@ type Options struct {
 	Runner  *runner.Runner
 	Keys    *auth.Keys
 	HostKey ssh.Signer // from HostKey
-	Version string     // Errand's
 	Log     *slog.Logger
 }
 
