@@ -11,15 +11,17 @@ PANEL := $(if $(shell command -v npm),panel)
 
 .PHONY: build test fast lint demo bench clean
 
-build: $(BIN)/runsc $(BIN)/buildkitd guest kms errand ## everything that is shipped, into bin/
+build: $(BIN)/runsc $(BIN)/buildkitd guest kms buildkit errand ## everything that is shipped, into bin/
 
-.PHONY: errand guest kms panel
+.PHONY: errand guest kms buildkit panel
 errand: $(PANEL)
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/errand ./cmd/errand
 guest:
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/errand-guest ./cmd/errand-guest
 kms:
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/errand-kms ./cmd/errand-kms
+buildkit:
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/errand-buildkit ./cmd/errand-buildkit
 
 panel: web/dist/index.html ## the panel, into web/dist, if its sources changed
 web/dist/index.html: web/panel/node_modules/.package-lock.json $(shell find web/panel -name node_modules -prune -o -type f ! -name schema.d.ts -print)

@@ -12,6 +12,7 @@ import (
 	"github.com/errand-dev/errand/egress"
 	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/machine/buildkit"
+	"github.com/errand-dev/errand/machine/buildkit/solver"
 	"github.com/errand-dev/errand/machine/imagetest"
 	"github.com/errand-dev/errand/machine/oci"
 	"github.com/errand-dev/errand/vault"
@@ -28,7 +29,7 @@ func (y *yard) buildImages() (registry string) {
 	if err != nil {
 		guesttest.Lacking(y.t, "runc is not installed")
 	}
-	b, err := buildkit.New(buildkit.Options{Dir: y.t.TempDir(), Images: y.options.Images, Engine: oci.Runc, Runc: runc, Daemon: guesttest.Program(y.t, "buildkitd")})
+	b, err := buildkit.New(buildkit.Options{Dir: y.t.TempDir(), Images: y.options.Images, Engine: oci.Runc, Runc: runc, Daemon: guesttest.Program(y.t, "buildkitd"), Client: solver.Program(guesttest.Program(y.t, "errand-buildkit"))})
 	if err != nil {
 		y.t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,8 +25,9 @@ is understood and how it is written correctly. PATH is a file, or a folder with
 .errand/environment.json or .cursor/environment.json in it; without it, this
 folder. No server is needed.
 
-Errors make the command fail; warnings do with --strict.`,
-		RunE: func(_ *cobra.Command, args []string) error {
+Errors make the command fail; warnings do with --strict. What BuildKit's linter says
+of a Dockerfile is told where errand-buildkit lies beside errand or in PATH.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
 			path := "."
 			if len(args) > 0 {
 				path = args[0]
@@ -34,13 +36,13 @@ Errors make the command fail; warnings do with --strict.`,
 			if err != nil {
 				return err
 			}
-			report, err := c.check()
+			report, err := c.check(cmd.Context())
 			if err != nil {
 				return err
 			}
 			fixed := 0
 			if fix {
-				if report, fixed, err = a.fixEnvironment(c, report); err != nil {
+				if report, fixed, err = a.fixEnvironment(cmd.Context(), c, report); err != nil {
 					return err
 				}
 			}
@@ -135,12 +137,12 @@ func plainError(err error) error {
 	return err
 }
 
-func (c checked) check() (file.Report, error) {
+func (c checked) check(ctx context.Context) (file.Report, error) {
 	data, err := os.ReadFile(c.path)
 	if err != nil {
 		return file.Report{}, errand.Errorf(errand.NotFound, "not_found", "%s cannot be read: %w.", c.path, plainError(err))
 	}
-	var around file.Around
+	around := file.Around{Linter: linter(ctx)}
 	if c.root != "" {
 		root, err := os.OpenRoot(c.root)
 		if err != nil {
@@ -157,7 +159,7 @@ func (c checked) check() (file.Report, error) {
 }
 
 // fixEnvironment writes the corrected file and gives what is left to say of it.
-func (a *app) fixEnvironment(c checked, report file.Report) (file.Report, int, error) {
+func (a *app) fixEnvironment(ctx context.Context, c checked, report file.Report) (file.Report, int, error) {
 	before, err := os.ReadFile(c.path)
 	if err != nil {
 		return report, 0, err
@@ -169,7 +171,7 @@ func (a *app) fixEnvironment(c checked, report file.Report) (file.Report, int, e
 	if err := replaceFile(c.path, corrected); err != nil {
 		return report, 0, errand.Errorf(errand.Internal, "not_written", "%s could not be written: %w. It is as it was.", c.path, err)
 	}
-	left, err := c.check()
+	left, err := c.check(ctx)
 	if err != nil {
 		return report, 0, err
 	}

@@ -14,7 +14,6 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -172,7 +171,7 @@ func defaults(o ServeOptions) (runner.Defaults, error) {
 func (a *assembly) serverOptions(o ServeOptions, panel http.Handler, keys *auth.Keys, url string, ssh server.SSH, version string) server.Options {
 	return server.Options{
 		Runner: a.runner, Vault: a.vault, Keys: keys, Setups: a.setups, Panel: panel, Log: a.log,
-		URL: cmp.Or(o.PublicURL, url), Version: version, Rate: o.Rate, Heartbeat: o.Heartbeat, SSH: ssh, Flags: o.Flags,
+		URL: cmp.Or(o.PublicURL, url), Version: version, Rate: o.Rate, Heartbeat: o.Heartbeat, SSH: ssh, Flags: o.Flags, Linter: linter,
 	}
 }
 
@@ -267,21 +266,6 @@ func (a *assembly) models(w Wiring, o ServeOptions, getenv func(string) string) 
 		}
 	}
 	return &runner.Models{Catalog: catalog, Providers: w.Providers(getenv), Default: o.Model}, nil
-}
-
-// beside finds a program next to this one, or in PATH.
-func beside(name string) string {
-	if self, err := os.Executable(); err == nil {
-		path := filepath.Join(filepath.Dir(self), name)
-		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() {
-			return path
-		}
-	}
-	path, err := exec.LookPath(name)
-	if err != nil {
-		return ""
-	}
-	return path
 }
 
 // mirrors opens the git mirrors with the credentials of ERRAND_GIT_CREDENTIALS,

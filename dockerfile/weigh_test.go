@@ -1,8 +1,10 @@
 package dockerfile_test
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,7 +38,7 @@ func TestHeavy(t *testing.T) {
 			if errand.KindOf(err) != errand.Invalid || !strings.HasPrefix(err.Error(), test.at) || !strings.Contains(err.Error(), "too long") {
 				t.Errorf("%.300v", err)
 			}
-			if f := dockerfile.Lint([]byte(test.text)); len(f) != 1 || !f[0].Fatal {
+			if f := dockerfile.Lint([]byte(test.text), never(t)); len(f) != 1 || !f[0].Fatal {
 				t.Errorf("the linter says %.300v", f)
 			}
 			runtime.ReadMemStats(&after)
@@ -54,7 +56,7 @@ func TestHeavyLine(t *testing.T) {
 	if _, err := dockerfile.Parse("Dockerfile", []byte(text), nil); err != nil {
 		t.Errorf("%.300v", err)
 	}
-	if f := dockerfile.Lint([]byte(text)); len(f) != 1 || f[0].Fatal || !strings.Contains(f[0].Text, "not looked through") {
+	if f := dockerfile.Lint([]byte(text), never(t)); len(f) != 1 || f[0].Fatal || !strings.Contains(f[0].Text, "not looked through") {
 		t.Errorf("the linter says %.300v", f)
 	}
 }
@@ -76,10 +78,22 @@ func TestLight(t *testing.T) {
 	if got := f.Stages[0].Base; got != "node:22.1.0-22-feature-x" {
 		t.Errorf("the base is %s", got)
 	}
-	for _, odd := range dockerfile.Lint([]byte(text.String())) {
-		if odd.Fatal || strings.Contains(odd.Text, "not looked through") {
-			t.Errorf("the linter says %+v", odd)
-		}
+	odd := dockerfile.Finding{Line: 3, Rule: "Odd", Text: "It is odd."}
+	got := dockerfile.Lint([]byte(text.String()), func([]byte) ([]dockerfile.Finding, error) { return []dockerfile.Finding{odd, odd}, nil })
+	if !slices.Equal(got, []dockerfile.Finding{odd}) {
+		t.Errorf("of what the linter says there is %+v", got)
+	}
+	got = dockerfile.Lint([]byte(text.String()), func([]byte) ([]dockerfile.Finding, error) { return nil, errors.New("it is away") })
+	if len(got) != 1 || got[0].Fatal || !strings.Contains(got[0].Text, "it is away") {
+		t.Errorf("of a linter that is away there is %+v", got)
+	}
+}
+
+// never is a linter for what must not come to one.
+func never(t *testing.T) dockerfile.Linter {
+	return func(text []byte) ([]dockerfile.Finding, error) {
+		t.Errorf("the linter is asked about %.300s", text)
+		return nil, nil
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/machine/buildkit"
+	"github.com/errand-dev/errand/machine/buildkit/solver"
 	"github.com/errand-dev/errand/machine/imagetest"
 	"github.com/errand-dev/errand/machine/oci"
 	"github.com/errand-dev/errand/secret"
@@ -61,7 +62,7 @@ func newBuildHost(t *testing.T, engine string, files map[string]string) *buildHo
 	}
 	runc, _ := exec.LookPath("runc")
 	b, err := buildkit.New(buildkit.Options{Dir: t.TempDir(), Images: store, Engine: engine,
-		Runc: runc, Runsc: guesttest.Program(t, "runsc"), Daemon: guesttest.Program(t, "buildkitd")})
+		Runc: runc, Runsc: guesttest.Program(t, "runsc"), Daemon: guesttest.Program(t, "buildkitd"), Client: solver.Program(guesttest.Program(t, "errand-buildkit"))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/errand-dev/errand/guest"
 	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/machine/buildkit"
+	"github.com/errand-dev/errand/machine/buildkit/solver"
 	"github.com/errand-dev/errand/machine/imagetest"
 	"github.com/errand-dev/errand/machine/oci"
 	"github.com/errand-dev/errand/runner"
@@ -28,7 +29,7 @@ func (h *house) buildImages(network *imagetest.Network) {
 	if err != nil {
 		guesttest.Lacking(h.t, "runc is not installed")
 	}
-	b, err := buildkit.New(buildkit.Options{Dir: h.t.TempDir(), Images: h.options.Images, Engine: oci.Runc, Runc: runc, Daemon: guesttest.Program(h.t, "buildkitd")})
+	b, err := buildkit.New(buildkit.Options{Dir: h.t.TempDir(), Images: h.options.Images, Engine: oci.Runc, Runc: runc, Daemon: guesttest.Program(h.t, "buildkitd"), Client: solver.Program(guesttest.Program(h.t, "errand-buildkit"))})
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -122,7 +122,7 @@ func (s *Server) checkEnvironment(ctx context.Context, _ who, in *checkEnvironme
 		return api.EnvironmentCheck{Corrected: text, Findings: []api.EnvironmentFinding{}}, nil
 	}
 	var failed error
-	report := file.Check(cmp.Or(in.Body.Path, "environment.json"), []byte(text), file.Around{Snapshot: func(name string) bool {
+	report := file.Check(cmp.Or(in.Body.Path, "environment.json"), []byte(text), file.Around{Linter: s.linter(ctx), Snapshot: func(name string) bool {
 		_, err := s.runner.Snapshots.Key(ctx, name)
 		if err != nil && errand.KindOf(err) != errand.NotFound {
 			failed = err

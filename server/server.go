@@ -26,6 +26,7 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
 	"github.com/errand-dev/errand/auth"
+	"github.com/errand-dev/errand/dockerfile"
 	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/runner"
 	"github.com/errand-dev/errand/setup"
@@ -53,6 +54,9 @@ type Options struct {
 	// Heartbeat is how often a quiet stream shows that it lives; 0 is 15 s.
 	Heartbeat time.Duration
 	SSH       SSH
+	// Linter gives what looks at Dockerfiles until ctx ends; nil, or what gives nil:
+	// nothing does.
+	Linter func(ctx context.Context) dockerfile.Linter
 }
 
 // SSH is where people reach machines by ssh. Its zero value is nowhere.
@@ -67,6 +71,7 @@ type Server struct {
 	vault     *vault.Vault
 	keys      *auth.Keys
 	setups    *setup.Setups
+	linter    func(context.Context) dockerfile.Linter
 	log       *slog.Logger
 	sshAt     SSH
 	url       string // without a slash at its end
@@ -96,7 +101,10 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		runner: o.Runner, vault: o.Vault, keys: o.Keys, setups: o.Setups, log: o.Log,
 		url: u.String(), host: u.Host, cookie: cookieName(u), secure: u.Scheme == "https", version: o.Version, started: time.Now().UTC().Truncate(time.Second),
-		heartbeat: o.Heartbeat, rate: newRate(o.Rate), frames: frames{known: map[frameKey][]byte{}}, panel: o.Panel, sshAt: o.SSH, flags: o.Flags,
+		heartbeat: o.Heartbeat, rate: newRate(o.Rate), frames: frames{known: map[frameKey][]byte{}}, panel: o.Panel, sshAt: o.SSH, flags: o.Flags, linter: o.Linter,
+	}
+	if s.linter == nil {
+		s.linter = func(context.Context) dockerfile.Linter { return nil }
 	}
 	if s.heartbeat == 0 {
 		s.heartbeat = 15 * time.Second

@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
-	"log/slog"
 	"net/url"
 	"path/filepath"
 	"time"
-
-	"github.com/sirupsen/logrus"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/cli"
@@ -19,6 +15,7 @@ import (
 	"github.com/errand-dev/errand/llm/openai"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/machine/buildkit"
+	"github.com/errand-dev/errand/machine/buildkit/solver"
 	"github.com/errand-dev/errand/machine/oci"
 	"github.com/errand-dev/errand/runner"
 	"github.com/errand-dev/errand/web"
@@ -60,26 +57,15 @@ func newOCI(o cli.DriverOptions) (machine.Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Log != nil {
-		logrus.SetOutput(debugLines{o.Log}) // what BuildKit's client has to say
-	}
 	images, err := buildkit.New(buildkit.Options{
 		Dir: filepath.Join(dir, "dockerfiles"), Images: o.Images,
-		Daemon: o.Program("buildkitd"), Runsc: o.Program("runsc"), Runc: o.Program("runc"),
+		Daemon: o.Program("buildkitd"), Client: solver.Program(o.Program("errand-buildkit")), Runsc: o.Program("runsc"), Runc: o.Program("runc"),
 		Engine: o.Engine, Limits: o.Limits, Log: o.Log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, machines.Close())
 	}
 	return hostDriver{machines, images}, nil
-}
-
-// debugLines logs what a library would print.
-type debugLines struct{ log *slog.Logger }
-
-func (d debugLines) Write(p []byte) (int, error) {
-	d.log.Debug("library", "said", string(bytes.TrimSpace(p)))
-	return len(p), nil
 }
 
 // Close ends what runs to build images, and waits for what goes on behind.

@@ -34,6 +34,8 @@ type Around struct {
 	Repository fs.FS
 	// Snapshot says whether there is a snapshot of that name; nil: nobody knows.
 	Snapshot func(name string) bool
+	// Linter looks at the Dockerfile; nil: only what cannot be built is told.
+	Linter dockerfile.Linter
 }
 
 // Check reads an environment file as Parse does and tells all that is odd about
@@ -178,7 +180,7 @@ func (r *reader) lint(b *BuildSpec) {
 // tellOdd adds what is odd about a Dockerfile. at gives a finding for one of its
 // lines, to which the text is added.
 func (r *reader) tellOdd(text []byte, at func(line int) Finding) {
-	for _, odd := range dockerfile.Lint(text) {
+	for _, odd := range dockerfile.Lint(text, r.around.Linter) {
 		if len(r.findings) >= maxFindings {
 			return
 		}

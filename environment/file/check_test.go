@@ -14,7 +14,9 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/tailscale/hujson"
 
+	"github.com/errand-dev/errand/dockerfile"
 	"github.com/errand-dev/errand/environment/file"
+	"github.com/errand-dev/errand/machine/buildkit/solver/inside"
 )
 
 // compiled gives the schema.
@@ -176,7 +178,7 @@ func TestCheckAround(t *testing.T) {
 	schema := compiled(t)
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			report := file.Check(file.CursorPath, []byte(test.text), file.Around{Repository: tree, Snapshot: func(name string) bool { return name == "known" }})
+			report := file.Check(file.CursorPath, []byte(test.text), file.Around{Linter: linter(t), Repository: tree, Snapshot: func(name string) bool { return name == "known" }})
 			if len(report.Findings) != len(test.want) {
 				t.Fatalf("got %v, want %d findings", report.Findings, len(test.want))
 			}
@@ -236,4 +238,8 @@ func FuzzCorrected(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+func linter(t *testing.T) dockerfile.Linter {
+	return func(text []byte) ([]dockerfile.Finding, error) { return inside.Lint(t.Context(), text) }
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/buildkit/solver"
 	"github.com/errand-dev/errand/machine/imagetest"
 )
 
@@ -302,7 +303,7 @@ func buildUntilKilled(dir string) error {
 		return err
 	}
 	engine := os.Getenv("ERRAND_TEST_ENGINE")
-	b, err := New(Options{Dir: filepath.Join(dir, "build"), Images: images, Daemon: built("buildkitd"), Engine: engine, Runsc: program(GVisor), Runc: program(Runc)})
+	b, err := New(Options{Dir: filepath.Join(dir, "build"), Images: images, Daemon: built("buildkitd"), Client: solver.Program(built("errand-buildkit")), Engine: engine, Runsc: program(GVisor), Runc: program(Runc)})
 	if err != nil {
 		return err
 	}
@@ -465,8 +466,9 @@ func TestMissingPrograms(t *testing.T) {
 		code string
 	}{
 		{Options{Runsc: "/bin/true"}, "builder_missing"},
-		{Options{Daemon: "/bin/true"}, "engine_missing"},
-		{Options{Daemon: "/bin/true", Engine: Runc, Runsc: "/bin/true"}, "engine_missing"},
+		{Options{Daemon: "/bin/true", Runsc: "/bin/true"}, "builder_missing"},
+		{Options{Daemon: "/bin/true", Client: "/bin/true"}, "engine_missing"},
+		{Options{Daemon: "/bin/true", Client: "/bin/true", Engine: Runc, Runsc: "/bin/true"}, "engine_missing"},
 	} {
 		test.opts.Dir, test.opts.Images = t.TempDir(), images
 		b, err := New(test.opts)

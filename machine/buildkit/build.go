@@ -12,15 +12,11 @@ import (
 	"slices"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/moby/buildkit/client"
-	"github.com/moby/buildkit/exporter/containerimage/exptypes"
-	"github.com/moby/buildkit/session"
-	"github.com/moby/buildkit/session/secrets/secretsprovider"
-	"github.com/tonistiigi/fsutil"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/dockerfile"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/buildkit/solver"
 	"github.com/errand-dev/errand/machine/cgroup"
 	"github.com/errand-dev/errand/machine/netns"
 )
@@ -187,38 +183,23 @@ const fileName = "Dockerfile"
 // run has the daemon build, tells of the steps, and keeps the image. With whole
 // all of it is handed over, also what is known.
 func (o *build) run(ctx context.Context, whole bool) (string, error) {
-	to, err := o.newOutlet(whole)
-	if err != nil {
-		return "", err
-	}
-	opts, err := o.solveOptions(to)
+	task, err := o.task(whole)
 	if err != nil {
 		return "", fmt.Errorf("readying a build: %w", err)
 	}
-	status := make(chan *client.SolveStatus)
-	told := make(chan struct{})
 	steps := newSteps(o.file, o.Step)
-	go func() {
-		defer close(told)
-		for s := range status {
-			steps.tell(s)
-		}
-	}()
-	done, err := o.builder.daemon.client.Solve(ctx, nil, opts, status)
-	<-told
+	digest, err := o.builder.opts.Client.Solve(ctx, task, steps.tell)
 	if steps.starved != nil && ctx.Err() == nil {
 		return "", o.starvedError(steps.starved)
 	}
 	if err != nil {
-		if full := to.space.refused(); full != nil && ctx.Err() == nil {
-			return "", full
-		}
 		return "", o.explain(ctx, err, steps)
 	}
-	return o.keep(ctx, done.ExporterResponse[exptypes.ExporterImageDigestKey])
+	return o.keep(ctx, digest)
 }
 
-func (o *build) solveOptions(to outlet) (client.SolveOpt, error) {
+// task is what BuildKit's client is told.
+func (o *build) task(whole bool) (solver.Solve, error) {
 	attrs := map[string]string{
 		"filename": fileName,
 		// It would otherwise run a frontend image that a "# syntax=" line names.
@@ -226,7 +207,7 @@ func (o *build) solveOptions(to outlet) (client.SolveOpt, error) {
 	}
 	var err error
 	if attrs["hostname"], err = o.hostname(); err != nil {
-		return client.SolveOpt{}, err
+		return solver.Solve{}, err
 	}
 	if o.Target != "" {
 		attrs["target"] = o.Target
@@ -238,20 +219,15 @@ func (o *build) solveOptions(to outlet) (client.SolveOpt, error) {
 	if o.Attach == nil {
 		attrs["force-network-mode"] = "none"
 	}
-	mounts := map[string]fsutil.FS{}
-	for _, name := range []string{"dockerfile", "context"} {
-		fs, err := fsutil.NewFS(filepath.Join(o.dir, name))
-		if err != nil {
-			return client.SolveOpt{}, err
-		}
-		mounts[name] = fs
+	task := solver.Solve{
+		Socket: o.builder.daemon.socket(), Attrs: attrs, Secrets: o.given(), Mounts: map[string]string{},
+		Out: o.out(), Reserve: o.builder.opts.Reserve,
 	}
-	return client.SolveOpt{
-		Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: mounts,
-		Session: []session.Attachable{credentials{keychain: o.builder.opts.Keychain}, secretsprovider.FromMap(o.given())},
-		Exports: []client.ExportEntry{{
-			Type: client.ExporterOCI, OutputStore: to,
-			Attrs: map[string]string{"tar": "false", "compression": "uncompressed"},
-		}},
-	}, nil
+	for _, name := range []string{"dockerfile", "context"} {
+		task.Mounts[name] = filepath.Join(o.dir, name)
+	}
+	if !whole {
+		task.Known = o.builder.path("known")
+	}
+	return task, nil
 }

@@ -13,12 +13,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/authn"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/buildkit/solver"
 	"github.com/errand-dev/errand/machine/cgroup"
 	"github.com/errand-dev/errand/machine/volume"
 )
@@ -43,9 +43,9 @@ type Options struct {
 	Engine string
 	// Runsc and Runc are the engines' programs; "" is that it is missing.
 	Runsc, Runc string
-	// Keychain finds credentials of registries; nil is the host's Docker
-	// configuration.
-	Keychain authn.Keychain
+	// Client is errand-buildkit; "" is that it is missing, which every build says.
+	// It asks registries with what the host's Docker configuration has.
+	Client solver.Program
 	// Idle is how long the daemon stays when there is nothing to build; 0 is
 	// two minutes.
 	Idle time.Duration
@@ -98,9 +98,6 @@ func New(opts Options) (*Builder, error) {
 	opts.Cache = cmp.Or(opts.Cache, 20<<30)
 	opts.Reserve = cmp.Or(opts.Reserve, 2<<30)
 	opts.Limits = opts.Limits.Or(machine.DefaultLimits())
-	if opts.Keychain == nil {
-		opts.Keychain = authn.DefaultKeychain
-	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
@@ -131,9 +128,11 @@ func (b *Builder) engine() (name, program string, err error) {
 // Ready says why nothing can be built here, as an *errand.Error that tells what
 // to do, or nil. It starts nothing.
 func (b *Builder) Ready() error {
-	if b.opts.Daemon == "" {
-		return errand.Errorf(errand.Unavailable, "builder_missing",
-			"Dockerfiles cannot be built here: buildkitd is neither beside errand nor in PATH. Run \"make build\", which builds it.")
+	for _, part := range []struct{ name, path string }{{"buildkitd", b.opts.Daemon}, {"errand-buildkit", string(b.opts.Client)}} {
+		if part.path == "" {
+			return errand.Errorf(errand.Unavailable, "builder_missing",
+				"Dockerfiles cannot be built here: %s is neither beside errand nor in PATH. Run \"make build\", which builds it.", part.name)
+		}
 	}
 	_, _, err := b.engine()
 	return err

@@ -18,7 +18,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/moby/buildkit/client"
 	"golang.org/x/sys/unix"
 
 	"github.com/errand-dev/errand/machine/netns"
@@ -26,11 +25,10 @@ import (
 
 // daemon is a buildkitd that runs.
 type daemon struct {
-	pid    int
-	client *client.Client
-	plain  []string      // the registries that it speaks to without TLS
-	ended  chan struct{} // closed when it has
-	said   *lastLines
+	pid   int
+	plain []string      // the registries that it speaks to without TLS
+	ended chan struct{} // closed when it has
+	said  *lastLines
 }
 
 const (
@@ -159,17 +157,10 @@ func (d *daemon) furnish(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	socket := d.root() + socketFile
-	dial := func(ctx context.Context, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}
-	// The client waits a second before it tries again: it is made when there is
-	// somebody to answer.
 	for {
-		conn, err := dial(ctx, "")
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", d.socket())
 		if err == nil {
-			conn.Close()
-			break
+			return conn.Close()
 		}
 		select {
 		case <-d.ended:
@@ -179,14 +170,10 @@ func (d *daemon) furnish(ctx context.Context) error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	c, err := client.New(ctx, "unix://"+socketFile, client.WithContextDialer(dial))
-	if err != nil {
-		return err
-	}
-	d.client = c
-	_, err = c.Info(ctx)
-	return err
 }
+
+// socket is where it answers.
+func (d *daemon) socket() string { return d.root() + socketFile }
 
 // network is where its network namespace is found.
 func (d *daemon) network() string { return "/proc/" + strconv.Itoa(d.pid) + "/ns/net" }
@@ -207,9 +194,6 @@ func (d *daemon) alive() bool {
 // stop asks it to end, and sees to it that it does. All that it started ends
 // with it.
 func (d *daemon) stop() {
-	if d.client != nil {
-		d.client.Close()
-	}
 	if d.alive() {
 		unix.Kill(d.pid, unix.SIGTERM)
 		select {
@@ -221,9 +205,6 @@ func (d *daemon) stop() {
 }
 
 func (d *daemon) kill() {
-	if d.client != nil {
-		d.client.Close()
-	}
 	if d.alive() {
 		unix.Kill(d.pid, unix.SIGKILL)
 	}

@@ -12,11 +12,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/moby/buildkit/client"
-
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/buildkit/solver"
 	"github.com/errand-dev/errand/machine/volume"
 )
 
@@ -56,10 +55,15 @@ func (b *Builder) reserve() error {
 		return err
 	}
 	if free < b.opts.Reserve {
-		return errand.Errorf(errand.Unavailable, "disk_full", "The disk of %s has %d MB free, and builds leave %d MB for the host. Free some space, or remove agents, and try again.",
-			b.opts.Dir, free>>20, b.opts.Reserve>>20)
+		return b.fullError()
 	}
 	return nil
+}
+
+// fullError tells that a build would take what is left for the host.
+func (b *Builder) fullError() error {
+	return errand.Errorf(errand.Unavailable, "disk_full", "The disk of %s is nearly full: builds leave %d MB of it free for the host. Free some space, or remove agents, and try again.",
+		b.opts.Dir, b.opts.Reserve>>20)
 }
 
 // showState shows the daemon's disk at a directory of its root.
@@ -175,16 +179,7 @@ func (b *Builder) shrink(ctx context.Context, size, bytes int64) error {
 		b.log.Warn("the cache of builds is given up, as nothing reads it", "error", err)
 		return b.dropCache()
 	}
-	records, err := b.daemon.client.DiskUsage(ctx)
-	if err != nil {
-		return err
-	}
-	keep := -bytes
-	for _, r := range records {
-		keep += r.Size
-	}
-	// 1: to the daemon, 0 is no bound.
-	if err := b.daemon.client.Prune(ctx, nil, client.PruneAll, client.WithKeepOpt(0, 0, max(1, keep), 0)); err != nil {
+	if err := b.opts.Client.Shrink(ctx, solver.Shrink{Socket: b.daemon.socket(), Bytes: bytes}); err != nil {
 		return err
 	}
 	if b.unbounded != "" {

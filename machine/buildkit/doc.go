@@ -11,6 +11,6 @@
 // a time: the cache, which all builds share, has one daemon, a daemon has one
 // network, and two policies cannot hold on one network.
 //
-// The images go into an image.Store. The package does not read Dockerfiles for
+// The daemon is spoken to by package solver. The images go into an image.Store. The package does not read Dockerfiles for
 // what they need; that is package dockerfile's.
 package buildkit

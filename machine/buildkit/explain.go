@@ -12,12 +12,10 @@ import (
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	pb "github.com/moby/buildkit/frontend/gateway/pb"
-	"github.com/moby/buildkit/solver/errdefs"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/buildkit/solver"
 )
 
 // explain makes what the daemon says of a failed build into an error that
@@ -29,20 +27,20 @@ func (o *build) explain(ctx context.Context, err error, steps *steps) error {
 	if !o.builder.daemon.alive() {
 		return errand.Errorf(errand.Unavailable, "builder_lost", "The image builder ended in the middle of the build: %w%s. Try again; what it has done is kept.", err, o.builder.daemon.said.String())
 	}
-	line := 0
-	for _, source := range errdefs.Sources(err) {
-		for _, r := range source.Ranges {
-			line = int(r.Start.Line)
-		}
+	var failure *solver.Failure
+	if !errors.As(err, &failure) {
+		return fmt.Errorf("building an image: %w", err)
 	}
-	output := steps.outputOf(err)
+	if failure.Full {
+		return o.builder.fullError()
+	}
+	line, output := failure.Line, steps.outputOf(failure.Vertex)
 	if known := o.limitError(err, line, output); known != nil {
 		known.Output = output
 		return known
 	}
-	var exit *pb.ExitError
-	if errors.As(err, &exit) && exit.ExitCode != pb.UnknownExitStatus {
-		return o.commandError(line, int(exit.ExitCode), output)
+	if failure.ExitCode != nil {
+		return o.commandError(line, *failure.ExitCode, output)
 	}
 	if strings.Contains(err.Error(), pulling) {
 		return o.pullError(err, line)
@@ -104,13 +102,9 @@ func (o *build) commandError(line, code int, output string) error {
 	return known
 }
 
-// outputOf gives the end of what the step printed that failed with err.
-func (s *steps) outputOf(err error) string {
-	var vertex *errdefs.VertexError
-	if !errors.As(err, &vertex) {
-		return ""
-	}
-	if failed := s.all[digest.Digest(vertex.Digest)]; failed != nil {
+// outputOf gives the end of what a step printed.
+func (s *steps) outputOf(vertex string) string {
+	if failed := s.all[vertex]; failed != nil {
 		return strings.ToValidUTF8(string(failed.tail), "")
 	}
 	return ""

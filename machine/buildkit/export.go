@@ -9,16 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
 
-	"github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/containerd/v2/plugins/content/local"
-	"github.com/containerd/errdefs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/errand-dev/errand/image"
 )
@@ -28,84 +23,6 @@ import (
 // layers that were taken in are noted in known/, as files that hold the reference
 // of the last image with it. That a layer is there no more, or stands on others
 // now, shows when the image is taken in: then the whole of it is asked for.
-
-// outlet is what the daemon hands an image over to.
-type outlet struct {
-	content.Store
-	known func(digest.Digest) bool
-	space *space
-}
-
-// space keeps the host's reserve free while an image is handed over, which is as
-// large as its build made it.
-type space struct {
-	builder *Builder
-
-	mu    sync.Mutex
-	since int64 // bytes that were written since the disk was last looked at
-	err   error // why no more is taken; the daemon would tell it in its own words
-}
-
-// stride is how many bytes are written between two looks at the disk.
-const stride = 64 << 20
-
-func (s *space) take(n int) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.since += int64(n); s.since >= stride && s.err == nil {
-		s.since, s.err = 0, s.builder.reserve()
-	}
-	return s.err
-}
-
-// refused says why no more was taken; nil where all was.
-func (s *space) refused() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err
-}
-
-// blob is one that is being handed over.
-type blob struct {
-	content.Writer
-	space *space
-}
-
-func (b blob) Write(p []byte) (int, error) {
-	if err := b.space.take(len(p)); err != nil {
-		return 0, err
-	}
-	return b.Writer.Write(p)
-}
-
-func (o *build) newOutlet(whole bool) (outlet, error) {
-	store, err := local.NewStore(o.out())
-	if err != nil {
-		return outlet{}, fmt.Errorf("making room for an image: %w", err)
-	}
-	return outlet{store, func(d digest.Digest) bool {
-		_, err := os.Stat(o.builder.path("known", d.Encoded()))
-		return err == nil && !whole
-	}, &space{builder: o.builder}}, nil
-}
-
-// Writer takes one blob, unless it is known.
-func (o outlet) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
-	var w content.WriterOpts
-	for _, opt := range opts {
-		if err := opt(&w); err != nil {
-			return nil, err
-		}
-	}
-	if w.Desc.Digest != "" && o.known(w.Desc.Digest) {
-		return nil, fmt.Errorf("layer %s: %w", w.Desc.Digest, errdefs.ErrAlreadyExists)
-	}
-	to, err := o.Store.Writer(ctx, opts...)
-	if err != nil {
-		return nil, err
-	}
-	return blob{to, o.space}, nil
-}
 
 // keep takes the image that was handed over, by the digest of its manifest,
 // into the image store if nothing speaks against it, and gives its reference. errMissing is that a layer was

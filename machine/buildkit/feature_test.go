@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -256,24 +257,25 @@ func TestRegistries(t *testing.T) {
 	})
 	basic := &authn.Basic{Username: "joe", Password: "hunter2hunter2"}
 	imagetest.Push(t, host, "own", imagetest.Busybox(t), remote.WithAuth(basic))
+	keys := map[string]authn.AuthConfig{host: {Username: "joe", Password: "hunter2hunter2"}}
 	b := w.builder(Runc)
 	text := "# one\nFROM " + host + "/own:latest\nRUN echo pulled\n"
 	for _, test := range []struct {
 		text string
 		code int
-		keys keychain
+		keys map[string]authn.AuthConfig
 		want string
 		kind errand.Kind
 	}{
 		{text, 0, nil, "401 Unauthorized", errand.Forbidden},
-		{text, 403, keychain{host: basic}, "403 Forbidden", errand.Forbidden},
-		{text, 500, keychain{host: basic}, "500 Internal Server Error", errand.Unavailable},
-		{"# one\nFROM " + host + "/none:latest\n", 0, keychain{host: basic}, "404 Not Found", errand.NotFound},
+		{text, 403, keys, "403 Forbidden", errand.Forbidden},
+		{text, 500, keys, "500 Internal Server Error", errand.Unavailable},
+		{"# one\nFROM " + host + "/none:latest\n", 0, keys, "404 Not Found", errand.NotFound},
 		{"# one\nFROM 10.255.255.1:1/a/b:c\n", 0, nil, "10.255.255.1", errand.Unavailable},
 		{"# one\nFROM nowhere.invalid/a/b:c\n", 0, nil, "nowhere.invalid", errand.Unavailable},
 	} {
 		answer.Store(int64(test.code))
-		b.opts.Keychain = test.keys
+		login(t, test.keys)
 		_, _, err := w.build(b, test.text)
 		image, _, _ := strings.Cut(strings.TrimPrefix(test.text, "# one\nFROM "), "\n")
 		if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "Dockerfile:2") || !strings.Contains(err.Error(), image) || errand.KindOf(err) != test.kind {
@@ -284,7 +286,7 @@ func TestRegistries(t *testing.T) {
 		}
 	}
 	answer.Store(0)
-	b.opts.Keychain = keychain{host: basic}
+	login(t, keys)
 	w.mustBuild(b, text)
 }
 
@@ -307,12 +309,16 @@ func TestOnbuild(t *testing.T) {
 	}
 }
 
-// keychain has credentials by host.
-type keychain map[string]authn.Authenticator
-
-func (k keychain) Resolve(r authn.Resource) (authn.Authenticator, error) {
-	if a, ok := k[r.RegistryStr()]; ok {
-		return a, nil
+// login has docker log in: at the registries of keys and nowhere else.
+func login(t *testing.T, keys map[string]authn.AuthConfig) {
+	t.Helper()
+	config, err := json.Marshal(map[string]any{"auths": keys})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return authn.Anonymous, nil
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DOCKER_CONFIG", dir)
 }

@@ -6,11 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/moby/buildkit/client"
-	"github.com/opencontainers/go-digest"
-
 	"github.com/errand-dev/errand/dockerfile"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/buildkit/solver"
 )
 
 // maxTail is how much of a step's output is kept for when it fails, in bytes:
@@ -22,7 +20,7 @@ const maxTail = 64 << 10
 type steps struct {
 	file *dockerfile.File
 	step func(machine.ImageStep)
-	all  map[digest.Digest]*step
+	all  map[string]*step
 
 	starved *machine.ImageStep // of a base, and its files are not in the context
 }
@@ -39,11 +37,11 @@ func newSteps(file *dockerfile.File, tell func(machine.ImageStep)) *steps {
 	if tell == nil {
 		tell = func(machine.ImageStep) {}
 	}
-	return &steps{file: file, step: tell, all: map[digest.Digest]*step{}}
+	return &steps{file: file, step: tell, all: map[string]*step{}}
 }
 
 // tell passes on what is new.
-func (s *steps) tell(status *client.SolveStatus) {
+func (s *steps) tell(status solver.Status) {
 	for _, v := range status.Vertexes {
 		s.begin(v)
 	}
@@ -61,13 +59,13 @@ func (s *steps) tell(status *client.SolveStatus) {
 	}
 }
 
-func (s *steps) begin(v *client.Vertex) {
+func (s *steps) begin(v solver.Vertex) {
 	if strings.HasPrefix(v.Name, "[internal]") || v.Started == nil && v.Completed == nil {
 		return
 	}
 	known := s.all[v.Digest]
 	if known == nil {
-		known = &step{ImageStep: machine.ImageStep{ID: v.Digest.String(), Name: v.Name, Line: s.file.LineOf(v.Name)}}
+		known = &step{ImageStep: machine.ImageStep{ID: v.Digest, Name: v.Name, Line: s.file.LineOf(v.Name)}}
 		s.all[v.Digest] = known
 		if _, trigger, ok := strings.Cut(v.Name, "] ONBUILD "); ok && !s.file.Serves(trigger) {
 			s.starved = &known.ImageStep
@@ -79,7 +77,7 @@ func (s *steps) begin(v *client.Vertex) {
 	}
 }
 
-func (s *steps) end(v *client.Vertex) {
+func (s *steps) end(v solver.Vertex) {
 	known := s.all[v.Digest]
 	if known == nil || known.Ended || v.Completed == nil {
 		return

@@ -19,6 +19,7 @@ import (
 	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/machine/buildkit/solver"
 	"github.com/errand-dev/errand/machine/imagetest"
 )
 
@@ -44,6 +45,7 @@ func need(t testing.TB, engine string) {
 	}
 	guesttest.Root(t)
 	guesttest.Program(t, "buildkitd")
+	guesttest.Program(t, "errand-buildkit")
 	if program(engine) == "" {
 		guesttest.Lacking(t, "this test needs the engine %s", engine)
 	}
@@ -90,7 +92,7 @@ func (w *world) builder(engine string, change ...func(*Options)) *Builder {
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	o := Options{Dir: filepath.Join(w.dir, "build"), Images: w.images, Daemon: built("buildkitd"),
+	o := Options{Dir: filepath.Join(w.dir, "build"), Images: w.images, Daemon: built("buildkitd"), Client: solver.Program(built("errand-buildkit")),
 		Engine: engine, Runsc: program(GVisor), Runc: program(Runc), Log: log}
 	for _, c := range change {
 		c(&o)

@@ -1,6 +1,4 @@
-//go:build linux
-
-package buildkit
+package inside
 
 import (
 	"cmp"

@@ -1,4 +1,4 @@
-package dockerfile_test
+package inside_test
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/errand-dev/errand/dockerfile"
+	"github.com/errand-dev/errand/machine/buildkit/solver/inside"
 )
 
 func TestLint(t *testing.T) {
@@ -34,7 +35,7 @@ func TestLint(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			var got []string
-			for _, f := range dockerfile.Lint([]byte(test.text)) {
+			for _, f := range dockerfile.Lint([]byte(test.text), linter(t)) {
 				switch {
 				case f.Fatal:
 					got = append(got, fmt.Sprintf("%d!", f.Line))
@@ -46,8 +47,12 @@ func TestLint(t *testing.T) {
 				}
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {
-				t.Errorf("found (-want +got):\n%s\n%+v", diff, dockerfile.Lint([]byte(test.text)))
+				t.Errorf("found (-want +got):\n%s\n%+v", diff, dockerfile.Lint([]byte(test.text), linter(t)))
 			}
 		})
 	}
+}
+
+func linter(t *testing.T) dockerfile.Linter {
+	return func(text []byte) ([]dockerfile.Finding, error) { return inside.Lint(t.Context(), text) }
 }
