@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { atBothWidths, repo, request, signIn, url } from './browser.mjs'
-import { smooth } from './frames.mjs'
+import { quick, smooth } from './frames.mjs'
 
 const { agent: { id } } = await request('POST', '/v1/agents', {
   prompt: { text: 'Make many values' }, repos: [{ url: repo }], engine: 'runc', autoCreatePR: true,
@@ -12,6 +12,9 @@ const { agent: { id } } = await request('POST', '/v1/agents', {
 await atBothWidths(async (page, width, look) => {
   await signIn(page, `/agents/${id}`)
   await page.getByRole('heading', { name: /^Finished/ }).waitFor({ timeout: 90_000 })
+
+  await quick(page, `${width} wide, an agent`, `${url}/agents/${id}`, 'section.finished h3')
+  await quick(page, `${width} wide, 20,000 lines by their address`, `${url}/agents/${id}/changes`, '.rows .line code')
 
   // From the press on the link until lines are painted.
   const opened = []

@@ -2,7 +2,7 @@
 // live in the address, and what is picked is archived and deleted at once.
 import assert from 'node:assert/strict'
 import { atBothWidths, request, signIn, url } from './browser.mjs'
-import { smooth } from './frames.mjs'
+import { quick, smooth } from './frames.mjs'
 
 await atBothWidths(async (page, width, look) => {
   await signIn(page)
@@ -16,6 +16,7 @@ await atBothWidths(async (page, width, look) => {
   const all = await count()
   console.log(`${width} wide: ${all} agents were there after ${Date.now() - began} ms`)
   await look('list-1000')
+  await quick(page, `${width} wide, the list of ${all} agents`, url, '.row')
   await smooth(page, `${width} wide, ${all} agents`, '.row', 500, 1000, { processor: 30, middle: 60, task: 400, rows: 100 })
   await page.getByRole('link', { name: /Task 000/ }).waitFor()
 
