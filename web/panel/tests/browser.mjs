@@ -82,6 +82,13 @@ export async function inTime(promise) {
   }
 }
 
+/** Tells what is known of a page that draws no frames. */
+export async function stalled(page, what) {
+  const seen = await inTime(page.evaluate(() => `it is ${document.visibilityState}${document.hasFocus() ? '' : ', without the focus'}`))
+  console.log(`${what}: the browser draws no frames; ${seen ?? 'it does not answer either'}`)
+  await page.bringToFront()
+}
+
 /** Keeps a picture of the page for people, and lets axe look at it. */
 export async function lookAt(page, name) {
   await page.screenshot({ path: join(shots, `${name}.png`) })
@@ -91,7 +98,11 @@ export async function lookAt(page, name) {
     await page.bringToFront()
     return inTime(page.evaluate(`(() => { ${axe}\n })(), axe.run({ resultTypes: ['violations'] })`))
   }
-  const found = (await run()) ?? (await run())
+  let found = await run()
+  if (!found) {
+    await stalled(page, name)
+    found = await run()
+  }
   assert.ok(found, `axe does not end at ${name}`)
   const { violations } = found
   const grave = violations.filter((v) => v.impact === 'serious' || v.impact === 'critical')

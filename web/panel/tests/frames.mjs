@@ -1,6 +1,6 @@
 // How smoothly a page moves.
 import assert from 'node:assert/strict'
-import { inTime } from './browser.mjs'
+import { inTime, stalled } from './browser.mjs'
 
 /** Holds that a page can be scrolled through without a stutter: what a frame takes
  * of the processor, the middle frame and the longest task stay within bounds, in
@@ -16,8 +16,7 @@ export async function smooth(page, what, selector, step, most, bounds) {
     const before = await processor()
     moved = await inTime(scrollThrough(page, selector, step, most))
     if (!moved) {
-      console.log(`${what}: the browser draws no frames`)
-      await page.bringToFront()
+      await stalled(page, what)
       continue
     }
     moved.processor = Math.round((await processor() - before) / moved.frames)
