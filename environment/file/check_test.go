@@ -243,3 +243,21 @@ func FuzzCorrected(f *testing.F) {
 func linter(t *testing.T) dockerfile.Linter {
 	return func(text []byte) ([]dockerfile.Finding, error) { return inside.Lint(t.Context(), text) }
 }
+
+// What is wrong in one place hides nothing that is wrong in another.
+func TestAllAtOnce(t *testing.T) {
+	t.Parallel()
+	text := `{"build": {"dockerfile": "Dockerfile", "context": "../.."}, "start": 5, "install": 7}`
+	tree := fstest.MapFS{".cursor/Dockerfile": {Data: []byte("FROM alpine:3\nRUNX x\n")}}
+	report := file.Check(file.CursorPath, []byte(text), file.Around{Repository: tree})
+	var got []string
+	for _, f := range report.Findings {
+		if f.Severity == file.Error {
+			got = append(got, fmt.Sprintf("%s:%d:%d", f.File, f.Line, f.Column))
+		}
+	}
+	want := []string{".cursor/environment.json:1:51", ".cursor/environment.json:1:70", ".cursor/environment.json:1:84", ".cursor/Dockerfile:2:1"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("errors (-want +got):\n%s\n%+v", diff, report.Findings)
+	}
+}

@@ -61,8 +61,6 @@ func (r *reader) readAll() error {
 	value, err := r.parse()
 	if err == nil {
 		err = r.read(value)
-	}
-	if err == nil {
 		r.look()
 	}
 	r.edits()
@@ -173,14 +171,18 @@ func (r *reader) read(value hujson.Value) error {
 		}
 		return ""
 	}
+	var first error // the keys behind a wrong one are read too, for what there is to say of them
 	for i, key := range r.members(value, known) {
 		m := object.Members[i]
 		r.places[key], r.fields[key] = m.Value, i
 		if key == "" {
 			r.unknown(spot{value, i}, m, canonical)
-		} else if err := r.member(spot{value, i}, m, key, keys[key]); err != nil {
-			return err
+		} else if err := r.member(spot{value, i}, m, key, keys[key]); first == nil {
+			first = err
 		}
+	}
+	if first != nil {
+		return first
 	}
 	return r.finish()
 }
