@@ -231,7 +231,8 @@ func used(agent errand.Agent, r Resolved, build errand.BuildID) errand.Environme
 // the very key is taken as it is too. Otherwise, on the default branch, and
 // with variables of the agent's own, install runs again on top of the active
 // build's disk; on another branch that disk serves, and the agent is told how
-// to install.
+// to install. Where the image cannot be had (w.Failed) the active build serves,
+// unless somebody asked for that very image.
 func (b *Builds) Disk(ctx context.Context, agent errand.Agent, r Resolved, w environment.Wanted, onDefault func() (bool, error)) (environment.Disk, errand.BuildID, error) {
 	if agent.Settings.Build != "" {
 		return b.asked(ctx, agent.Settings.Build, r, w)
@@ -239,6 +240,9 @@ func (b *Builds) Disk(ctx context.Context, agent errand.Agent, r Resolved, w env
 	if r.Environment.ID == "" {
 		has, err := b.has(ctx, w.Key)
 		return exact(w.Key, has, ""), "", err
+	}
+	if w.Failed != nil && agent.Settings.Image != "" {
+		return environment.Disk{}, "", nil // no other serves for an image that was asked for
 	}
 	active, err := b.activeOf(ctx, r.Environment.ID)
 	if err != nil {

@@ -126,6 +126,14 @@ func TestRegistryIsDown(t *testing.T) {
 			if _, err := h.runner.Exec(t.Context(), caller, second, runner.ExecRequest{Args: []string{"cat", "/etc/base", c.has}}, func(o guest.Output) { out += string(o.Data) }); err != nil || out != "good\n"+c.says {
 				t.Errorf("its machine has %q, want %q, %v", out, "good\n"+c.says, err)
 			}
+
+			// Nothing else serves for an image that somebody asks for.
+			req := ask("work", repo)
+			req.Settings.Image = next
+			third, run3 := h.start(req)
+			if ended := h.ends(third, run3, errand.RunFailed); ended.Error == nil || !strings.Contains(ended.Error.Message, "503") {
+				t.Errorf("the run that asks for the image fails with %+v", ended.Error)
+			}
 			told := ""
 			for _, e := range h.events(second) {
 				if e.Kind == errand.EventNotice {
