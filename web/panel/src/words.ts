@@ -44,6 +44,19 @@ export function repositoryName(url: string): string {
   return url.replace(/^[a-z+]+:\/\//, '').replace(/\/$/, '').replace(/\.git$/, '').split('/').slice(-2).join('/')
 }
 
+/** The page on which a repository's host has a person open a pull request from a
+ * branch; undefined where the host is none that is known. */
+export function pullRequestPage(repository: string, branch: string): string | undefined {
+  const [, host, whole] = /^(?:https:\/\/(?:[^/@]*@)?|ssh:\/\/git@|git@)([\w.-]+)[/:]([\w.~-]+(?:\/[\w.~-]+)+)\/?$/.exec(repository) ?? []
+  const path = whole?.replace(/\.git$/, '')
+  const from = encodeURIComponent(branch)
+  switch (host?.toLowerCase()) {
+    case 'github.com': return `https://github.com/${path}/pull/new/${from}`
+    case 'gitlab.com': return `https://gitlab.com/${path}/-/merge_requests/new?merge_request%5Bsource_branch%5D=${from}`
+    case 'bitbucket.org': return `https://bitbucket.org/${path}/pull-requests/new?source=${from}`
+  }
+}
+
 export const statusWords: Record<RunStatus, string> = {
   queued: 'Queued',
   preparing: 'Preparing',
