@@ -15,19 +15,12 @@ import (
 
 func (a *app) buildCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "build", Short: "Builds: the disks that agents start on", Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError("unknown command %q for \"errand build\"", args[0])
-			}
-			return cmd.Help()
-		},
+		Use: "build", Short: "Builds: the disks that agents start on",
 	}
-	cmd.AddCommand(a.buildListCommand(), a.buildShowCommand(), a.buildStartCommand(), a.buildLogCommand(),
+	return group(cmd, a.buildListCommand(), a.buildShowCommand(), a.buildStartCommand(), a.buildLogCommand(),
 		a.buildSteer("cancel", "latest", "End a build: the latest, or the one that is named", "cancelled", (*client.Client).CancelBuild),
 		a.buildSteer("activate", "", "Make a build the one that agents start on", "activated", (*client.Client).ActivateBuild),
 		a.buildSteer("deactivate", "active", "Let agents do without the active build", "deactivated", (*client.Client).DeactivateBuild))
-	return cmd
 }
 
 func (a *app) buildListCommand() *cobra.Command {

@@ -22,16 +22,9 @@ func (a *app) keyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "key", Short: "Make and revoke API keys (on the server's machine)",
 		Long: "Make, list and revoke API keys. These commands work on the data directory itself,\nalso while its server runs.",
-		RunE: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError("unknown command %q for \"errand key\"", args[0])
-			}
-			return usageError("What about keys? Say create, ls or revoke")
-		},
 	}
 	cmd.PersistentFlags().StringVar(&data, "data", "", "the data directory (ERRAND_DATA)")
-	cmd.AddCommand(a.keyCreateCommand(&data), a.keyListCommand(&data), a.keyRevokeCommand(&data))
-	return cmd
+	return group(cmd, a.keyCreateCommand(&data), a.keyListCommand(&data), a.keyRevokeCommand(&data))
 }
 
 // withKeys opens the keys of the data directory for f.

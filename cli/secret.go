@@ -24,16 +24,9 @@ func (a *app) secretCommand() *cobra.Command {
 to everybody (team), to a repository or to a stored environment; of several with
 one name the narrower one is taken: environment, repository, user, team. Values
 are never shown again.`,
-		RunE: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError("unknown command %q for \"errand secret\"", args[0])
-			}
-			return usageError("What about secrets? Say set, ls, rm, uses, key, rotate or rewrap")
-		},
 	}
-	cmd.AddCommand(a.secretSetCommand(), a.secretListCommand(), a.secretRemoveCommand(), a.secretUsesCommand(),
+	return group(cmd, a.secretSetCommand(), a.secretListCommand(), a.secretRemoveCommand(), a.secretUsesCommand(),
 		a.secretKeyCommand(), a.secretRotateCommand(), a.secretRewrapCommand())
-	return cmd
 }
 
 // ownerFlags say whose secret is meant.

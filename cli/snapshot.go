@@ -16,19 +16,12 @@ import (
 
 func (a *app) snapshotCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "snapshot", Aliases: []string{"snapshots"}, Short: "Snapshots: kept disks that machines start on", Args: cobra.ArbitraryArgs,
+		Use: "snapshot", Aliases: []string{"snapshots"}, Short: "Snapshots: kept disks that machines start on",
 		Long: `Kept disks that machines start on. SNAPSHOT is a name, a key, or the unique
 beginning of a key.`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError("unknown command %q for \"errand snapshot\"", args[0])
-			}
-			return cmd.Help()
-		},
 	}
-	cmd.AddCommand(a.snapshotListCommand(), a.snapshotShowCommand(), a.snapshotNameCommand(), a.snapshotRemoveCommand(),
+	return group(cmd, a.snapshotListCommand(), a.snapshotShowCommand(), a.snapshotNameCommand(), a.snapshotRemoveCommand(),
 		a.snapshotExportCommand(), a.snapshotImportCommand(), a.snapshotCollectCommand())
-	return cmd
 }
 
 func (a *app) snapshotListCommand() *cobra.Command {

@@ -22,15 +22,8 @@ import (
 func (a *app) sshKeyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ssh-key", Short: "Your ssh keys: by them you walk into agents' machines",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError("unknown command %q for \"errand ssh-key\"", args[0])
-			}
-			return cmd.Help()
-		},
 	}
-	cmd.AddCommand(a.sshKeyAddCommand(), a.sshKeyListCommand(), a.sshKeyRemoveCommand())
-	return cmd
+	return group(cmd, a.sshKeyAddCommand(), a.sshKeyListCommand(), a.sshKeyRemoveCommand())
 }
 
 // ssh asks the server how machines are reached by ssh.
