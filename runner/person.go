@@ -379,7 +379,7 @@ func (r *Runner) liveDiff(ctx context.Context, p *place, agent errand.Agent) (Di
 	const script = `set -e
 index=$(mktemp) stats=$(mktemp)
 trap 'rm -f "$index" "$stats"' EXIT
-cp "$(git rev-parse --git-path index)" "$index"
+cp -p "$(git rev-parse --git-path index)" "$index"
 export GIT_INDEX_FILE="$index"
 git add -A >/dev/null 2>&1
 changes() { git -c core.quotepath=false diff --cached --no-color --no-ext-diff --no-textconv -M "$@" --; }
