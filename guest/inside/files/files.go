@@ -24,7 +24,9 @@ import (
 	"os/signal"
 	"path"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,6 +52,42 @@ type call struct {
 	poll   bool
 	in     io.Reader
 	out    io.Writer
+	idle   *time.Timer // fires when no input has come for too long; nil: never
+
+	mu     sync.Mutex
+	staged string // what abandon removes; "" for nothing
+}
+
+// maxIdle is how long an input may say nothing: the server that sent it may have
+// been killed, and nobody closes it then.
+const maxIdle = 2 * time.Minute
+
+// stage notes what is to go if the call is ended, and "" when it stays.
+func (c *call) stage(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.staged = name
+}
+
+// abandon takes back what is half done. A read of the input cannot be interrupted,
+// so the process ends here.
+func (c *call) abandon() {
+	c.mu.Lock() // for good: nothing is renamed any more
+	if c.staged != "" {
+		c.root.RemoveAll(c.staged)
+	}
+	os.Exit(1)
+}
+
+// settle makes what was staged stay.
+func (c *call) settle(do func() error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := do()
+	if err == nil {
+		c.staged = ""
+	}
+	return err
 }
 
 // Main runs one call. What went wrong is said on standard error, as a wire.Fault
@@ -64,6 +102,9 @@ func Main(args []string, in io.Reader, out io.Writer) error {
 	defer stop()
 	unix.Umask(0o022)
 	c := &call{ctx: ctx, in: in, out: out}
+	c.idle = time.AfterFunc(maxIdle, c.abandon)
+	defer c.idle.Stop()
+	defer context.AfterFunc(ctx, c.abandon)()
 	flags := flag.NewFlagSet("files", flag.ContinueOnError)
 	flags.StringVar(&c.dir, "root", "/", "the directory that no path leaves")
 	flags.StringVar(&c.path, "path", ".", "the file, relative to root")
@@ -116,6 +157,7 @@ func Tag(size int64, nanoseconds int64) string { return fmt.Sprintf("%x-%x", nan
 type whole struct {
 	ctx  context.Context
 	in   io.Reader
+	idle *time.Timer
 	left int64 // bytes that are still taken
 	held bool  // last was read and not given yet
 	last byte
@@ -134,6 +176,9 @@ func (w *whole) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		n, err := w.in.Read(p)
+		if w.idle != nil {
+			w.idle.Reset(maxIdle)
+		}
 		if err != nil && !errors.Is(err, io.EOF) {
 			return 0, err
 		}
@@ -159,7 +204,7 @@ func (w *whole) Read(p []byte) (int, error) {
 	return 0, nil
 }
 
-func (c *call) input() *whole { return &whole{ctx: c.ctx, in: c.in, left: c.most} }
+func (c *call) input() *whole { return &whole{ctx: c.ctx, in: c.in, idle: c.idle, left: c.most} }
 
 // parents makes the folder that name is to be in.
 func (c *call) parents(name string) error {
@@ -198,6 +243,7 @@ func (c *call) put() (err error) {
 		return err
 	}
 	staged := beside(name)
+	c.stage(staged)
 	f, err := c.root.OpenFile(staged, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -217,7 +263,7 @@ func (c *call) put() (err error) {
 	if err := c.matches(name); err != nil { // it took a while
 		return err
 	}
-	if err := c.root.Rename(staged, name); err != nil {
+	if err := c.settle(func() error { return c.root.Rename(staged, name) }); err != nil {
 		return err
 	}
 	return c.say(name)

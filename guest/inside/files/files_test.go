@@ -7,10 +7,13 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/errand-dev/errand/guest/guesttest"
 	"github.com/errand-dev/errand/guest/wire"
 )
 
@@ -82,6 +85,37 @@ func (p *pieces) Read(b []byte) (int, error) {
 	n := copy(b[:min(len(b), p.size)], p.left)
 	p.left = p.left[n:]
 	return n, nil
+}
+
+// TestEnded ends the program in the middle of its input: nothing is left.
+func TestEnded(t *testing.T) {
+	program := guesttest.Program(t, "errand-guest")
+	for _, what := range []string{"put", "unpack"} {
+		dir := t.TempDir()
+		cmd := exec.Command(program, "files", what, "-root", dir, "-path", "x")
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.Write(make([]byte, 100_000)); err != nil { // more than a pipe holds: it is being read
+			t.Fatal(err)
+		}
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err == nil {
+			t.Errorf("%s ended well", what)
+		}
+		if found, err := filepath.Glob(filepath.Join(dir, "*", ".errand-*")); err != nil || len(found) > 0 {
+			t.Errorf("%s left %q, %v", what, found, err)
+		}
+		if found, err := filepath.Glob(filepath.Join(dir, ".errand-*")); err != nil || len(found) > 0 {
+			t.Errorf("%s left %q, %v", what, found, err)
+		}
+	}
 }
 
 // TestMatch writes only over what the caller knows.

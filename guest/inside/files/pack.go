@@ -89,6 +89,9 @@ func (a zipArchive) add(name string, stat fs.FileInfo, link string, content io.R
 // pack prints a folder, or a single file, as an archive. What is .git stays out, and
 // what is neither file, folder nor link.
 func (c *call) pack() error {
+	if c.idle != nil {
+		c.idle.Stop() // nothing is to come
+	}
 	name, err := inside.Physical(c.root, c.path, true)
 	if err != nil {
 		return err

@@ -51,6 +51,7 @@ func (c *call) unpack() (err error) {
 		return err
 	}
 	staged := path.Join(into, path.Base(beside("x")))
+	c.stage(staged)
 	if err := c.root.Mkdir(staged, 0o700); err != nil {
 		return err
 	}
@@ -67,7 +68,7 @@ func (c *call) unpack() (err error) {
 	if err := u.arrive(".", into, true); err != nil { // look
 		return err
 	}
-	if err := u.arrive(".", into, false); err != nil {
+	if err := c.settle(func() error { return u.arrive(".", into, false) }); err != nil {
 		return err
 	}
 	return json.NewEncoder(c.out).Encode(map[string]int{"entries": u.entries})

@@ -42,6 +42,9 @@ func (c *call) watch() error {
 	if err != nil {
 		return err
 	}
+	if c.idle != nil {
+		c.idle.Stop() // nothing is to come
+	}
 	stop := make(chan error, 1)
 	go func() {
 		_, err := io.Copy(io.Discard, c.in)
