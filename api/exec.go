@@ -62,6 +62,9 @@ type ExecStart struct {
 	Stdin    bool     `json:"stdin,omitempty"`    // messages for stdin follow
 	LimitMs  int64    `json:"limitMs,omitempty"`  // 0 is none
 	ReadOnly bool     `json:"readOnly,omitempty"` // look, do not type
+	// Whole passes on every byte that is printed as it is: programs at both ends
+	// speak a protocol. Else secrets are taken out of it.
+	Whole bool `json:"whole,omitempty"`
 }
 
 // ExecExit says how a command ended.

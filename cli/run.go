@@ -57,20 +57,33 @@ func (a *app) runCommand() *cobra.Command {
 	var params, envs []string
 	var limits limitFlags
 	var p prompting
+	var fromHere bool
 	cmd := &cobra.Command{
 		Use:   "run [flags] PROMPT",
 		Short: "Start an agent on a prompt",
 		Long: `Start an agent on a prompt. The prompt is the argument, or standard input where
 the argument is "-" or missing. Prints the agent's id; with --follow, what the
-agent does (on stderr) and then its last words.`,
+agent does (on stderr) and then its last words.
+
+--from-here starts from the working tree that you are in, with uncommitted and
+untracked work, but nothing that is ignored; commits that the remote lacks are
+brought along. The agent's branch goes to that repository's own remote.`,
 		Example: `errand run --repo . --follow "make the tests pass"
+errand run --from-here "finish what I have begun"
 errand run --repo https://example.com/app.git --ref main --model claude-sonnet-5-5 - < task.md`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if req.Prompt, err = a.prompt(args, p.images); err != nil {
 				return err
 			}
 			req.Mode = p.mode()
-			if repo != "" {
+			if fromHere {
+				if ref != "" {
+					return usageError("--from-here starts from what is here; leave out --ref")
+				}
+				if req.Repos, err = a.carryHere(cmd.Context(), repo); err != nil {
+					return err
+				}
+			} else if repo != "" {
 				req.Repos = []api.Repo{{URL: localPath(repo), StartingRef: ref}}
 			} else if ref != "" {
 				return usageError("--ref needs --repo")
@@ -96,6 +109,7 @@ errand run --repo https://example.com/app.git --ref main --model claude-sonnet-5
 	}
 	f := cmd.Flags()
 	f.StringVarP(&repo, "repo", "r", "", "the repository: a URL, or a path on the server's machine")
+	f.BoolVar(&fromHere, "from-here", false, "start from the working tree here, uncommitted work included; --repo names another remote for the branch")
 	f.StringVar(&ref, "ref", "", "branch, tag or commit to start from (default: the default branch)")
 	f.StringVarP(&model, "model", "m", "", "the model; errand models lists them")
 	f.StringArrayVar(&params, "param", nil, "a parameter of the model, NAME=VALUE; may be repeated")

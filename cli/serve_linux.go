@@ -25,6 +25,7 @@ import (
 	"github.com/errand-dev/errand/egress"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/server"
+	"github.com/errand-dev/errand/server/files"
 )
 
 // serving is what `errand serve --json` prints when it is ready.
@@ -66,7 +67,11 @@ func (a *app) serve(ctx context.Context, o ServeOptions) (err error) {
 		return err
 	}
 	defer walk.close()
-	handler, err := server.New(parts.serverOptions(o, a.wiring.Panel, keys, ready.URL, walk.at, a.version))
+	links, err := files.OpenLinks(filepath.Join(o.Data, linkKeyFile))
+	if err != nil {
+		return err
+	}
+	handler, err := server.New(parts.serverOptions(o, a.wiring.Panel, keys, links, ready.URL, walk.at, a.version))
 	if err != nil {
 		return err
 	}

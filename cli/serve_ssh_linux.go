@@ -24,6 +24,7 @@ const (
 	firstSSHPort = 7022
 	sshPortFile  = "ssh.port" // the port that was found once, so that clients find it again
 	hostKeyFile  = "ssh_host_key"
+	linkKeyFile  = "link.key"
 	noSSH        = "off"
 )
 

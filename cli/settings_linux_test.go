@@ -36,7 +36,7 @@ func TestEverySettingHasAFlag(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, options := range []any{o, o.MachineOptions, o.Limits, o.WorkOptions, settings, (&assembly{}).serverOptions(o, http.NotFoundHandler(), nil, "x", server.SSH{Address: "x"}, "x")} {
+	for _, options := range []any{o, o.MachineOptions, o.Limits, o.WorkOptions, settings, (&assembly{}).serverOptions(o, http.NotFoundHandler(), nil, nil, "x", server.SSH{Address: "x"}, "x")} {
 		v := reflect.ValueOf(options)
 		for i := range v.NumField() {
 			field := v.Type().Field(i)

@@ -31,6 +31,7 @@ import (
 	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/secret/kms"
 	"github.com/errand-dev/errand/server"
+	"github.com/errand-dev/errand/server/files"
 	"github.com/errand-dev/errand/setup"
 	"github.com/errand-dev/errand/store"
 	"github.com/errand-dev/errand/vault"
@@ -168,10 +169,10 @@ func defaults(o ServeOptions) (runner.Defaults, error) {
 }
 
 // serverOptions are those of the server over the parts.
-func (a *assembly) serverOptions(o ServeOptions, panel http.Handler, keys *auth.Keys, url string, ssh server.SSH, version string) server.Options {
+func (a *assembly) serverOptions(o ServeOptions, panel http.Handler, keys *auth.Keys, links *files.Links, url string, ssh server.SSH, version string) server.Options {
 	return server.Options{
 		Runner: a.runner, Vault: a.vault, Keys: keys, Setups: a.setups, Panel: panel, Log: a.log,
-		URL: cmp.Or(o.PublicURL, url), Version: version, Rate: o.Rate, Heartbeat: o.Heartbeat, SSH: ssh, Flags: o.Flags, Linter: linter,
+		URL: cmp.Or(o.PublicURL, url), Version: version, Rate: o.Rate, Heartbeat: o.Heartbeat, SSH: ssh, Links: links, Flags: o.Flags, Linter: linter,
 	}
 }
 

@@ -103,7 +103,7 @@ func New(o Options) (*Mirrors, error) {
 		fetches: semaphore.NewWeighted(fetchesOfAll()),
 		stall:   stallLimit,
 	}
-	for _, sub := range []string{"mirrors", "agents", "empty"} {
+	for _, sub := range []string{"mirrors", "agents", "carried", "empty"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return nil, fmt.Errorf("opening mirrors: %w", err)
 		}
@@ -121,6 +121,9 @@ func New(o Options) (*Mirrors, error) {
 				return nil, fmt.Errorf("removing what is half done: %w", err)
 			}
 		}
+	}
+	if err := m.sweepCarried(true); err != nil {
+		return nil, err
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	return m, nil

@@ -37,8 +37,9 @@ type updates struct {
 }
 
 type update struct {
-	done chan struct{}
-	err  error
+	done    chan struct{}
+	carried []string // commits that are taken up; see FetchCarried
+	err     error
 }
 
 // Fetch makes the mirror of url or brings it up to date, and returns when it is
@@ -50,11 +51,15 @@ type update struct {
 // Errors are *errand.Error with the code repository_access (NotFound,
 // Forbidden, Unavailable), or Invalid for a URL that Clean refuses.
 func (m *Mirrors) Fetch(ctx context.Context, url string) (*Mirror, error) {
+	return m.fetch(ctx, url, "")
+}
+
+func (m *Mirrors) fetch(ctx context.Context, url, carried string) (*Mirror, error) {
 	r, err := m.mirror(url)
 	if err != nil {
 		return nil, err
 	}
-	u, err := m.update(r)
+	u, err := m.update(r, carried)
 	if err != nil {
 		return nil, err
 	}
@@ -96,8 +101,8 @@ func (r *Mirror) exists() bool {
 }
 
 // update gives one that starts after the call: joining one that is under way
-// could miss what was pushed while it ran.
-func (m *Mirrors) update(r *Mirror) (*update, error) {
+// could miss what was pushed while it ran. carried, if not "", is taken up too.
+func (m *Mirrors) update(r *Mirror, carried string) (*update, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ctx.Err() != nil {
@@ -109,10 +114,16 @@ func (m *Mirrors) update(r *Mirror) (*update, error) {
 		s = &updates{}
 		m.updates[name] = s
 	}
-	if s.next != nil {
-		return s.next, nil
+	u := s.next
+	if u == nil {
+		u = &update{done: make(chan struct{})}
 	}
-	u := &update{done: make(chan struct{})}
+	if carried != "" {
+		u.carried = append(u.carried, carried)
+	}
+	if s.next != nil {
+		return u, nil
+	}
 	if s.running != nil {
 		s.next = u
 		return u, nil
@@ -125,10 +136,15 @@ func (m *Mirrors) update(r *Mirror) (*update, error) {
 func (m *Mirrors) updateAll(r *Mirror, s *updates) {
 	for {
 		ctx, cancel := context.WithTimeout(m.ctx, m.options.Timeout)
+		m.mu.Lock()
+		u := s.running // nothing is added to it any more
+		m.mu.Unlock()
 		err := r.update(ctx, s)
+		for i := 0; i < len(u.carried) && err == nil; i++ {
+			err = r.takeUp(ctx, u.carried[i])
+		}
 		cancel()
 		m.mu.Lock()
-		u := s.running
 		s.running, s.next = s.next, nil
 		more := s.running != nil
 		m.mu.Unlock()

@@ -315,29 +315,37 @@ func (b *broker) agentRepository(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	alternates := filepath.Join(dir, "objects", "info", "alternates")
-	if _, err := os.Stat(alternates); err == nil {
+	if _, err := os.Stat(filepath.Join(dir, alternates)); err == nil {
 		return dir, b.cutOff(dir)
 	}
+	return dir, b.borrow(ctx, dir)
+}
+
+// alternates is where a repository says whose objects it borrows.
+const alternates = "objects/info/alternates"
+
+// borrow makes a bare repository at dir that borrows the mirror's objects.
+func (b *broker) borrow(ctx context.Context, dir string) error {
 	format, err := b.mirrors.git(ctx, b.mirror.dir, "rev-parse", "--show-object-format")
 	if err != nil {
-		return "", err
+		return err
 	}
 	if err := b.mirrors.initBare(ctx, dir, strings.TrimSpace(string(format))); err != nil {
-		return "", err
+		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(alternates), 0o755); err != nil {
-		return "", fmt.Errorf("making a repository for %s: %w", b.grant.Agent, err)
+	at := filepath.Join(dir, alternates)
+	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+		return fmt.Errorf("making a repository beside the mirror: %w", err)
 	}
 	// Written last: it says that the repository is whole.
 	from, err := filepath.Rel(filepath.Join(dir, "objects"), filepath.Join(b.mirror.dir, "objects"))
 	if err != nil {
-		return "", fmt.Errorf("making a repository for %s: %w", b.grant.Agent, err)
+		return fmt.Errorf("making a repository beside the mirror: %w", err)
 	}
-	if err := os.WriteFile(alternates, []byte(from+"\n"), 0o644); err != nil {
-		return "", fmt.Errorf("making a repository for %s: %w", b.grant.Agent, err)
+	if err := os.WriteFile(at, []byte(from+"\n"), 0o644); err != nil {
+		return fmt.Errorf("making a repository beside the mirror: %w", err)
 	}
-	return dir, b.cutOff(dir)
+	return b.cutOff(dir)
 }
 
 // cutOff tells the agent's repository where the mirror's history ends, if the

@@ -40,6 +40,9 @@ type Options struct {
 	Gone func(error) bool
 }
 
+// Artifacts is the folder in a machine for what an agent leaves for people.
+const Artifacts = wire.Artifacts
+
 // The nouns of a machine, in the form in which they travel.
 type (
 	Hello         = wire.Hello

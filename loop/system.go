@@ -24,6 +24,7 @@ type SystemInput struct {
 	// did, what failed, what is not there.
 	Environment []string
 	Terminals   []string // names of those that were started, with their commands
+	Artifacts   string   // the folder for what people are to have beside the branch; "" is none
 	Mode        string   // ModePlan or, for anything else, ModeAgent
 }
 
@@ -90,6 +91,9 @@ func writeMachine(b *strings.Builder, in SystemInput, root string) {
 		fmt.Fprintf(b, "Your directory is %s; there is no repository.", root)
 	}
 	b.WriteString(" Files and processes stay from one of your turns to the next.\n")
+	if in.Artifacts != "" && in.Mode != ModePlan {
+		fmt.Fprintf(b, "What people should have that does not belong into the repository (screenshots, reports, recordings, built packages) goes into %s: they see and download it from there.\n", in.Artifacts)
+	}
 	for _, s := range in.Environment {
 		fmt.Fprintf(b, "- %s\n", s)
 	}

@@ -221,7 +221,7 @@ func (r *Runner) workPhase(ctx context.Context, run errand.Run, p *place) (strin
 }
 
 func systemInput(agent errand.Agent, run errand.Run, s standing, rules []loop.RuleFile) loop.SystemInput {
-	in := loop.SystemInput{Root: root, Branch: agent.Branch, Rules: rules, Environment: s.notes, Mode: run.Mode}
+	in := loop.SystemInput{Root: root, Branch: agent.Branch, Rules: rules, Environment: s.notes, Mode: run.Mode, Artifacts: guest.Artifacts}
 	if len(agent.Repositories) > 0 {
 		in.Repository, in.Base = agent.Repositories[0].URL, orDefault(agent.Repositories[0].Ref, agent.Base)
 	}

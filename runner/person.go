@@ -51,6 +51,7 @@ const (
 	ExecProgram ExecAs = iota // a program with its arguments
 	ExecShell                 // one text for the user's own shell; none is that shell
 	ExecFiles                 // nothing: the command serves files by SFTP
+	ExecOwn                   // those of the guest's own program
 )
 
 // argv gives the command for a user, and the one that it is started as: the
@@ -61,6 +62,8 @@ func (req ExecRequest) argv(line *guest.Line) (argv []string, user string) {
 		return append([]string{self, "exec", "-user", req.User, "-dir", req.Dir, "--"}, req.Args...), ""
 	case ExecFiles:
 		return []string{self, "sftp", "-dir", req.Dir}, req.User
+	case ExecOwn:
+		return append([]string{self}, req.Args...), req.User
 	}
 	return req.Args, req.User
 }
@@ -95,6 +98,20 @@ func (r *Runner) Exec(ctx context.Context, _ errand.Caller, id errand.AgentID, r
 		Env: append(append([]string(nil), s.env...), req.Env...), TTY: req.TTY, Stdin: req.Stdin != nil, Limit: req.Limit,
 		Hold: req.Whole,
 	}, terminal.Streams{In: req.Stdin, Resize: req.Resize, Out: out})
+}
+
+// Visit gives the line to the agent's machine, waking it if it sleeps. It does not
+// sleep again before leave is called.
+func (r *Runner) Visit(ctx context.Context, _ errand.Caller, id errand.AgentID) (line *guest.Line, leave func(), err error) {
+	p, err := r.visit(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if line = p.current(); line == nil {
+		p.release()
+		return nil, nil, guest.ErrRebooted
+	}
+	return line, sync.OnceFunc(p.release), nil
 }
 
 // Dial connects to an address in the agent's machine, "localhost:3000" or
@@ -379,7 +396,7 @@ func (r *Runner) liveDiff(ctx context.Context, p *place, agent errand.Agent) (Di
 	const script = `set -e
 index=$(mktemp) stats=$(mktemp)
 trap 'rm -f "$index" "$stats"' EXIT
-cp "$(git rev-parse --git-path index)" "$index"
+cp -p "$(git rev-parse --git-path index)" "$index"
 export GIT_INDEX_FILE="$index"
 git add -A >/dev/null 2>&1
 changes() { git -c core.quotepath=false diff --cached --no-color --no-ext-diff --no-textconv -M "$@" --; }

@@ -247,7 +247,7 @@ func (r *Runner) resolveBase(ctx context.Context, agent errand.Agent, run errand
 	}
 	repo := agent.Repositories[0]
 	err := r.phase(ctx, errand.Run{ID: run, Agent: agent.ID}, errand.PhaseMirror, "", func() (string, error) {
-		mirror, err := r.Mirrors.Fetch(ctx, repo.URL)
+		mirror, err := r.Mirrors.FetchCarried(ctx, repo.URL, repo.Ref)
 		if err != nil {
 			return "", err
 		}

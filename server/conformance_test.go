@@ -108,6 +108,8 @@ func TestAnswersAreCursors(t *testing.T) {
 		{"GET", base + "/runs?limit=1", "", 200, "ListRunsResponse"},
 		{"GET", base + "/runs/" + string(run), "", 200, "Run"},
 		{"GET", base + "/usage", "", 200, "AgentUsageResponse"},
+		{"GET", base + "/artifacts", "", 200, "ListArtifactsResponse"},
+		{"GET", base + "/artifacts/download?path=artifacts/none", "", 404, "Error"},
 		{"POST", base + "/runs/" + string(run) + "/cancel", "", 200, "IdResponse"},
 		{"POST", base + "/runs/" + string(run) + "/cancel", "", 409, "Error"},
 		{"GET", base + "/runs/" + string(run), "", 200, "Run"},

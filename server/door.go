@@ -15,6 +15,7 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/environment/file"
+	"github.com/errand-dev/errand/server/files"
 	"github.com/errand-dev/errand/store"
 )
 
@@ -60,7 +61,12 @@ func (s *Server) open(r *http.Request) bool {
 	case "/healthz", "/openapi.json", schemaPath, signInPath:
 		return true
 	}
-	return s.ofPanel(r)
+	return s.ofPanel(r) || ofLink(r)
+}
+
+// ofLink says whether a request shows a link to an artifact, which is its own key.
+func ofLink(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, files.LinkPath)
 }
 
 // ofPanel says whether a request is for the panel, which has all that is not the
@@ -87,8 +93,8 @@ func (s *Server) checkBrowser(r *http.Request) error {
 	}
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "cross-site", "same-site":
-		if r.Method == http.MethodGet && s.ofPanel(r) && r.Header.Get("Sec-Fetch-Mode") == "navigate" {
-			return nil // a link to the panel, which shows nobody's things by itself
+		if r.Method == http.MethodGet && (s.ofPanel(r) || ofLink(r)) && r.Header.Get("Sec-Fetch-Mode") == "navigate" {
+			return nil // a link to the panel, which shows nobody's things by itself, or to a download
 		}
 		return foreignOrigin()
 	}

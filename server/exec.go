@@ -34,7 +34,7 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request) error {
 		}
 		req := runner.ExecRequest{
 			Args: start.Args, Dir: start.Dir, User: start.User, Env: start.Env,
-			Limit: time.Duration(start.LimitMs) * time.Millisecond,
+			Limit: time.Duration(start.LimitMs) * time.Millisecond, Whole: start.Whole && start.TTY == nil,
 		}
 		if start.Stdin {
 			req.Stdin = b.stdin

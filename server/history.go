@@ -25,6 +25,7 @@ type listRefs struct {
 func (s *Server) historyRoutes(r *router) {
 	add(r, route{name: "listCommits", method: "GET", path: "/v1/agents/{id}/commits", failures: []int{400, 403, 404, 503},
 		summary: "List what an agent's branch has beyond its base, newest first"}, s.commits)
+	s.carryRoutes(r)
 	add(r, route{name: "listRefs", method: "GET", path: "/v1/repositories/refs", failures: []int{400, 403, 404, 413, 503},
 		summary: "Ask a repository's remote for its branches and tags, the default branch first"}, s.refs)
 }

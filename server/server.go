@@ -29,12 +29,13 @@ import (
 	"github.com/errand-dev/errand/dockerfile"
 	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/runner"
+	"github.com/errand-dev/errand/server/files"
 	"github.com/errand-dev/errand/setup"
 	"github.com/errand-dev/errand/store"
 	"github.com/errand-dev/errand/vault"
 )
 
-// Options are for New. Runner, Keys, Setups, Log and URL are needed.
+// Options are for New. Runner, Keys, Setups, Links, Log and URL are needed.
 type Options struct {
 	Runner *runner.Runner
 	Vault  *vault.Vault
@@ -54,6 +55,7 @@ type Options struct {
 	// Heartbeat is how often a quiet stream shows that it lives; 0 is 15 s.
 	Heartbeat time.Duration
 	SSH       SSH
+	Links     *files.Links
 	// Linter gives what looks at Dockerfiles until ctx ends; nil, or what gives nil:
 	// nothing does.
 	Linter func(ctx context.Context) dockerfile.Linter
@@ -74,6 +76,7 @@ type Server struct {
 	linter    func(context.Context) dockerfile.Linter
 	log       *slog.Logger
 	sshAt     SSH
+	files     *files.Files
 	url       string // without a slash at its end
 	host      string // of url
 	cookie    string // the name of the one that browsers get
@@ -109,6 +112,7 @@ func New(o Options) (*Server, error) {
 	if s.heartbeat == 0 {
 		s.heartbeat = 15 * time.Second
 	}
+	s.files = &files.Files{Runner: o.Runner, Links: o.Links, URL: s.url}
 	stopped := make(chan struct{})
 	s.stopped, s.stop = stopped, sync.OnceFunc(func() { close(stopped) })
 	s.feed = &feed{server: s, readers: map[chan []byte]bool{}}
@@ -158,6 +162,7 @@ func (s *Server) routes(mux *http.ServeMux) ([]byte, error) {
 	s.signInRoutes(r)
 	s.journalRoutes(r)
 	s.machineRoutes(r)
+	s.fileRoutes(r)
 	s.historyRoutes(r)
 	s.snapshotRoutes(r)
 	s.environmentRoutes(r)

@@ -5,6 +5,7 @@
 //	errand-guest exec       run a command as a user, for terminals
 //	errand-guest tend       the same, and again when it crashes
 //	errand-guest sftp       serve files to a person who came by ssh
+//	errand-guest files      change, pack, unpack or watch files for the server
 //
 // It only wires: package inside is what it does.
 package main
@@ -19,6 +20,7 @@ import (
 	"syscall"
 
 	"github.com/errand-dev/errand/guest/inside"
+	"github.com/errand-dev/errand/guest/inside/files"
 )
 
 const (
@@ -35,13 +37,15 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("say init, connect, exec, tend or sftp")
+		return fmt.Errorf("say init, connect, exec, tend, sftp or files")
 	}
 	switch args[0] {
 	case "exec":
 		return inside.Exec(args[1:])
 	case "sftp":
 		return inside.SFTP(args[1:])
+	case "files":
+		return files.Main(args[1:], os.Stdin, os.Stdout)
 	case "tend":
 		code, err := inside.Tend(args[1:])
 		if err == nil {
@@ -68,5 +72,5 @@ func run(args []string) error {
 	case "connect":
 		return inside.Connect(socket, os.Stdin, os.Stdout)
 	}
-	return fmt.Errorf("%q is neither init, connect, exec, tend nor sftp", args[0])
+	return fmt.Errorf("%q is neither init, connect, exec, tend, sftp nor files", args[0])
 }

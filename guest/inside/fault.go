@@ -15,6 +15,9 @@ func faultf(code, format string, args ...any) *wire.Fault {
 	return &wire.Fault{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
+// Fault gives err in the form in which it travels.
+func Fault(err error) *wire.Fault { return fault(err) }
+
 // fault gives err in the form in which it travels.
 func fault(err error) *wire.Fault {
 	var f *wire.Fault

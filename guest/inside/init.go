@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/errand-dev/errand/guest/wire"
 )
 
 // stopLimit is how long processes have to end when the machine is to end.
@@ -29,6 +31,9 @@ func Init(ctx context.Context, opts Options) error {
 	unix.Umask(0o022)
 	if first {
 		raiseLoopback()
+		if err := makeArtifacts(); err != nil {
+			opts.Log.Warn("no folder for artifacts", "err", err)
+		}
 	}
 	l, err := listenAt(opts.Socket)
 	if err != nil {
@@ -46,6 +51,15 @@ func Init(ctx context.Context, opts Options) error {
 		g.killAll()
 	}
 	return err
+}
+
+// makeArtifacts makes the folder for what an agent leaves for people, whoever it
+// is in the machine.
+func makeArtifacts() error {
+	if err := os.MkdirAll(wire.Artifacts, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(wire.Artifacts, 0o777|os.ModeSticky)
 }
 
 // listenAt listens on a Unix socket that root alone may use, in place of what

@@ -84,6 +84,17 @@ func readLink(r *os.Root, name string, leave bool) (string, error) {
 	return r.Readlink(name)
 }
 
+// Physical gives the path of name, which came with a request, in r: without links,
+// and nowhere outside. A last link is followed only if followLast is set. Errors
+// travel as Fault gives them.
+func Physical(r *os.Root, name string, followLast bool) (string, error) {
+	name, err := relative(name)
+	if err != nil {
+		return "", err
+	}
+	return physical(r, name, followLast)
+}
+
 func outside(name string) error {
 	return faultf(wire.CodeOutside, "%s goes through a link that leaves the root or is absolute", name)
 }

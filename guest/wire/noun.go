@@ -19,6 +19,10 @@ type Hello struct {
 	Started time.Time `json:"started"`
 }
 
+// Artifacts is the folder in a machine for what an agent leaves for people, which
+// all users there may write to.
+const Artifacts = "/opt/cursor/artifacts"
+
 // Size is a terminal's, in characters.
 type Size struct {
 	Cols uint16 `json:"cols"`

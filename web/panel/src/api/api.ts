@@ -21,6 +21,10 @@ export type Settings = Schemas['Settings']
 export type ModelTrial = Schemas['ModelTrial']
 export type UsageOver = Schemas['UsageOver']
 export type Health = Schemas['Health']
+export type MachineFile = Schemas['File']
+export type FileText = Schemas['FileText']
+export type FileChanges = { paths: string[]; all?: boolean }
+export type Artifact = Schemas['Artifact']
 export type AgentChange = { agent?: AgentSummary; removed?: string }
 
 type Method = 'get' | 'post' | 'put' | 'patch' | 'delete'
