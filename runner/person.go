@@ -301,6 +301,26 @@ func (r *Runner) Listeners(ctx context.Context, _ errand.Caller, id errand.Agent
 	return slices.DeleteFunc(all, func(l guest.Listener) bool { return l.Port == int(broker.Port()) && l.Address == broker.Addr() }), err
 }
 
+// Owners gives the processes that hold some listeners of the agent's machine, by
+// port, as far as they can be found out. What they call themselves has passed the
+// redactor; while the agent's secrets cannot be opened nothing is told.
+func (r *Runner) Owners(ctx context.Context, _ errand.Caller, id errand.AgentID, listeners []guest.Listener) (map[int]guest.Owner, error) {
+	p := r.placeOf(id)
+	line := p.current()
+	if line == nil || !p.knowsSecrets() {
+		return nil, nil
+	}
+	all, err := line.Owners(ctx, listeners)
+	for port, o := range all {
+		o.Command = r.Redactor.String(o.Command)
+		all[port] = o
+	}
+	return all, err
+}
+
+// Awake says whether the agent's machine can be used without being woken.
+func (r *Runner) Awake(id errand.AgentID) bool { return r.placeOf(id).now().isReady() }
+
 // visit wakes the machine for a person, or makes that of an agent which has no
 // runs. An agent whose first run has not made one yet has nothing to visit.
 func (r *Runner) visit(ctx context.Context, id errand.AgentID) (*place, error) {

@@ -29,6 +29,7 @@ import (
 	"github.com/errand-dev/errand/dockerfile"
 	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/runner"
+	"github.com/errand-dev/errand/server/preview"
 	"github.com/errand-dev/errand/setup"
 	"github.com/errand-dev/errand/store"
 	"github.com/errand-dev/errand/vault"
@@ -57,6 +58,9 @@ type Options struct {
 	// Linter gives what looks at Dockerfiles until ctx ends; nil, or what gives nil:
 	// nothing does.
 	Linter func(ctx context.Context) dockerfile.Linter
+	// PreviewDomain is under which all host names lead here and are previews', HOST
+	// or HOST:PORT. "" is none but *.localhost.
+	PreviewDomain string
 }
 
 // SSH is where people reach machines by ssh. Its zero value is nowhere.
@@ -83,6 +87,7 @@ type Server struct {
 	heartbeat time.Duration
 	rate      *rate
 	feed      *feed
+	previews  *preview.Previews
 	frames    frames
 	panel     http.Handler // nil: none
 	flags     []api.Flag
@@ -108,6 +113,9 @@ func New(o Options) (*Server, error) {
 	}
 	if s.heartbeat == 0 {
 		s.heartbeat = 15 * time.Second
+	}
+	if s.previews, err = preview.New(preview.Options{Runner: o.Runner, Keys: o.Keys, Log: o.Log, URL: s.url, Domain: o.PreviewDomain, Cookie: s.cookie}); err != nil {
+		return nil, err
 	}
 	stopped := make(chan struct{})
 	s.stopped, s.stop = stopped, sync.OnceFunc(func() { close(stopped) })
@@ -158,6 +166,7 @@ func (s *Server) routes(mux *http.ServeMux) ([]byte, error) {
 	s.signInRoutes(r)
 	s.journalRoutes(r)
 	s.machineRoutes(r)
+	s.portRoutes(r)
 	s.historyRoutes(r)
 	s.snapshotRoutes(r)
 	s.environmentRoutes(r)
@@ -181,6 +190,8 @@ func (s *Server) routes(mux *http.ServeMux) ([]byte, error) {
 type who struct {
 	caller errand.Caller
 	key    store.Key
+	signIn string // the cookie that let them in; "" where the key itself did
+	host   string // as which they reach the server
 }
 
 type whoKey struct{}
