@@ -3,6 +3,7 @@ package preview
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -28,6 +29,17 @@ const lookEvery = 2 * time.Second
 // Ports gives the ports of an agent's machine that something listens on, and those
 // that its environment names, by number. It wakes nothing.
 func (p *Previews) Ports(ctx context.Context, caller errand.Caller, id errand.AgentID) (api.Ports, error) {
+	return p.look(ctx, caller, id, new(sight))
+}
+
+// sight is what was seen at the last look. Who holds a listener is looked for only
+// when there are others: it costs more than the rest.
+type sight struct {
+	listeners []guest.Listener
+	owners    map[int]guest.Owner
+}
+
+func (p *Previews) look(ctx context.Context, caller errand.Caller, id errand.AgentID, last *sight) (api.Ports, error) {
 	out := api.Ports{Items: []api.OpenPort{}}
 	listeners, err := p.runner.Listeners(ctx, caller, id)
 	if err != nil {
@@ -39,25 +51,26 @@ func (p *Previews) Ports(ctx context.Context, caller errand.Caller, id errand.Ag
 		return out, err
 	}
 	listeners = listeners[:min(len(listeners), maxPorts)]
-	owners, err := p.runner.Owners(ctx, caller, id, listeners)
-	if err != nil {
-		return out, err
+	if !slices.Equal(listeners, last.listeners) {
+		owners, err := p.runner.Owners(ctx, caller, id, listeners)
+		if err != nil {
+			return out, err
+		}
+		*last = sight{listeners, owners}
 	}
-	all := map[int]*api.OpenPort{}
+	all := map[int]api.OpenPort{}
 	for _, l := range listeners {
-		o := owners[l.Port]
-		all[l.Port] = &api.OpenPort{Port: l.Port, Listening: true, Loopback: l.Address.IsLoopback(), PID: o.PID, Command: clip(o.Command)}
+		o := last.owners[l.Port]
+		all[l.Port] = api.OpenPort{Port: l.Port, Listening: true, Loopback: l.Address.IsLoopback(), PID: o.PID, Command: clip(o.Command)}
 	}
 	for _, n := range named {
-		if all[n.Port] == nil {
-			all[n.Port] = &api.OpenPort{Port: n.Port}
-		}
-		all[n.Port].Name = n.Name
+		one := all[n.Port]
+		one.Port, one.Name = n.Port, n.Name
+		all[n.Port] = one
 	}
-	for _, one := range all {
-		out.Items = append(out.Items, *one)
+	for _, port := range slices.Sorted(maps.Keys(all)) {
+		out.Items = append(out.Items, all[port])
 	}
-	slices.SortFunc(out.Items, func(a, b api.OpenPort) int { return a.Port - b.Port })
 	return out, nil
 }
 
@@ -75,9 +88,10 @@ func clip(command string) string {
 func (p *Previews) Watch(ctx context.Context, caller errand.Caller, id errand.AgentID, told func(*api.Ports) error) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	var seen sight
 	var last *api.Ports
 	for {
-		now, err := p.Ports(ctx, caller, id)
+		now, err := p.look(ctx, caller, id, &seen)
 		if err != nil {
 			return err
 		}

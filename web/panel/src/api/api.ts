@@ -20,6 +20,7 @@ export type Key = Schemas['Key']
 export type Settings = Schemas['Settings']
 export type ModelTrial = Schemas['ModelTrial']
 export type UsageOver = Schemas['UsageOver']
+export type Ports = Schemas['Ports']
 export type Health = Schemas['Health']
 export type AgentChange = { agent?: AgentSummary; removed?: string }
 
