@@ -47,7 +47,7 @@ func Join(ctx context.Context, ws *websocket.Conn, conn net.Conn) error {
 	defer cancel(nil)
 	defer ws.CloseNow()
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { reset(conn) })
 	defer stop()
 	ws.SetReadLimit(MaxMessage)
 	j := &join{ws: ws, conn: conn}
@@ -75,6 +75,14 @@ func Join(ctx context.Context, ws *websocket.Conn, conn net.Conn) error {
 		_ = ws.Close(websocket.StatusNormalClosure, "") // the other end may have gone first
 	}
 	return err
+}
+
+// reset closes conn so that its other end takes it for no clean end.
+func reset(conn net.Conn) {
+	if tcp, ok := conn.(interface{ SetLinger(seconds int) error }); ok {
+		_ = tcp.SetLinger(0) // it may be closed already
+	}
+	conn.Close()
 }
 
 type join struct {

@@ -64,9 +64,10 @@ func newNames(server, domain string) (names, error) {
 	}
 	n.domain, n.port = strings.Trim(strings.ToLower(host), "."), port
 	own := strings.ToLower(at.Hostname())
+	_, notPort := strconv.ParseUint(port, 10, 16)
 	_, isAddress := netip.ParseAddr(n.domain)
 	switch {
-	case n.domain == "" || isAddress == nil || strings.ContainsAny(n.domain, "/:@*? "):
+	case n.domain == "" || port != "" && notPort != nil || isAddress == nil || strings.ContainsAny(n.domain, "/:@*? "):
 		return names{}, errand.Errorf(errand.Invalid, "validation_error", "%q is no domain for previews. It looks like previews.example.net, and all names under it must lead here: *.previews.example.net.", domain)
 	case within(own, n.domain) || within(n.domain, own):
 		return names{}, errand.Errorf(errand.Invalid, "validation_error", "Previews under %s and the server at %s would share cookies. Give previews a domain that neither contains the server's name nor lies under it.", n.domain, own)
