@@ -66,6 +66,35 @@ func (a *app) openPort(ctx context.Context, c *client.Client, id errand.AgentID,
 	if err != nil {
 		return err
 	}
+	return a.showPreview(ctx, preview, show)
+}
+
+func (a *app) ideCommand() *cobra.Command {
+	var show bool
+	cmd := &cobra.Command{
+		Use: "ide [AGENT]", Short: "Open an editor for an agent's machine in a browser", Args: usage(cobra.MaximumNArgs(1)),
+		Long: `Open VS Code in this machine's browser, on the agent's repository: the code-server
+or openvscode-server that the machine's image has, or else code-server, which is
+downloaded into the machine. Where there is no browser the address is printed, which
+lets one browser in, once, within a minute.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, id, err := a.agentArg(cmd.Context(), args)
+			if err != nil {
+				return err
+			}
+			preview, err := c.OpenEditor(cmd.Context(), id)
+			if err != nil {
+				return err
+			}
+			return a.showPreview(cmd.Context(), preview, show)
+		},
+	}
+	cmd.Flags().BoolVar(&show, "print", false, "print the address only")
+	return cmd
+}
+
+// showPreview opens a preview in a browser, or prints where it is.
+func (a *app) showPreview(ctx context.Context, preview api.Preview, show bool) error {
 	if a.json {
 		return a.printJSON(preview)
 	}

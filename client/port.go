@@ -23,6 +23,13 @@ func (c *Client) OpenPreview(ctx context.Context, agent errand.AgentID, port int
 	return out, err
 }
 
+// OpenEditor starts an editor in the agent's machine, which may take minutes where
+// there is none yet, and gives a URL by which one browser uses it.
+func (c *Client) OpenEditor(ctx context.Context, agent errand.AgentID) (out api.Preview, err error) {
+	err = c.call(ctx, request{method: "POST", path: agentPath(agent, "/ide")}, &out)
+	return out, err
+}
+
 // Forward joins conn with a port of the agent's machine, waking it where it
 // sleeps, and returns when both directions have ended or ctx has. It closes conn
 // unless it could not connect, which is an *UnreachableError or what the server

@@ -243,6 +243,31 @@ func (r *Runner) Attach(ctx context.Context, _ errand.Caller, id errand.AgentID,
 	return terminal.Attach(ctx, s.line, terminal.View{Name: name, ReadOnly: readOnly, Size: size, Dir: root, User: s.environment.User, Env: s.env}, streams)
 }
 
+// OpenTerminal has a command run in a terminal of the agent's machine, as the
+// environment's user, waking it if it sleeps. It is started again when it crashes.
+// One that runs is left as it is; one whose command has ended is opened anew.
+func (r *Runner) OpenTerminal(ctx context.Context, _ errand.Caller, id errand.AgentID, name, command string) error {
+	p, err := r.visit(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer p.release()
+	s := p.now()
+	if s.line == nil {
+		return guest.ErrRebooted
+	}
+	all, err := s.line.Terminals(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(all, func(t guest.TerminalState) bool { return t.Name == name && !t.Running }) {
+		if err := s.line.CloseTerminal(ctx, name); err != nil {
+			return err
+		}
+	}
+	return s.line.OpenTerminal(ctx, guest.Terminal{Name: name, Command: command, Dir: root, User: s.environment.User, Env: s.env, Tend: true})
+}
+
 // Terminals lists the terminals of the agent's machine, without what the secrets
 // are that they show; while these cannot be opened it is Unavailable. A machine
 // that sleeps has none.

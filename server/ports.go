@@ -11,6 +11,7 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
 	"github.com/errand-dev/errand/api/tunnel"
+	"github.com/errand-dev/errand/server/editor"
 	"github.com/errand-dev/errand/server/preview"
 )
 
@@ -28,6 +29,8 @@ func (s *Server) portRoutes(r *router) {
 		http.StatusOK, "text/event-stream", nil, s.followPorts)
 	add(r, route{name: "openPreview", method: "POST", path: "/v1/agents/{id}/ports/{port}/preview", status: http.StatusCreated, failures: []int{400, 403, 404, 503},
 		summary: "Make a URL under which one browser looks at a port of an agent's machine"}, s.openPreview)
+	add(r, route{name: "openEditor", method: "POST", path: "/v1/agents/{id}/ide", status: http.StatusCreated, failures: []int{400, 403, 404, 503},
+		summary: "Start an editor for browsers in an agent's machine, installing it where there is none, and make a URL under which one browser uses it"}, s.openEditor)
 	r.addRaw(route{name: "connectPort", method: "GET", path: "/v1/agents/{id}/ports/{port}/connect", failures: []int{400, 403, 404, 503},
 		summary: "Connect to a port of an agent's machine, over a WebSocket (" + tunnel.Protocol + ")"},
 		http.StatusSwitchingProtocols, "", nil, s.connectPort)
@@ -83,6 +86,18 @@ func (s *Server) openPreview(ctx context.Context, w who, in *openPreview) (api.P
 		path = in.Body.Path
 	}
 	return s.previews.Open(w.key, w.signIn, w.host, t, path)
+}
+
+func (s *Server) openEditor(ctx context.Context, w who, in *ByID) (api.Preview, error) {
+	t, err := s.target(ctx, w, in.ID, editor.Port)
+	if err != nil {
+		return api.Preview{}, err
+	}
+	editors := editor.Editors{Runner: s.runner}
+	if err := editors.Open(ctx, w.caller, t.Agent); err != nil {
+		return api.Preview{}, err
+	}
+	return s.previews.Open(w.key, w.signIn, w.host, t, "")
 }
 
 // target finds what a path names.

@@ -284,10 +284,9 @@ func (l *looker) seen(id string) {
 	if err := json.Unmarshal([]byte(body), &seen); err != nil {
 		l.Fatalf("%v: %s", err, body)
 	}
-	host := strings.TrimPrefix(l.origin, "http://")
 	for name, want := range map[string]string{
 		"host": "localhost:3000", "origin": "http://localhost:3000", "referer": "http://localhost:3000/page", "cookie": "", "authorization": "",
-		"x-forwarded-host": host, "x-forwarded-proto": "http", "x-forwarded-for": "", "x-forwarded-prefix": "",
+		"x-forwarded-host": "", "x-forwarded-for": "", "x-forwarded-prefix": "",
 	} {
 		if seen.Headers[name] != want {
 			l.Errorf("the program sees %s: %q, want %q", name, seen.Headers[name], want)
@@ -298,6 +297,9 @@ func (l *looker) seen(id string) {
 	}
 	if _, _, body = l.ask("GET", "/seen", nil, "Authorization", "Bearer the-programs-own", "Cookie", "theme=dark"); !strings.Contains(body, "the-programs-own") || !strings.Contains(body, "theme=dark") {
 		l.Errorf("the program does not see its own: %s", body)
+	}
+	if !strings.Contains(body, `"x-forwarded-host":"`+strings.TrimPrefix(l.origin, "http://")+`"`) || !strings.Contains(body, `"x-forwarded-proto":"http"`) {
+		l.Errorf("the program does not see where it is looked at: %s", body)
 	}
 	if strings.Contains(body, "errand_preview") {
 		l.Errorf("the program sees the pass: %s", body)

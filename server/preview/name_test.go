@@ -124,6 +124,19 @@ func TestCookies(t *testing.T) {
 	}
 }
 
+// TestCookiesSent: what goes into a machine is without ours, and as it was.
+func TestCookiesSent(t *testing.T) {
+	p := &Previews{cookie: "errand_7070"}
+	for sent, want := range map[string]string{
+		"": "", "a=1": "a=1", " a=1;b ={\"c\": 1, 2} ; ": "a=1; b ={\"c\": 1, 2}",
+		"errand_preview=x; a=1;errand_7070=y; __Host-errand_preview =z": "a=1", "errand_preview=x": "", "my_errand_preview=1": "my_errand_preview=1",
+	} {
+		if got := p.theirs(sent); got != want {
+			t.Errorf("%q becomes %q, want %q", sent, got, want)
+		}
+	}
+}
+
 // TestOriginsOfRequests: what other pages make a browser send is refused.
 func TestOriginsOfRequests(t *testing.T) {
 	const own = "3000--" + id + ".localhost:7070"

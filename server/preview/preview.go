@@ -136,7 +136,11 @@ func (p *Previews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return err
 		})
 		defer end()
-		p.proxy.ServeHTTP(w, r.WithContext(context.WithValue(ctx, targetKey{}, visit{t, caller})))
+		v := visit{Target: t, caller: caller, scheme: "http", host: r.Host}
+		if p.names.secure(r.Host) {
+			v.scheme = "https"
+		}
+		p.proxy.ServeHTTP(w, r.WithContext(context.WithValue(ctx, visitKey{}, v)))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,16 +26,18 @@ const (
 	copySize        = 64 << 10
 )
 
-// visit is what a request is for, and who makes it.
+// visit is what a request is for, who makes it and how they reach it.
 type visit struct {
 	Target
 	caller errand.Caller
+	scheme string // of the preview, as the browser sees it
+	host   string
 }
 
-type targetKey struct{}
+type visitKey struct{}
 
 func visitOf(ctx context.Context) visit {
-	v, _ := ctx.Value(targetKey{}).(visit)
+	v, _ := ctx.Value(visitKey{}).(visit)
 	return v
 }
 
@@ -108,18 +111,17 @@ func (p *Previews) rewrite(r *httputil.ProxyRequest) {
 			delete(out.Header, name)
 		}
 	}
-	scheme := "http"
-	if p.names.secure(r.In.Host) {
-		scheme = "https"
-	}
-	out.Header.Set("X-Forwarded-Host", r.In.Host)
-	out.Header.Set("X-Forwarded-Proto", scheme)
-	if origin := out.Header.Get("Origin"); origin != "" && origin != "null" {
-		out.Header.Set("Origin", "http://"+local)
-	}
-	if from, err := url.Parse(out.Header.Get("Referer")); err == nil && strings.EqualFold(from.Host, r.In.Host) {
+	if from, err := url.Parse(out.Header.Get("Referer")); err == nil && strings.EqualFold(from.Host, v.host) {
 		from.Scheme, from.Host = "http", local
 		out.Header.Set("Referer", from.String())
+	}
+	if origin := out.Header.Get("Origin"); origin == "" {
+		out.Header.Set("X-Forwarded-Host", v.host)
+		out.Header.Set("X-Forwarded-Proto", v.scheme)
+	} else if origin != "null" {
+		// Programs compare it with the host, some with the forwarded one, which is
+		// why that is left out here.
+		out.Header.Set("Origin", "http://"+local)
 	}
 	p.withhold(out)
 }
@@ -127,18 +129,30 @@ func (p *Previews) rewrite(r *httputil.ProxyRequest) {
 // withhold takes what is the server's out of a request that goes into a machine:
 // passes, the panel's cookie, and a key of ours.
 func (p *Previews) withhold(out *http.Request) {
-	cookies := out.Cookies()
+	sent := out.Header.Values("Cookie")
 	out.Header.Del("Cookie")
-	for _, c := range cookies {
-		if c.Name != cookieName(true) && c.Name != cookieName(false) && c.Name != p.cookie {
-			out.AddCookie(c)
-		}
+	if theirs := p.theirs(strings.Join(sent, ";")); theirs != "" {
+		out.Header.Set("Cookie", theirs)
 	}
 	name, _, basic := out.BasicAuth()
 	_, token, _ := strings.Cut(out.Header.Get("Authorization"), " ")
 	if strings.HasPrefix(strings.TrimSpace(token), keyPrefix) || basic && strings.HasPrefix(name, keyPrefix) {
 		out.Header.Del("Authorization")
 	}
+}
+
+// theirs gives the cookies that are not ours, as they were sent: programs keep in
+// them what net/http would not write.
+func (p *Previews) theirs(sent string) string {
+	var kept []string
+	for part := range strings.SplitSeq(sent, ";") {
+		part = strings.TrimSpace(part)
+		name, _, _ := strings.Cut(part, "=")
+		if part != "" && !slices.Contains([]string{cookieName(true), cookieName(false), p.cookie}, strings.TrimSpace(name)) {
+			kept = append(kept, part)
+		}
+	}
+	return strings.Join(kept, "; ")
 }
 
 // keyPrefix begins every API key.
@@ -151,9 +165,9 @@ func (p *Previews) answer(resp *http.Response) error {
 	for _, name := range []string{"Clear-Site-Data", "Strict-Transport-Security", "Alt-Svc"} {
 		h.Del(name)
 	}
-	host := resp.Request.Header.Get("X-Forwarded-Host")
+	v := visitOf(resp.Request.Context())
 	if to, err := url.Parse(h.Get("Location")); err == nil && isLoopback(to.Hostname()) && to.Port() == resp.Request.URL.Port() {
-		to.Scheme, to.Host = resp.Request.Header.Get("X-Forwarded-Proto"), host
+		to.Scheme, to.Host = v.scheme, v.host
 		h.Set("Location", to.String())
 	}
 	cookies := h.Values("Set-Cookie")
