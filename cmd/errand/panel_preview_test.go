@@ -57,7 +57,10 @@ func (p *panel) doInMachine(asked string) bool {
 	case "edit":
 		// At once, as editors and the agents' own tools do it: Vite may read a file
 		// that is only begun, and then look no further.
-		p.in.exec(words[1], words[3]+"\n", "sh", "-c", "cat >/tmp/edited && mv /tmp/edited /workspace/"+words[2])
+		text := strings.ReplaceAll(words[3], `\n`, "\n") + "\n"
+		p.in.exec(words[1], text, "sh", "-c", "cd /workspace && cat >/tmp/edited && chmod 755 /tmp/edited && mv /tmp/edited "+words[2])
+	case "refuse": // what would be downloaded
+		p.in.exec(words[1], "", "sh", "-c", "printf '#!/bin/sh\nexit 6\n' >/usr/local/bin/curl && chmod +x /usr/local/bin/curl")
 	case "start":
 		switch id := words[1]; words[2] {
 		case "vite":

@@ -94,7 +94,7 @@ func command(program string) string {
 	if path.Base(program) == "openvscode-server" {
 		return fmt.Sprintf("exec %s --host 127.0.0.1 --port %d --without-connection-token --telemetry-level off --default-folder /workspace", quoted, Port)
 	}
-	return fmt.Sprintf("exec %s --bind-addr 127.0.0.1:%d --auth none --disable-telemetry --disable-update-check --disable-getting-started-override /workspace", quoted, Port)
+	return fmt.Sprintf("exec %s --bind-addr 127.0.0.1:%d --auth none --disable-telemetry --disable-update-check --disable-workspace-trust --disable-getting-started-override /workspace", quoted, Port)
 }
 
 // run runs a script in the machine as the environment's user, and gives what it

@@ -26,6 +26,9 @@ await atBothWidths(async (page, width, look) => {
   await hostile(page, id, new URL(preview.url()).origin)
   step('waiting')
   await waiting(page, id, look)
+  step('editor')
+  await listed(page, width) // the page was loaded anew
+  await editor(page, id)
   step('done')
 })
 
@@ -100,6 +103,19 @@ async function hostile(page, id, other) {
   // The person is still who they were.
   await page.reload()
   await page.getByRole('button', { name: 'Sign out' }).waitFor()
+}
+
+/** The editor, in whose place the machine has the tests' program. */
+async function editor(page, id) {
+  const button = page.getByRole('button', { name: 'Open an editor' })
+  await ask(`refuse ${id}`)
+  await button.click()
+  await page.getByText('Put code-server into the environment').waitFor({ timeout: 60_000 })
+  await ask(`edit ${id} /usr/local/bin/code-server #!/bin/sh\\nexec node /tmp/preview.mjs 13337 127.0.0.1`)
+  const [tab] = await Promise.all([page.waitForEvent('popup'), button.click()])
+  await tab.getByText('It works').waitFor({ timeout: 60_000 })
+  assert.match(tab.url(), /^http:\/\/13337--/)
+  await tab.close()
 }
 
 async function signInAt(context, at) {
