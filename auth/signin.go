@@ -19,21 +19,26 @@ const codeFor = 2 * time.Minute
 // maxCodes bounds the codes that are open at once.
 const maxCodes = 1000
 
-// code is what lets one browser in, once.
+// code is what lets one browser in, once: to the API, or to a thing alone.
 type code struct {
 	key     string // the key's id
+	thing   string // "" is the API
+	signIn  string // the hash of the sign-in that asked for it; "" is the key itself
 	expires time.Time
 }
 
 // Code gives a word that lets one browser in as key, within two minutes: a key
 // itself should not stand in a browser's history. It is lost when the process
 // ends.
-func (k *Keys) Code(key store.Key) (string, error) {
+func (k *Keys) Code(key store.Key) (string, error) { return k.issue(code{key: key.ID}, codeFor) }
+
+// issue gives a word that c can be taken with, once, for some time.
+func (k *Keys) issue(c code, last time.Duration) (string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := time.Now()
-	for word, c := range k.codes {
-		if now.After(c.expires) {
+	for word, other := range k.codes {
+		if now.After(other.expires) {
 			delete(k.codes, word)
 		}
 	}
@@ -41,7 +46,8 @@ func (k *Keys) Code(key store.Key) (string, error) {
 		return "", errand.Errorf(errand.Limited, "too_many_codes", "Too many browsers are being let in at once. Try again in two minutes.")
 	}
 	word := rand.Text()
-	k.codes[word] = code{key: key.ID, expires: now.Add(codeFor)}
+	c.expires = now.Add(last)
+	k.codes[word] = c
 	return word, nil
 }
 
@@ -49,18 +55,18 @@ func (k *Keys) Code(key store.Key) (string, error) {
 // to hold, until SignInFor has passed, the key is revoked, or SignOut. What lets
 // nobody in is an Unauthorized error.
 func (k *Keys) SignIn(ctx context.Context, tokenOrCode string) (cookie string, err error) {
-	id := k.takeCode(tokenOrCode)
-	if id == "" {
+	c, ok := k.take(tokenOrCode, "")
+	if !ok {
 		_, key, err := k.Check(ctx, tokenOrCode)
 		if err != nil {
 			return "", err
 		}
-		id = key.ID
+		c.key = key.ID
 	}
 	cookie = rand.Text() + rand.Text()
 	err = k.store.Write(ctx, func(t *store.Tx) error {
 		now := t.Now()
-		return t.InsertSignIn(store.SignIn{Hash: hash(cookie), Key: id, CreatedAt: now, ExpiresAt: now.Add(SignInFor)})
+		return t.InsertSignIn(store.SignIn{Hash: hash(cookie), Key: c.key, CreatedAt: now, ExpiresAt: now.Add(SignInFor)})
 	})
 	if err != nil {
 		return "", fmt.Errorf("keeping a sign-in: %w", err)
@@ -68,16 +74,13 @@ func (k *Keys) SignIn(ctx context.Context, tokenOrCode string) (cookie string, e
 	return cookie, nil
 }
 
-// takeCode uses a code up and gives its key, "" where it is none.
-func (k *Keys) takeCode(word string) string {
+// take uses a word up and gives what it was issued for, if that is thing.
+func (k *Keys) take(word, thing string) (code, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	c, ok := k.codes[word]
 	delete(k.codes, word)
-	if !ok || time.Now().After(c.expires) {
-		return ""
-	}
-	return c.key
+	return c, ok && c.thing == thing && time.Now().Before(c.expires)
 }
 
 // CheckSignIn is Check for a browser's cookie.

@@ -16,18 +16,19 @@ import (
 
 // ServeOptions are what `errand serve` was told.
 type ServeOptions struct {
-	Data      string        // the data directory, absolute
-	Listen    string        // host:port
-	PublicURL string        // how people reach the server; "" is what it listens on
-	SSH       string        // host:port for ssh; "" is the one of before or a free one beside Listen, "off" is none
-	Rate      int           // requests of a key in a minute; 0 is the server's own bound
-	Heartbeat time.Duration // how often a quiet stream shows that it lives; 0 is the server's own
-	Model     string        // of agents that name none; "" is the first that can be used
-	Models    string        // a file with more models; "" is none
-	DiskQuota int64         // bytes for machines, snapshots, images and the cache of builds; 0 is no bound
-	KEK       string        // URL of the key-encryption key; "" is ERRAND_KEK, or the data directory's own
-	Log       *slog.Logger
-	Flags     []api.Flag // all of these as they were given, for people to read
+	Data          string        // the data directory, absolute
+	Listen        string        // host:port
+	PublicURL     string        // how people reach the server; "" is what it listens on
+	PreviewDomain string        // under which all host names are previews'; "" is none
+	SSH           string        // host:port for ssh; "" is the one of before or a free one beside Listen, "off" is none
+	Rate          int           // requests of a key in a minute; 0 is the server's own bound
+	Heartbeat     time.Duration // how often a quiet stream shows that it lives; 0 is the server's own
+	Model         string        // of agents that name none; "" is the first that can be used
+	Models        string        // a file with more models; "" is none
+	DiskQuota     int64         // bytes for machines, snapshots, images and the cache of builds; 0 is no bound
+	KEK           string        // URL of the key-encryption key; "" is ERRAND_KEK, or the data directory's own
+	Log           *slog.Logger
+	Flags         []api.Flag // all of these as they were given, for people to read
 	MachineOptions
 	WorkOptions
 }
@@ -87,6 +88,7 @@ func (s *serveFlags) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.Data, "data", "", "the data directory (ERRAND_DATA)")
 	f.StringVar(&s.Listen, "listen", defaultListen, "where to listen, HOST:PORT")
 	f.StringVar(&s.PublicURL, "public-url", "", "how people reach the server, if not there")
+	f.StringVar(&s.PreviewDomain, "preview-domain", "", "a domain under which all host names lead here, for previews of ports: previews.example.net (default: none but *.localhost)")
 	f.StringVar(&s.SSH, "ssh", "", `where to listen for ssh, HOST:PORT, or "off" (default: beside --listen on port 7022, or a free one, which is kept)`)
 	f.IntVar(&s.Rate, "rate", 0, "requests that a key may make in a minute (default: 60000)")
 	f.DurationVar(&s.Heartbeat, "heartbeat", 0, "how often a quiet stream shows that it lives (default: 15s)")

@@ -172,7 +172,7 @@ func defaults(o ServeOptions) (runner.Defaults, error) {
 func (a *assembly) serverOptions(o ServeOptions, panel http.Handler, keys *auth.Keys, links *files.Links, url string, ssh server.SSH, version string) server.Options {
 	return server.Options{
 		Runner: a.runner, Vault: a.vault, Keys: keys, Setups: a.setups, Panel: panel, Log: a.log,
-		URL: cmp.Or(o.PublicURL, url), Version: version, Rate: o.Rate, Heartbeat: o.Heartbeat, SSH: ssh, Links: links, Flags: o.Flags, Linter: linter,
+		URL: cmp.Or(o.PublicURL, url), Version: version, Rate: o.Rate, Heartbeat: o.Heartbeat, SSH: ssh, Links: links, Flags: o.Flags, Linter: linter, PreviewDomain: o.PreviewDomain,
 	}
 }
 

@@ -38,7 +38,7 @@ func (c *Client) Attach(ctx context.Context, agent errand.AgentID, terminal stri
 }
 
 func (c *Client) bridge(ctx context.Context, path string, start api.ExecStart, streams ExecIO) (api.ExecExit, error) {
-	conn, err := c.dial(ctx, path)
+	conn, err := c.dial(ctx, path, api.ExecProtocol)
 	if err != nil {
 		return api.ExecExit{}, err
 	}
@@ -62,11 +62,11 @@ func (c *Client) bridge(ctx context.Context, path string, start api.ExecStart, s
 	return c.receive(ctx, conn, streams)
 }
 
-func (c *Client) dial(ctx context.Context, path string) (*websocket.Conn, error) {
+func (c *Client) dial(ctx context.Context, path, protocol string) (*websocket.Conn, error) {
 	header := http.Header{}
 	c.sign(header)
 	conn, resp, err := websocket.Dial(ctx, c.url(path, nil).String(), &websocket.DialOptions{
-		HTTPClient: c.http, HTTPHeader: header, Subprotocols: []string{api.ExecProtocol},
+		HTTPClient: c.http, HTTPHeader: header, Subprotocols: []string{protocol},
 	})
 	if err != nil {
 		switch {

@@ -10,6 +10,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+
+	"github.com/errand-dev/errand/guest/wire"
 )
 
 // Listener is a TCP port of the machine that some program listens on.
@@ -18,6 +21,14 @@ type Listener struct {
 	// Address is where: an unspecified one is all addresses. Of several the
 	// widest.
 	Address netip.Addr
+
+	inode uint64 // of its socket; 0 where the table does not say
+}
+
+// Owner is a process of the machine, as it says itself.
+type Owner struct {
+	PID     int
+	Command string // its command line, 4 KiB of it at most; "" where it has none
 }
 
 // Listeners gives the TCP ports that are listened on in the machine now, in
@@ -45,6 +56,49 @@ func (l *Line) Listeners(ctx context.Context) ([]Listener, error) {
 	return slices.CompactFunc(all, func(a, b Listener) bool { return a.Port == b.Port }), nil
 }
 
+// Owners gives the processes that hold some listeners, by port: of several the
+// oldest. What cannot be found out is left out; a guest that cannot look for them
+// tells of none.
+func (l *Line) Owners(ctx context.Context, listeners []Listener) (map[int]Owner, error) {
+	ports := map[uint64]int{}
+	var asked wire.Sockets
+	for _, s := range listeners {
+		if s.inode != 0 {
+			ports[s.inode] = s.Port
+			asked.Inodes = append(asked.Inodes, s.inode)
+		}
+	}
+	if len(asked.Inodes) == 0 {
+		return nil, nil
+	}
+	var found wire.Owners
+	_, err := l.call(ctx, wire.MethodOwners, asked, nil, &found)
+	if refused := (*Error)(nil); errors.As(err, &refused) && refused.Code == wire.CodeInvalid {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	owners := map[int]Owner{}
+	for _, o := range found.Owners {
+		if port, ok := ports[o.Inode]; ok && o.PID > 0 {
+			owners[port] = Owner{PID: o.PID, Command: oneLine(o.Command)}
+		}
+	}
+	return owners, nil
+}
+
+// oneLine makes of what a machine calls a command a line that can be shown.
+func oneLine(command string) string {
+	command = strings.ToValidUTF8(command[:min(len(command), wire.MaxOwnerCommand)], "")
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, command))
+}
+
 // parseListeners reads a table of /proc/net, and leaves out lines that are none.
 func parseListeners(table string) (all []Listener) {
 	const listening = "0A"
@@ -64,8 +118,21 @@ func parseListeners(table string) (all []Listener) {
 			binary.BigEndian.PutUint32(raw[i:], binary.NativeEndian.Uint32(raw[i:]))
 		}
 		if address, ok := netip.AddrFromSlice(raw); ok {
-			all = append(all, Listener{int(n), address.Unmap()})
+			all = append(all, Listener{Port: int(n), Address: address.Unmap(), inode: inodeOf(fields)})
 		}
 	}
 	return all
+}
+
+// inodeOf reads which socket a line of a table is about; 0 where it does not say.
+func inodeOf(fields []string) uint64 {
+	const column = 9
+	if len(fields) <= column {
+		return 0
+	}
+	n, err := strconv.ParseUint(fields[column], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }

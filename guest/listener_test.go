@@ -17,7 +17,7 @@ func TestParseListeners(t *testing.T) {
    5: 0100007F:FFFFF 00000000:0000 0A
 `
 	want := []Listener{
-		{7418, netip.MustParseAddr("127.0.0.1")}, {4010, netip.IPv6Unspecified()}, {80, netip.MustParseAddr("127.0.0.1")},
+		{7418, netip.MustParseAddr("127.0.0.1"), 12345}, {4010, netip.IPv6Unspecified(), 0}, {80, netip.MustParseAddr("127.0.0.1"), 0},
 	}
 	if got := parseListeners(table); !slices.Equal(got, want) {
 		t.Errorf("the table has %v, want %v", got, want)

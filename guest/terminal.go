@@ -120,11 +120,25 @@ func (l *Line) OpenWindow(ctx context.Context, terminals ...Terminal) error {
 		l.forgetShared()
 	}
 	_, err := l.tmux(ctx, steps...)
+	for range endings {
+		if !errors.Is(err, errTmuxEnded) {
+			break
+		}
+		_, err = l.tmux(ctx, steps...)
+	}
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	return err
 }
+
+// errTmuxEnded: tmux, which ends with its last terminal, was just ending. What it
+// was told has not been done.
+var errTmuxEnded = errors.New("tmux ended")
+
+// endings is how often a terminal is opened again while tmux ends, which takes it
+// less time than the command that is then told of it.
+const endings = 20
 
 // pane gives the argv of a terminal's pane.
 func (l *Line) pane(t Terminal) []string {
@@ -497,6 +511,8 @@ func (l *Line) runTmux(ctx context.Context, c Command) (string, error) {
 	said := strings.TrimSpace(stderr.String())
 	code := wire.CodeFailed
 	switch {
+	case strings.Contains(said, "server exited unexpectedly"):
+		return "", errTmuxEnded
 	case strings.Contains(said, "duplicate session"):
 		code = wire.CodeExist
 	case strings.Contains(said, "no server running"), strings.Contains(said, "error connecting to"),

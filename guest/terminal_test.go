@@ -238,3 +238,14 @@ func TestStrangeTmux(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestTerminalAfterTheLast opens a terminal when the last one was just closed, and
+// tmux ends with it.
+func TestTerminalAfterTheLast(t *testing.T) {
+	_, l := plain(t)
+	ctx := within(t, time.Minute)
+	for range 40 {
+		must(t, l.OpenTerminal(ctx, guest.Terminal{Name: "only", Command: "exec sleep 1000", Dir: "/"}))
+		must(t, l.CloseTerminal(ctx, "only"))
+	}
+}

@@ -260,6 +260,31 @@ func (r *Runner) Attach(ctx context.Context, _ errand.Caller, id errand.AgentID,
 	return terminal.Attach(ctx, s.line, terminal.View{Name: name, ReadOnly: readOnly, Size: size, Dir: root, User: s.environment.User, Env: s.env}, streams)
 }
 
+// OpenTerminal has a command run in a terminal of the agent's machine, as the
+// environment's user, waking it if it sleeps. It is started again when it crashes.
+// One that runs is left as it is; one whose command has ended is opened anew.
+func (r *Runner) OpenTerminal(ctx context.Context, _ errand.Caller, id errand.AgentID, name, command string) error {
+	p, err := r.visit(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer p.release()
+	s := p.now()
+	if s.line == nil {
+		return guest.ErrRebooted
+	}
+	all, err := s.line.Terminals(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(all, func(t guest.TerminalState) bool { return t.Name == name && !t.Running }) {
+		if err := s.line.CloseTerminal(ctx, name); err != nil {
+			return err
+		}
+	}
+	return s.line.OpenTerminal(ctx, guest.Terminal{Name: name, Command: command, Dir: root, User: s.environment.User, Env: s.env, Tend: true})
+}
+
 // Terminals lists the terminals of the agent's machine, without what the secrets
 // are that they show; while these cannot be opened it is Unavailable. A machine
 // that sleeps has none.
@@ -317,6 +342,26 @@ func (r *Runner) Listeners(ctx context.Context, _ errand.Caller, id errand.Agent
 	broker := netip.MustParseAddrPort(git.BrokerAddress)
 	return slices.DeleteFunc(all, func(l guest.Listener) bool { return l.Port == int(broker.Port()) && l.Address == broker.Addr() }), err
 }
+
+// Owners gives the processes that hold some listeners of the agent's machine, by
+// port, as far as they can be found out. What they call themselves has passed the
+// redactor; while the agent's secrets cannot be opened nothing is told.
+func (r *Runner) Owners(ctx context.Context, _ errand.Caller, id errand.AgentID, listeners []guest.Listener) (map[int]guest.Owner, error) {
+	p := r.placeOf(id)
+	line := p.current()
+	if line == nil || !p.knowsSecrets() {
+		return nil, nil
+	}
+	all, err := line.Owners(ctx, listeners)
+	for port, o := range all {
+		o.Command = r.Redactor.String(o.Command)
+		all[port] = o
+	}
+	return all, err
+}
+
+// Awake says whether the agent's machine can be used without being woken.
+func (r *Runner) Awake(id errand.AgentID) bool { return r.placeOf(id).now().isReady() }
 
 // visit wakes the machine for a person, or makes that of an agent which has no
 // runs. An agent whose first run has not made one yet has nothing to visit.

@@ -16,7 +16,6 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/server/files"
-	"github.com/errand-dev/errand/store"
 )
 
 // door is what every request passes before its route.
@@ -30,6 +29,12 @@ func (s *Server) door(next http.Handler) http.Handler {
 			}
 			s.log.Debug("request", "method", r.Method, "path", r.URL.Path, "status", rec.status, "took", time.Since(began))
 		}()
+		if s.previews.Has(r) { // never the panel or the API, whatever else it shows
+			ctx, end := s.untilStop(r.Context())
+			defer end()
+			s.previews.ServeHTTP(rec, r.WithContext(ctx))
+			return
+		}
 		protect(rec.Header())
 		if err := s.checkBrowser(r); err != nil {
 			s.refuse(rec, r, err)
@@ -136,12 +141,13 @@ func (s *Server) knownHost(r *http.Request) bool {
 
 // letIn finds who asks and counts the request.
 func (s *Server) letIn(w http.ResponseWriter, r *http.Request) (who, error) {
-	caller, key, err := s.caller(r)
+	asks, err := s.caller(r)
 	if err != nil {
 		return who{}, err
 	}
+	asks.host = r.Host
 	h := w.Header()
-	left, reset, ok := s.rate.take(key.ID, time.Now())
+	left, reset, ok := s.rate.take(asks.key.ID, time.Now())
 	h.Set("X-RateLimit-Limit", strconv.Itoa(s.rate.most))
 	h.Set("X-RateLimit-Remaining", strconv.Itoa(left))
 	h.Set("X-RateLimit-Reset", strconv.FormatInt(reset.Unix(), 10))
@@ -150,24 +156,27 @@ func (s *Server) letIn(w http.ResponseWriter, r *http.Request) (who, error) {
 		h.Set("Retry-After", strconv.Itoa(wait))
 		return who{}, errand.Errorf(errand.Limited, "rate_limit_exceeded", "This key has made %d requests within a minute. Try again in %d s.", s.rate.most, wait)
 	}
-	return who{caller: caller, key: key}, nil
+	return asks, nil
 }
 
 // caller finds whose key, or whose cookie, the request shows.
-func (s *Server) caller(r *http.Request) (errand.Caller, store.Key, error) {
+func (s *Server) caller(r *http.Request) (asks who, err error) {
 	shown := token(r)
 	cookie, err := r.Cookie(s.cookie)
 	if shown != "" || err != nil {
-		return s.keys.Check(r.Context(), shown)
+		asks.caller, asks.key, err = s.keys.Check(r.Context(), shown)
+		return asks, err
 	}
 	// A browser sends a cookie by itself, so what changes something, or opens a
 	// WebSocket, must be known to come from a page of ours. checkBrowser has
 	// refused what says that it does not; this refuses what says nothing.
 	reads := r.Method == http.MethodGet && r.Header.Get("Upgrade") == ""
 	if !reads && r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Site") != "same-origin" {
-		return errand.Caller{}, store.Key{}, foreignOrigin()
+		return who{}, foreignOrigin()
 	}
-	return s.keys.CheckSignIn(r.Context(), cookie.Value)
+	asks.signIn = cookie.Value
+	asks.caller, asks.key, err = s.keys.CheckSignIn(r.Context(), cookie.Value)
+	return asks, err
 }
 
 // token gives the key that the request shows: as a bearer, or as the user name

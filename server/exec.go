@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -81,9 +80,7 @@ func (s *Server) bridge(w http.ResponseWriter, r *http.Request, do func(context.
 		return errand.Errorf(errand.Invalid, "validation_error", "This is a WebSocket (%s). Connect with one, or use: errand exec.", api.ExecProtocol)
 	}
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
-		Subprotocols: []string{api.ExecProtocol},
-		// Our own page, also where a proxy names us otherwise: as checkBrowser has it.
-		OriginPatterns: []string{strings.ReplaceAll(s.host, "[", `\[`)},
+		Subprotocols: []string{api.ExecProtocol}, OriginPatterns: []string{s.originPattern()},
 	})
 	if err != nil {
 		return nil // Accept has answered

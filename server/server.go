@@ -30,6 +30,7 @@ import (
 	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/runner"
 	"github.com/errand-dev/errand/server/files"
+	"github.com/errand-dev/errand/server/preview"
 	"github.com/errand-dev/errand/setup"
 	"github.com/errand-dev/errand/store"
 	"github.com/errand-dev/errand/vault"
@@ -59,6 +60,9 @@ type Options struct {
 	// Linter gives what looks at Dockerfiles until ctx ends; nil, or what gives nil:
 	// nothing does.
 	Linter func(ctx context.Context) dockerfile.Linter
+	// PreviewDomain is under which all host names lead here and are previews', HOST
+	// or HOST:PORT. "" is none but *.localhost.
+	PreviewDomain string
 }
 
 // SSH is where people reach machines by ssh. Its zero value is nowhere.
@@ -86,6 +90,7 @@ type Server struct {
 	heartbeat time.Duration
 	rate      *rate
 	feed      *feed
+	previews  *preview.Previews
 	frames    frames
 	panel     http.Handler // nil: none
 	flags     []api.Flag
@@ -113,6 +118,9 @@ func New(o Options) (*Server, error) {
 		s.heartbeat = 15 * time.Second
 	}
 	s.files = &files.Files{Runner: o.Runner, Links: o.Links, URL: s.url}
+	if s.previews, err = preview.New(preview.Options{Runner: o.Runner, Keys: o.Keys, Log: o.Log, URL: s.url, Domain: o.PreviewDomain, Cookie: s.cookie}); err != nil {
+		return nil, err
+	}
 	stopped := make(chan struct{})
 	s.stopped, s.stop = stopped, sync.OnceFunc(func() { close(stopped) })
 	s.feed = &feed{server: s, readers: map[chan []byte]bool{}}
@@ -163,6 +171,7 @@ func (s *Server) routes(mux *http.ServeMux) ([]byte, error) {
 	s.journalRoutes(r)
 	s.machineRoutes(r)
 	s.fileRoutes(r)
+	s.portRoutes(r)
 	s.historyRoutes(r)
 	s.snapshotRoutes(r)
 	s.environmentRoutes(r)
@@ -186,6 +195,8 @@ func (s *Server) routes(mux *http.ServeMux) ([]byte, error) {
 type who struct {
 	caller errand.Caller
 	key    store.Key
+	signIn string // the cookie that let them in; "" where the key itself did
+	host   string // as which they reach the server
 }
 
 type whoKey struct{}

@@ -33,11 +33,16 @@ func (s *Server) signInRoutes(r *router) {
 }
 
 // cookieName gives each server its own, since browsers do not tell ports apart.
+// Where there is TLS it is a name that no other host can set.
 func cookieName(u *url.URL) string {
+	name := "errand"
 	if port := u.Port(); port != "" {
-		return "errand_" + port
+		name += "_" + port
 	}
-	return "errand"
+	if u.Scheme == "https" {
+		name = "__Host-" + name
+	}
+	return name
 }
 
 func (s *Server) newCookie(value string, age time.Duration) http.Cookie {

@@ -36,6 +36,12 @@ func (q queries) KeyByHash(ctx context.Context, hash string) (Key, error) {
 	return k, notFound(err, "api_key_not_found", "This key is not known here.")
 }
 
+// Key gives the key with this id, revoked or not, or a NotFound error.
+func (q queries) Key(ctx context.Context, id string) (Key, error) {
+	k, err := scanKey(q.db.QueryRowContext(ctx, `SELECT `+keyColumns+` FROM keys WHERE id = $1`, id))
+	return k, notFound(err, "api_key_not_found", "This key is not known here.")
+}
+
 // Keys gives all keys, oldest first.
 func (q queries) Keys(ctx context.Context) ([]Key, error) {
 	rows, err := q.db.QueryContext(ctx, `SELECT `+keyColumns+` FROM keys ORDER BY created_at, id`)

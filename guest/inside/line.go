@@ -97,6 +97,8 @@ func (g *Guest) serveStream(l *line, stream *yamux.Stream) {
 		g.serveFile(req.Method, s)
 	case wire.MethodDial, wire.MethodListen, wire.MethodUnlisten:
 		g.serveTunnel(l, req.Method, s)
+	case wire.MethodOwners:
+		answer(s, owners)
 	default:
 		wire.WriteFault(stream, faultf(wire.CodeInvalid, "this guest knows no method %q", req.Method))
 	}

@@ -32,6 +32,7 @@ const (
 	MethodDial     Method = "dial"     // Address → Empty, then a tunnel
 	MethodListen   Method = "listen"   // Listen → Empty
 	MethodUnlisten Method = "unlisten" // Address → Empty
+	MethodOwners   Method = "owners"   // Sockets → Owners
 )
 
 // MethodTunnel is what the guest asks of the server: Offer → Empty, then a
@@ -166,6 +167,24 @@ type Address struct {
 type Listen struct {
 	Service string `json:"service"`
 	Address string `json:"address"`
+}
+
+// Sockets are some by their inodes.
+type Sockets struct {
+	Inodes []uint64 `json:"inodes"`
+}
+
+// Owner is a process that holds a socket.
+type Owner struct {
+	Inode uint64 `json:"inode"`
+	PID   int    `json:"pid"`
+	// Command is its command line, clipped, its arguments separated by spaces.
+	Command string `json:"command"`
+}
+
+// Owners are one process of each socket that has any: the oldest.
+type Owners struct {
+	Owners []Owner `json:"owners"`
 }
 
 // Offer hands the server a connection for a service.

@@ -40,6 +40,9 @@ const (
 	MaxRequest = 96 << 20
 )
 
+// MaxOwnerCommand bounds what is told of a process's command line, in bytes.
+const MaxOwnerCommand = 4 << 10
+
 // How often the server acknowledges output: after so many bytes, or so many
 // frames. A guest that waits for acks must be able to keep more than that.
 const (

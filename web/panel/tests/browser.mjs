@@ -13,7 +13,8 @@ const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
 const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
 
 /** Lets drive be a person at a wide screen and at a phone's, one after the other.
- * It is given a page, its width, and what keeps a picture of the page. */
+ * It is given a page, its width, and what keeps a picture of the page, or of
+ * another tab. */
 export async function atBothWidths(drive) {
   const browser = await chromium.launch({
     executablePath,
@@ -27,7 +28,7 @@ export async function atBothWidths(drive) {
       const faults = []
       page.on('pageerror', (e) => faults.push(String(e)))
       page.on('console', (m) => m.type() === 'error' && !/Failed to load resource|ERR_/.test(m.text()) && faults.push(m.text()))
-      await drive(page, width, (name) => lookAt(page, `${name}-${width}`))
+      await drive(page, width, (name, tab = page) => lookAt(tab, `${name}-${width}`))
       assert.deepEqual(faults, [], 'the browser complained')
       await context.close()
     }
