@@ -114,6 +114,7 @@ func newRun(o Options) *run {
 	for _, e := range o.Events {
 		r.fold.add(e)
 	}
+	r.fold.settle() // no answer is under way any more
 	return r
 }
 

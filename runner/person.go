@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,10 +66,22 @@ func (req ExecRequest) argv(line *guest.Line) (argv []string, user string) {
 	return req.Args, req.User
 }
 
+// said is the command as people read it.
+func (req ExecRequest) said() string {
+	switch text := strings.Join(req.Args, " "); {
+	case req.As == ExecFiles:
+		return "(files by SFTP)"
+	case text == "":
+		return "(a shell)"
+	default:
+		return text
+	}
+}
+
 // Exec runs a command in the agent's machine, waking it if it sleeps, and hands
 // its output, without secrets, to out until it ends. When ctx ends first, the
 // command is killed.
-func (r *Runner) Exec(ctx context.Context, _ errand.Caller, id errand.AgentID, req ExecRequest, out func(guest.Output)) (guest.Exit, error) {
+func (r *Runner) Exec(ctx context.Context, caller errand.Caller, id errand.AgentID, req ExecRequest, out func(guest.Output)) (guest.Exit, error) {
 	p, err := r.visit(ctx, id)
 	if err != nil {
 		return guest.Exit{}, err
@@ -89,10 +102,15 @@ func (r *Runner) Exec(ctx context.Context, _ errand.Caller, id errand.AgentID, r
 		defer shown.flush()
 		out = shown.take
 	}
+	env := append([]string(nil), s.env...)
+	if req.TTY != nil {
+		env = append(guest.ShellEnv(""), env...) // it may be a shell
+	}
+	r.noteCommand(ctx, caller, id, req.said())
 	argv, user := req.argv(s.line)
 	return terminal.Run(ctx, s.line, guest.Command{
 		ID: "person." + orDefault(req.ID, uuid.NewString()), Args: argv, Dir: req.Dir, User: user,
-		Env: append(append([]string(nil), s.env...), req.Env...), TTY: req.TTY, Stdin: req.Stdin != nil, Limit: req.Limit,
+		Env: append(env, req.Env...), TTY: req.TTY, Stdin: req.Stdin != nil, Limit: req.Limit,
 		Hold: req.Whole,
 	}, terminal.Streams{In: req.Stdin, Resize: req.Resize, Out: out})
 }
