@@ -17,7 +17,7 @@ const maxStatus = 200
 // line too, show text in a last line of its own; "" takes that line away.
 func (l *Line) SetStatus(ctx context.Context, text string) error {
 	l.PlanStatus(text)
-	_, err := l.tmux(ctx, statusSteps(l.statusLine())...)
+	_, err := l.tmux(ctx, statusSteps(l.Status())...)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // there is no terminal yet
 	}
@@ -32,7 +32,9 @@ func (l *Line) PlanStatus(text string) {
 	l.status = oneLine(text)
 }
 
-func (l *Line) statusLine() string {
+// Status gives what terminals show in a last line of their own, as far as this line
+// was told.
+func (l *Line) Status() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.status

@@ -90,7 +90,7 @@ func (l *Line) OpenWindow(ctx context.Context, terminals ...Terminal) error {
 		{"set-option", "-g", "mouse", "on"},
 		{"set-option", "-sg", "escape-time", "10"},
 	}
-	steps = append(steps, statusSteps(l.statusLine())...)
+	steps = append(steps, statusSteps(l.Status())...)
 	for i, t := range terminals {
 		name, err := tmuxName(t.Name)
 		if err != nil {

@@ -2,6 +2,7 @@ package handover
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/errand-dev/errand"
@@ -24,9 +25,17 @@ func Reminder(t errand.Takeover, length time.Duration) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// Status is what the machine's terminals show while it is taken over.
-func Status(t errand.Takeover) string {
-	return fmt.Sprintf("taken over by %s until %s; the agent waits. Give it back: errand handback", t.By.Called(), t.Until.Local().Format("15:04"))
+// Status is what the machine's terminals show: who has it in hand, nil for nobody,
+// and who is there where there are several. "" is nothing.
+func Status(t *errand.Takeover, here []string) string {
+	var all []string
+	if t != nil {
+		all = append(all, fmt.Sprintf("taken over by %s until %s", t.By.Called(), t.Until.Local().Format("15:04")))
+	}
+	if len(here) > 1 {
+		all = append(all, "here: "+strings.Join(here, ", "))
+	}
+	return strings.Join(all, " · ")
 }
 
 // Reminding is what the terminals are told of the end.

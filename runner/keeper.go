@@ -196,7 +196,7 @@ func (r *Runner) keepOn(ctx context.Context, k *keeper, agent errand.Agent) (nex
 	case over:
 		return now, r.end(ctx, k, held)
 	}
-	if err := r.showStatus(ctx, k, handover.Status(held)); err != nil {
+	if err := r.showStatus(ctx, k, r.statusOf(&held, k.agent)); err != nil {
 		return now, err
 	}
 	due, more := handover.Reminder(held, r.Defaults.Takeover)
@@ -301,8 +301,8 @@ func (r *Runner) showStatus(ctx context.Context, k *keeper, text string) error {
 // an agent that is taken over do.
 func (r *Runner) planStatus(ctx context.Context, id errand.AgentID, line *guest.Line) error {
 	agent, err := r.Store.Agent(ctx, id)
-	if err == nil && agent.Takeover != nil {
-		line.PlanStatus(handover.Status(*agent.Takeover))
+	if err == nil {
+		line.PlanStatus(r.statusOf(agent.Takeover, id))
 	}
 	return err
 }
@@ -370,7 +370,7 @@ func (r *Runner) changes(ctx context.Context, k *keeper, m handover.Machine, hel
 		return changed, err
 	}
 	k.status = "?" // another process may have marked them
-	return changed, r.showStatus(ctx, k, "")
+	return changed, r.showStatus(ctx, k, r.statusOf(nil, k.agent))
 }
 
 // handBack writes a take-over's end: with it the runs go on.

@@ -19,6 +19,7 @@ import (
 	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/presence"
 	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/terminal"
 )
@@ -107,6 +108,11 @@ func (r *Runner) Exec(ctx context.Context, caller errand.Caller, id errand.Agent
 		env = append(guest.ShellEnv(""), env...) // it may be a shell
 	}
 	r.noteCommand(ctx, caller, id, req.said())
+	v := r.Rooms.Enter(id, presence.Person{Caller: caller, Doing: presence.Command})
+	defer v.Leave()
+	if req.Stdin != nil && req.TTY != nil {
+		req.Stdin = keys{req.Stdin, v}
+	}
 	argv, user := req.argv(s.line)
 	return terminal.Run(ctx, s.line, guest.Command{
 		ID: "person." + orDefault(req.ID, uuid.NewString()), Args: argv, Dir: req.Dir, User: user,
@@ -245,7 +251,7 @@ func (p passing) Write(b []byte) (int, error) {
 
 // Attach shows a terminal of the agent's machine, waking it if it sleeps, until
 // ctx or the input ends. What it shows has passed the redactor. The terminal goes on without its viewers.
-func (r *Runner) Attach(ctx context.Context, _ errand.Caller, id errand.AgentID, name string, readOnly bool, size guest.Size, streams terminal.Streams) error {
+func (r *Runner) Attach(ctx context.Context, caller errand.Caller, id errand.AgentID, name string, readOnly bool, size guest.Size, streams terminal.Streams) error {
 	p, err := r.visit(ctx, id)
 	if err != nil {
 		return err
@@ -254,6 +260,11 @@ func (r *Runner) Attach(ctx context.Context, _ errand.Caller, id errand.AgentID,
 	s := p.now()
 	if s.line == nil {
 		return guest.ErrRebooted
+	}
+	v := r.Rooms.Enter(id, presence.Person{Caller: caller, Doing: presence.Terminal, Terminal: r.Redactor.String(name)})
+	defer r.showPeople(ctx, s.line, v)()
+	if streams.In != nil && !readOnly {
+		streams.In = keys{streams.In, v}
 	}
 	shown := r.show(streams.Out, true)
 	defer shown.flush()

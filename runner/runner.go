@@ -34,6 +34,7 @@ import (
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/presence"
 	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/snapshot"
 	"github.com/errand-dev/errand/store"
@@ -101,6 +102,8 @@ type Runner struct {
 	keepers *keepers // of agents that people have in hand
 	// Builds are the environments and their builds, in the same directory.
 	Builds *build.Builds
+	// Rooms are those of people who are at agents just now.
+	Rooms presence.Rooms
 	// Snapshots are the kept disks of the driver's machines.
 	Snapshots *snapshot.Snapshots
 

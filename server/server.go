@@ -158,6 +158,7 @@ func (s *Server) routes(mux *http.ServeMux) ([]byte, error) {
 	s.signInRoutes(r)
 	s.journalRoutes(r)
 	s.machineRoutes(r)
+	s.takeoverRoutes(r)
 	s.historyRoutes(r)
 	s.snapshotRoutes(r)
 	s.environmentRoutes(r)
