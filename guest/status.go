@@ -17,11 +17,32 @@ const maxStatus = 200
 // line too, show text in a last line of its own; "" takes that line away.
 func (l *Line) SetStatus(ctx context.Context, text string) error {
 	l.PlanStatus(text)
-	_, err := l.tmux(ctx, statusSteps(l.Status())...)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // there is no terminal yet
+	return l.keepStatus(ctx, func(status string) error {
+		_, err := l.tmux(ctx, statusSteps(status)...)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // there is no terminal yet
+		}
+		return err
+	})
+}
+
+// keepStatus tells tmux what to show, and again where that is something else by
+// then: whoever tells it last must not be the one who knew it first.
+func (l *Line) keepStatus(ctx context.Context, tell func(status string) error) error {
+	for status := l.Status(); ; {
+		if err := tell(status); err != nil {
+			return err
+		}
+		now := l.Status()
+		if now == status {
+			return nil
+		}
+		status = now
+		tell = func(status string) error {
+			_, err := l.tmux(ctx, statusSteps(status)...)
+			return err
+		}
 	}
-	return err
 }
 
 // PlanStatus is SetStatus for the terminals that are opened later alone. It does

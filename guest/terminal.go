@@ -90,7 +90,7 @@ func (l *Line) OpenWindow(ctx context.Context, terminals ...Terminal) error {
 		{"set-option", "-g", "mouse", "on"},
 		{"set-option", "-sg", "escape-time", "10"},
 	}
-	steps = append(steps, statusSteps(l.Status())...)
+	before := len(steps)
 	for i, t := range terminals {
 		name, err := tmuxName(t.Name)
 		if err != nil {
@@ -122,11 +122,13 @@ func (l *Line) OpenWindow(ctx context.Context, terminals ...Terminal) error {
 	if len(terminals) > 1 {
 		l.forgetShared()
 	}
-	_, err := l.tmux(ctx, steps...)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	return err
+	return l.keepStatus(ctx, func(status string) error {
+		_, err := l.tmux(ctx, append(append(steps[:before:before], statusSteps(status)...), steps[before:]...)...)
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		return err
+	})
 }
 
 // pane gives the argv of a terminal's pane.

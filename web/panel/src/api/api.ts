@@ -21,6 +21,7 @@ export type Settings = Schemas['Settings']
 export type ModelTrial = Schemas['ModelTrial']
 export type UsageOver = Schemas['UsageOver']
 export type Health = Schemas['Health']
+export type Presence = Schemas['Presence']
 export type AgentChange = { agent?: AgentSummary; removed?: string }
 
 type Method = 'get' | 'post' | 'put' | 'patch' | 'delete'
