@@ -63,6 +63,9 @@ type Options struct {
 	// at a time.
 	Record   func(ctx context.Context, facts ...errand.Fact) ([]errand.Event, error)
 	MaxTurns int // 0 is DefaultMaxTurns
+	// Ready gives why no request may be made now that no event tells of beforehand,
+	// with which Run then ends; nil is that one always may.
+	Ready func(context.Context) error
 	// Retry says how failed requests are repeated. Its OnRetry is not used.
 	Retry llm.RetryOptions
 	Log   *slog.Logger // nil is none

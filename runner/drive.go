@@ -215,6 +215,7 @@ func (r *Runner) workPhase(ctx context.Context, run errand.Run, p *place) (strin
 			Tools: tools, Boot: s.boot, Key: string(agent.ID),
 			System: loop.System(systemInput(agent, run, s, rules)),
 			Events: events, MaxTurns: r.Defaults.MaxTurns, Log: r.Log,
+			Ready: func(ctx context.Context) error { return r.unheldNow(ctx, agent) },
 			Record: func(ctx context.Context, facts ...errand.Fact) ([]errand.Event, error) {
 				return r.Journal.Decide(ctx, func(t *journal.Tx) error {
 					if err := unheld(t, run.Agent, agent.Takeovers, facts); err != nil {
@@ -229,7 +230,7 @@ func (r *Runner) workPhase(ctx context.Context, run errand.Run, p *place) (strin
 		})
 		result = out.Result
 		if err == nil {
-			err = r.sameTakeovers(ctx, agent)
+			err = r.unheldNow(ctx, agent)
 		}
 		return result, err
 	})

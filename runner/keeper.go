@@ -276,7 +276,7 @@ func (r *Runner) markStart(ctx context.Context, k *keeper, held errand.Takeover)
 		if err := t.PutTakeover(k.agent, agent.Takeover); err != nil {
 			return err
 		}
-		return t.Tell(k.agent, "", errand.Fact{Kind: errand.EventTakeoverReady, Data: errand.TakeoverReady{Number: agent.Takeover.Number, Mark: mark}})
+		return tellTakeover(t, k.agent, errand.EventTakeoverReady, errand.TakeoverReady{Number: agent.Takeover.Number, Mark: mark})
 	})
 	return err
 }
@@ -321,9 +321,9 @@ func (r *Runner) remind(ctx context.Context, k *keeper, held errand.Takeover) er
 		if err := t.PutTakeover(k.agent, agent.Takeover); err != nil {
 			return err
 		}
-		return t.Tell(k.agent, "", errand.Fact{Kind: errand.EventTakeoverReminded, Data: errand.TakeoverReminded{
+		return tellTakeover(t, k.agent, errand.EventTakeoverReminded, errand.TakeoverReminded{
 			Number: held.Number, Caller: held.By, Until: held.Until, LeftMs: left.Milliseconds(),
-		}})
+		})
 	})
 	if line := k.place.current(); err == nil && told && line != nil {
 		if err := line.Announce(ctx, handover.Reminding(left)); err != nil && ctx.Err() == nil {
@@ -394,7 +394,7 @@ func (r *Runner) handBack(ctx context.Context, k *keeper, held errand.Takeover, 
 		if err := t.TakeUp(k.agent); err != nil {
 			return err
 		}
-		return t.Tell(k.agent, "", errand.Fact{Kind: errand.EventTakeoverEnded, Data: ended})
+		return tellTakeover(t, k.agent, errand.EventTakeoverEnded, ended)
 	})
 	if err == nil {
 		r.nudge()

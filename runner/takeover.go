@@ -60,7 +60,7 @@ func (r *Runner) Takeover(ctx context.Context, caller errand.Caller, id errand.A
 		if err := t.PutTakeover(id, &held); err != nil {
 			return err
 		}
-		return t.Tell(id, "", errand.Fact{Kind: errand.EventTakeoverStarted, Data: started})
+		return tellTakeover(t, id, errand.EventTakeoverStarted, started)
 	})
 	if err != nil {
 		return errand.Agent{}, err
@@ -182,7 +182,7 @@ func endTakeover(t *journal.Tx, id errand.AgentID, ending errand.Ending) error {
 	if err := t.PutTakeover(id, agent.Takeover); err != nil {
 		return err
 	}
-	return t.Tell(id, "", errand.Fact{Kind: errand.EventTakeoverEnding, Data: errand.TakeoverEnding{Number: agent.Takeover.Number, Ending: ending}})
+	return tellTakeover(t, id, errand.EventTakeoverEnding, errand.TakeoverEnding{Number: agent.Takeover.Number, Ending: ending})
 }
 
 // anyTakeovers stands for however many there were.
@@ -220,14 +220,28 @@ func begins(f errand.Fact) bool {
 	return false
 }
 
-// sameTakeovers is errHeld where there were others since the agent was read: what
-// the model said last, it said without knowing of them.
-func (r *Runner) sameTakeovers(ctx context.Context, agent errand.Agent) error {
+// unheldNow is errHeld while somebody has the agent in hand, or had since it was
+// read: what the model said last, it said without knowing of them.
+func (r *Runner) unheldNow(ctx context.Context, agent errand.Agent) error {
 	now, err := r.Store.Agent(ctx, agent.ID)
-	if err == nil && now.Takeovers != agent.Takeovers {
+	if err == nil && (now.Takeover != nil || now.Takeovers != agent.Takeovers) {
 		return errHeld
 	}
 	return err
+}
+
+// tellTakeover tells of a take-over, as an event of the run that is under way, if
+// one is.
+func tellTakeover(t *journal.Tx, id errand.AgentID, kind errand.EventKind, data any) error {
+	busy, err := t.BusyRuns(t.Context(), id)
+	if err != nil {
+		return err
+	}
+	var run errand.RunID
+	if len(busy) > 0 && busy[0].Status != errand.RunQueued {
+		run = busy[0].ID
+	}
+	return t.Tell(id, run, errand.Fact{Kind: kind, Data: data})
 }
 
 // setAside gives a run back until its agent is handed back, and says whether it
@@ -305,9 +319,9 @@ func (r *Runner) noteCommand(ctx context.Context, caller errand.Caller, id erran
 		if err != nil || agent.Takeover == nil || agent.Takeover.Ending != nil {
 			return err
 		}
-		return t.Tell(id, "", errand.Fact{Kind: errand.EventTakeoverCommand, Data: errand.TakeoverCommand{
+		return tellTakeover(t, id, errand.EventTakeoverCommand, errand.TakeoverCommand{
 			Number: agent.Takeover.Number, Caller: caller, Command: handover.Command(r.Redactor, text),
-		}})
+		})
 	})
 	if err != nil && ctx.Err() == nil {
 		r.Log.Warn("cannot record a person's command", "agent", id, "error", err)

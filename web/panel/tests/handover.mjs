@@ -58,7 +58,7 @@ await atBothWidths(async (page, width, look) => {
   await page.getByText('I go on from there.').waitFor({ timeout: 60_000 })
   const told = page.locator('section', { has: page.getByRole('heading', { name: / handed it back/ }) })
   await told.getByText('It was a typo.').waitFor()
-  await told.getByText('Mend the greeting').waitFor()
+  await told.locator('ul').first().getByText('Mend the greeting').waitFor()
   for (const summary of await told.locator('summary').all()) await summary.click()
   await told.getByText('echo hello').waitFor()
   await told.scrollIntoViewIfNeeded()
