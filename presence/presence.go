@@ -51,7 +51,7 @@ type Rooms struct {
 type room struct {
 	visits  map[*Visit]bool
 	changed chan struct{} // closed and replaced at each change
-	here    []Person      // nil: to be made anew
+	here    []Person      // as Here gives it
 	more    int           // people that are not in here
 }
 
@@ -144,9 +144,14 @@ func (v *Visit) Changed() <-chan struct{} {
 	return nil // they have left
 }
 
-// change tells everybody. The caller holds mu.
+// change tells everybody, unless what is to be seen is as before: a person's second
+// page is no news. The caller holds mu.
 func (in *room) change() {
-	in.here = nil
+	before, more := in.here, in.more
+	in.look()
+	if more == in.more && slices.Equal(before, in.here) {
+		return
+	}
 	close(in.changed)
 	in.changed = make(chan struct{})
 }
@@ -160,9 +165,6 @@ func (r *Rooms) Here(agent errand.AgentID) (people []Person, more int) {
 	in := r.rooms[agent]
 	if in == nil {
 		return nil, 0
-	}
-	if in.here == nil {
-		in.look()
 	}
 	return in.here, in.more
 }

@@ -133,6 +133,7 @@ func TestTakeover(t *testing.T) {
 				t.Fatalf("editing: %s", out)
 			}
 			h.desk(agent, "desk", [2]string{"echo rea''dy", "ready"}, [2]string{"x=$((6*7))", "x="}, [2]string{"echo ans''wer-$x", "answer-42"})
+			h.desk(agent, "plain", [2]string{"exec sh -c 'echo st''arted; exec sh'", "started"}, [2]string{"echo in''-sh", "in-sh"})
 			if _, err := h.runner.FollowUp(t.Context(), caller, agent, runner.FollowUp{Prompt: errand.Prompt{Text: "later"}}); errand.AsError(err) == nil || errand.AsError(err).Code != "agent_busy" {
 				t.Errorf("a follow-up to a paused agent gave %v", err)
 			}
@@ -153,7 +154,7 @@ func TestTakeover(t *testing.T) {
 			}
 			for _, want := range []string{
 				"Ada Lovelace took this machine over", "The greeting had a typo.", "Mend the greeting", "modified greet.sh, +2 -1", "deleted old", "added NEW",
-				"-echo helo\n+echo hello\n", "in terminal desk: x=$((6*7))\n", "by Ada Lovelace: bash -c touch /tmp/go",
+				"-echo helo\n+echo hello\n", "in terminal desk: x=$((6*7))\n", "Terminal plain showed meanwhile:", "\nin-sh\n", "by Ada Lovelace: bash -c touch /tmp/go",
 			} {
 				if !strings.Contains(ended.Summary, want) {
 					t.Errorf("the summary does not say %q:\n%s", want, ended.Summary)
@@ -181,14 +182,18 @@ func TestTakeover(t *testing.T) {
 func TestTakeoverOfAnIdleAgent(t *testing.T) {
 	h := build(t, script(&scripted.Conversation{Match: scripted.Pat("first"), Turns: []*scripted.Turn{says("done")},
 		FollowUps: []*scripted.FollowUp{{Match: scripted.Pat("second"), Turns: []*scripted.Turn{says("done too")}}}}), runner.Defaults{Idle: 200 * time.Millisecond})
-	agent, run := h.start(ask("first", ""))
+	const value = "correct-horse-battery"
+	request := ask("first", "")
+	request.EnvVars = map[string]string{"TOKEN": value}
+	agent, run := h.start(request)
 	h.ends(agent, run, errand.RunFinished)
 	h.takeover(agent)
 	follow, err := h.runner.FollowUp(t.Context(), caller, agent, runner.FollowUp{Prompt: errand.Prompt{Text: "second"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.exec(agent, "echo mine > /workspace/mine")
+	h.exec(agent, "echo $TOKEN > /workspace/mine")
+	h.desk(agent, "desk", [2]string{"echo " + value + " | wc -c", "22"})
 	h.restart()
 	// The queue is looked at when a run of another agent ends.
 	another, its := h.start(ask("first", ""))
@@ -202,10 +207,16 @@ func TestTakeoverOfAnIdleAgent(t *testing.T) {
 		t.Errorf("without a repository the summary is\n%s", ended.Summary)
 	}
 	h.ends(agent, follow.ID, errand.RunFinished)
-	if told := h.heard(); strings.Count(told, ended.Summary) != 1 {
+	if told := h.heard(); strings.Count(told, ended.Summary) != 1 || strings.Contains(told, value) {
 		t.Errorf("the model was told\n%s", told)
 	}
+	if !strings.Contains(ended.Summary, "+[REDACTED]") || !strings.Contains(ended.Summary, "echo [REDACTED] | wc -c") {
+		t.Errorf("a secret that the person printed is told as\n%s", ended.Summary)
+	}
 	for _, e := range h.events(agent) {
+		if strings.Contains(string(e.Data), value) {
+			t.Errorf("the journal tells the secret: %s", e.Data)
+		}
 		if e.Kind == errand.EventMachine && read[errand.MachineData](t, e).What == "stopped" {
 			t.Error("the machine slept while the agent was taken over")
 		}
