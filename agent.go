@@ -126,6 +126,10 @@ type Agent struct {
 	Environment EnvironmentID `json:"environment,omitempty"`
 	Version     VersionID     `json:"version,omitempty"`
 	Build       BuildID       `json:"build,omitempty"`
+	// Takeover is who has the agent in hand; nil for nobody. Takeovers is how many
+	// there were, that one included.
+	Takeover  *Takeover `json:"takeover,omitempty"`
+	Takeovers int       `json:"takeovers,omitempty"`
 }
 
 // RunStatus is where a run stands.

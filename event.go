@@ -23,7 +23,7 @@ func (id BuildID) Journal() string { return string(id) }
 // Journal names the setup's journal.
 func (id SetupID) Journal() string { return string(id) }
 
-// EventKind says what an event tells, and which struct of this file its Data is.
+// EventKind says what an event tells, and which struct its Data is.
 type EventKind string
 
 const (
@@ -55,6 +55,13 @@ const (
 	EventBuildCancel    EventKind = "build.cancelAsked" // CancelAsked
 	EventSetupChanged   EventKind = "setup.changed"     // SetupChanged
 	EventSecretsUsed    EventKind = "secret.used"       // SecretsUsed
+
+	EventTakeoverStarted  EventKind = "takeover.started"  // TakeoverStarted
+	EventTakeoverReady    EventKind = "takeover.ready"    // TakeoverReady
+	EventTakeoverReminded EventKind = "takeover.reminded" // TakeoverReminded
+	EventTakeoverCommand  EventKind = "takeover.command"  // TakeoverCommand
+	EventTakeoverEnding   EventKind = "takeover.ending"   // TakeoverEnding
+	EventTakeoverEnded    EventKind = "takeover.ended"    // TakeoverEnded
 )
 
 // Event is a numbered fact that never changes.
@@ -335,7 +342,7 @@ type SecretsUsed struct {
 }
 
 // Fact is an event before the journal has numbered it. Data is one of the
-// structs of this file.
+// structs of this file, or of those in takeover.go.
 type Fact struct {
 	Kind EventKind
 	Data any

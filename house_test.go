@@ -22,7 +22,7 @@ var rows = [][]string{
 	{""}, // the words
 	{"store", "guest", "image", "llm", "secret", "git", "dockerfile"},
 	{"machine", "tool"},
-	{"environment", "loop", "egress", "terminal", "auth", "journal", "vault", "snapshot"},
+	{"environment", "loop", "egress", "terminal", "auth", "journal", "vault", "snapshot", "handover", "presence"},
 	{"build"},
 	{"runner"},
 	{"setup"},

@@ -36,6 +36,7 @@ type AgentSummary struct {
 	State       errand.RunStatus `json:"state,omitempty" doc:"Exact status of the latest run."`
 	Branch      string           `json:"branch,omitempty" doc:"The agent's own branch."`
 	Model       *ModelRef        `json:"model,omitempty"`
+	Takeover    *Takeover        `json:"takeover,omitempty" doc:"Who has it in hand; left out for nobody."`
 	Glance      *Glance          `json:"glance,omitempty" doc:"Where it was asked for."`
 }
 
@@ -117,6 +118,7 @@ func FromAgentSummary(a errand.Agent, base string) AgentSummary {
 		State:       a.LatestStatus,
 		Branch:      a.Branch,
 		Model:       fromModel(a.Settings.Model),
+		Takeover:    FromTakeover(a.Takeover),
 	}
 	if a.Status == errand.AgentArchived {
 		wire.Status = AgentArchived

@@ -157,6 +157,14 @@ func (s *Stream) fold(ev errand.Event, out *messages) error {
 		return decode(ev, func(d errand.Compacted) {
 			out.update(update{Type: "summary", Summary: d.Summary})
 		})
+	case errand.EventTakeoverStarted:
+		return decode(ev, func(d errand.TakeoverStarted) {
+			out.update(update{Type: "taken-over", By: d.Caller.Called(), Until: &d.Until})
+		})
+	case errand.EventTakeoverEnded:
+		return decode(ev, func(d errand.TakeoverEnded) {
+			out.update(update{Type: "handed-back", By: d.Holder.Called(), Reason: d.Ending.Why, Summary: d.Summary})
+		})
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/errand-dev/errand"
 )
@@ -23,6 +24,8 @@ type update struct {
 	Attempt            int         `json:"attempt,omitempty"`
 	Reason             string      `json:"reason,omitempty"`
 	WaitMs             int64       `json:"waitMs,omitempty"`
+	By                 string      `json:"by,omitempty"`    // who has the agent in hand, or had
+	Until              *time.Time  `json:"until,omitempty"` // when it is handed back by itself
 }
 
 // updateTool is a tool call in the form of Cursor's SDK. Tools that the SDK has

@@ -70,6 +70,8 @@ func agentState(agent api.AgentSummary) string {
 	switch {
 	case agent.Status == api.AgentArchived:
 		return "archived"
+	case agent.Takeover != nil:
+		return "taken over"
 	case agent.State != "":
 		return string(agent.State)
 	case agent.Idle:
@@ -93,6 +95,7 @@ type shown struct {
 	// Terminals of the machine, while it runs.
 	Terminals []api.Terminal `json:"terminals,omitempty"`
 	Ports     []api.Port     `json:"ports,omitempty"` // that its environment names
+	Presence  api.Presence   `json:"presence"`        // who is there just now
 }
 
 func (a *app) showCommand() *cobra.Command {
@@ -121,6 +124,9 @@ func (a *app) showCommand() *cobra.Command {
 				return err
 			}
 			s.Terminals, s.Ports = terminals.Items, terminals.Ports
+			if s.Presence, err = c.Presence(ctx, id); err != nil {
+				return err
+			}
 			if a.json {
 				return a.printJSON(s)
 			}
@@ -134,6 +140,12 @@ func (a *app) showAgent(s shown) error {
 	agent := s.Agent
 	fmt.Fprintln(a.out, st.bold(clip(agent.Name, 100)))
 	rows := [][]string{{"agent", agent.ID}, {"state", showState(s)}}
+	if agent.Takeover != nil {
+		rows = append(rows, []string{"in hand", heldBy(agent.Takeover, time.Now())})
+	}
+	if len(s.Presence.People) > 0 {
+		rows = append(rows, []string{"here", whoIsHere(s.Presence)})
+	}
 	for _, r := range agent.Repos {
 		rows = append(rows, []string{"repository", clip(r.URL+" "+r.StartingRef, 120)})
 	}

@@ -54,6 +54,7 @@ type WorkOptions struct {
 	Builds       int           // at once
 	Every        time.Duration // of the schedule for builds; below 0 is never
 	InstallLimit time.Duration // of an environment's install
+	Takeover     time.Duration // a take-over ends by itself after this
 }
 
 func (o ServeOptions) check() error {
@@ -68,7 +69,7 @@ func (o ServeOptions) check() error {
 			return usageError("--%s %d: it must be a number, or 0 for the default", flag, n)
 		}
 	}
-	for flag, d := range map[string]time.Duration{"idle": o.Idle, "run-limit": o.RunLimit, "install-limit": o.InstallLimit, "heartbeat": o.Heartbeat} {
+	for flag, d := range map[string]time.Duration{"idle": o.Idle, "run-limit": o.RunLimit, "install-limit": o.InstallLimit, "takeover-limit": o.Takeover, "heartbeat": o.Heartbeat} {
 		if d < 0 {
 			return usageError("--%s %s: it must be a time such as 10m, or 0 for the default", flag, d)
 		}
@@ -99,6 +100,7 @@ func (s *serveFlags) flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&s.EgressDeny, "egress-deny", nil, "let no machine reach these hosts")
 	f.IntVar(&s.Runs, "runs", 0, "runs at once (default: 4)")
 	f.DurationVar(&s.RunLimit, "run-limit", 0, "end a run after this long (default: 24h)")
+	f.DurationVar(&s.Takeover, "takeover-limit", 0, "hand an agent back that a person took over this long ago (default: 4h)")
 	f.IntVar(&s.MaxTurns, "max-turns", 0, "end a run after so many requests to its model (default: 200)")
 	f.StringVar(&s.BranchPrefix, "branch-prefix", "", `what the names of agents' branches begin with (default: "errand/")`)
 	f.IntVar(&s.Builds, "builds", 0, "builds of environments and proofs of setups at once (default: 2)")

@@ -62,6 +62,8 @@ func (t *transcript) Event(e errand.Event) {
 		show(e, t.plan)
 	case errand.EventEnvironment, errand.EventBuildQueued, errand.EventBuildStatus, errand.EventBuildCancel:
 		t.build(e)
+	case errand.EventTakeoverStarted, errand.EventTakeoverReminded, errand.EventTakeoverCommand, errand.EventTakeoverEnded:
+		t.takeover(e)
 	default:
 		t.rest(e)
 	}

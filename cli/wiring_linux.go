@@ -153,7 +153,7 @@ func (a *assembly) open(ctx context.Context, w Wiring, o ServeOptions, getenv fu
 func defaults(o ServeOptions) (runner.Defaults, error) {
 	d := runner.Defaults{
 		Engine: o.Engine, Image: o.Image, Idle: o.Idle, DiskQuota: o.DiskQuota, Egress: egress.Policy{Allow: o.EgressAllow, Deny: o.EgressDeny},
-		Runs: o.Runs, RunLimit: o.RunLimit, MaxTurns: o.MaxTurns, BranchPrefix: o.BranchPrefix,
+		Runs: o.Runs, RunLimit: o.RunLimit, Takeover: o.Takeover, MaxTurns: o.MaxTurns, BranchPrefix: o.BranchPrefix,
 		Builds: o.Builds, BuildEvery: o.Every, InstallLimit: o.InstallLimit,
 	}
 	if len(o.EgressAllow) > 0 {

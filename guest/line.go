@@ -36,6 +36,7 @@ type Line struct {
 	last    error                     // why the latest attempt to connect failed
 	added   map[string]func(net.Conn) // by AddService
 	shared  map[string]string         // tmux's ids of the terminals that share a window, by name; nil: not known
+	status  string                    // what terminals show in their last line; "" for none
 	changed chan struct{}             // closed and replaced whenever session or err change
 }
 

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/errand-dev/errand/guest/wire"
 )
@@ -82,21 +81,10 @@ func (l *Line) Owners(ctx context.Context, listeners []Listener) (map[int]Owner,
 	owners := map[int]Owner{}
 	for _, o := range found.Owners {
 		if port, ok := ports[o.Inode]; ok && o.PID > 0 {
-			owners[port] = Owner{PID: o.PID, Command: oneLine(o.Command)}
+			owners[port] = Owner{PID: o.PID, Command: oneLine(o.Command, wire.MaxOwnerCommand)}
 		}
 	}
 	return owners, nil
-}
-
-// oneLine makes of what a machine calls a command a line that can be shown.
-func oneLine(command string) string {
-	command = strings.ToValidUTF8(command[:min(len(command), wire.MaxOwnerCommand)], "")
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, command))
 }
 
 // parseListeners reads a table of /proc/net, and leaves out lines that are none.

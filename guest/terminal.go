@@ -40,6 +40,9 @@ type TerminalState struct {
 	Command  string `json:"command"`  // as it was opened; "" is a shell
 	Cols     int    `json:"cols"`
 	Rows     int    `json:"rows"`
+	// Row is the line that its cursor stands in, counted from the first that the
+	// terminal keeps.
+	Row int `json:"-"`
 	// Tended tells more of a terminal that is tended. It is what a program in the
 	// machine said. Nil for others.
 	Tended *Tended `json:"tended,omitempty"`
@@ -84,10 +87,10 @@ func (l *Line) OpenWindow(ctx context.Context, terminals ...Terminal) error {
 		{"set-option", "-g", "remain-on-exit", "on"},
 		{"set-option", "-g", "history-limit", "50000"},
 		{"set-option", "-g", "default-terminal", "screen-256color"},
-		{"set-option", "-g", "status", "off"},
 		{"set-option", "-g", "mouse", "on"},
 		{"set-option", "-sg", "escape-time", "10"},
 	}
+	before := len(steps)
 	for i, t := range terminals {
 		name, err := tmuxName(t.Name)
 		if err != nil {
@@ -119,17 +122,20 @@ func (l *Line) OpenWindow(ctx context.Context, terminals ...Terminal) error {
 	if len(terminals) > 1 {
 		l.forgetShared()
 	}
-	_, err := l.tmux(ctx, steps...)
-	for range endings {
-		if !errors.Is(err, errTmuxEnded) {
-			break
+	return l.keepStatus(ctx, func(status string) error {
+		all := append(append(steps[:before:before], statusSteps(status)...), steps[before:]...)
+		_, err := l.tmux(ctx, all...)
+		for range endings {
+			if !errors.Is(err, errTmuxEnded) {
+				break
+			}
+			_, err = l.tmux(ctx, all...)
 		}
-		_, err = l.tmux(ctx, steps...)
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	return err
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		return err
+	})
 }
 
 // errTmuxEnded: tmux, which ends with its last terminal, was just ending. What it
@@ -150,7 +156,11 @@ func (l *Line) pane(t Terminal) []string {
 		how = append(how, "-once")
 	}
 	argv := append([]string{l.Hello().Program}, append(how, "-user", t.User, "-dir", t.Dir)...)
-	for _, kv := range t.Env {
+	env := t.Env
+	if t.Command == "" {
+		env = append(ShellEnv(t.Name), env...)
+	}
+	for _, kv := range env {
 		argv = append(argv, "-env", kv)
 	}
 	return append(argv, "--", t.Command)
@@ -214,7 +224,8 @@ type pane struct {
 
 func (l *Line) panes(ctx context.Context) ([]pane, error) {
 	const format = "#{pid} #{session_name} #{pane_id} #{&&:#{pane_active},#{window_active}} #{pane_pid} #{pane_dead} x#{pane_dead_status} x#{pane_dead_signal} " +
-		"#{pane_width} #{pane_height} x#{" + wire.CommandOption + "} x#{" + wire.NameOption + "} x#{" + wire.TendedOption + "}"
+		"#{pane_width} #{pane_height} x#{" + wire.CommandOption + "} x#{" + wire.NameOption + "} x#{" + wire.TendedOption + "} " +
+		"#{history_size} #{cursor_y}"
 	out, err := l.tmux(ctx, []string{"list-panes", "-a", "-F", format})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -237,7 +248,7 @@ func (l *Line) panes(ctx context.Context) ([]pane, error) {
 // ours.
 func parsePane(line string) (pane, bool) {
 	f := strings.Fields(line)
-	if len(f) != 13 {
+	if len(f) != 15 {
 		return pane{}, false
 	}
 	command, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(f[10], "x"))
@@ -250,7 +261,7 @@ func parsePane(line string) (pane, bool) {
 	}
 	p := pane{server: number(f[0]), session: f[1], id: f[2], shared: len(name) > 0, active: f[3] == "1", state: TerminalState{
 		Name: cmp.Or(strings.ToValidUTF8(string(name), ""), plainName(f[1])), PID: number(f[4]), Running: f[5] == "0",
-		Command: string(command), Cols: number(f[8]), Rows: number(f[9]),
+		Command: string(command), Cols: number(f[8]), Rows: number(f[9]), Row: number(f[13]) + number(f[14]),
 	}}
 	if strings.HasPrefix(p.session, sharedPrefix) && !p.shared {
 		return pane{}, false // one that a person made beside ours
@@ -368,6 +379,29 @@ func (l *Line) Capture(ctx context.Context, name string, lines int) (string, err
 	if lines < 0 {
 		start = "-"
 	}
+	return l.capture(ctx, at, start)
+}
+
+// CaptureFrom gives what a terminal shows as text from the line on that was
+// TerminalState.Row at some moment, or all that it keeps where that line is gone.
+// A name that is not there is fs.ErrNotExist.
+func (l *Line) CaptureFrom(ctx context.Context, name string, row int) (string, error) {
+	at, err := l.find(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	out, err := l.tmux(ctx, []string{"display-message", "-p", "-t", at, "#{history_size} #{cursor_y}"})
+	if err != nil {
+		return "", err
+	}
+	f := strings.Fields(out)
+	if len(f) != 2 || row > number(f[0])+number(f[1]) {
+		return l.capture(ctx, at, "-") // it was cleared meanwhile
+	}
+	return l.capture(ctx, at, strconv.Itoa(row-number(f[0])))
+}
+
+func (l *Line) capture(ctx context.Context, at, start string) (string, error) {
 	out, err := l.tmux(ctx, []string{"capture-pane", "-p", "-J", "-t", at, "-S", start})
 	if err != nil {
 		return "", err

@@ -144,6 +144,11 @@ func unusable(resp *llm.Response) string {
 // compact asks for a summary of the conversation and records it. Where the
 // conversation is too long even for that, it is asked about less and less of it.
 func (r *run) compact(ctx context.Context, c Conversation) error {
+	if r.o.Ready != nil {
+		if err := r.o.Ready(ctx); err != nil {
+			return err
+		}
+	}
 	var used errand.Usage
 	ask, room, tries := summaryRequest, summaryOutput, 0
 	for level := 0; level < shrinkLevels; {

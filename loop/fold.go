@@ -93,6 +93,7 @@ func Fold(events []errand.Event, run errand.RunID) Conversation {
 const (
 	cutNote         = "Your last answer was cut because it reached the output limit. Go on from where it stopped. Write large files in several smaller steps."
 	emptyNote       = "Your last answer was empty. Go on with the work, or call finish with a summary if it is done."
+	takenText       = "Not carried out: a person took over before this call began. What they did is told below; then decide anew."
 	interruptedText = "Interrupted: the run ended before this call did. Whether it took effect is unknown; look at the state before doing it again."
 )
 
@@ -108,6 +109,7 @@ type folder struct {
 	noted  bool     // the last block is a note of ours
 	failed string   // the failing call that Repeats counts
 	ended  []string // ops of the run's last turn that have a result
+	later  []string // what people did in take-overs that the model cannot be told yet
 
 	// said is the last answer as the model gave it, set before its event is
 	// added; nil for the answers to an earlier process. The journal's may have
@@ -134,6 +136,7 @@ func (f *folder) add(e errand.Event) {
 		f.status(e.Run, decode[errand.RunStatusData](e).Status)
 	case errand.EventTurnStarted:
 		f.enter(e.Run)
+		f.settle()
 		d := decode[errand.TurnStarted](e)
 		f.c.Turn, f.c.Attempt, f.c.Open = d.Turn, d.Attempt, true
 	case errand.EventTurnEnded:
@@ -152,6 +155,11 @@ func (f *folder) add(e errand.Event) {
 	case errand.EventCompacted:
 		f.enter(e.Run)
 		f.compacted(decode[errand.Compacted](e))
+	case errand.EventTakeoverEnded:
+		f.later = append(f.later, decode[errand.TakeoverEnded](e).Summary)
+		if !f.c.Open { // else the answer that is under way was asked for without it
+			f.settle()
+		}
 	}
 }
 
@@ -181,6 +189,7 @@ func (f *folder) enter(run errand.RunID) {
 	}
 	f.interrupt()
 	f.dropNote()
+	f.settle()
 	f.current = run
 	f.c = Conversation{Messages: f.c.Messages, Plan: f.c.Plan, Tokens: f.c.Tokens, Fresh: f.c.Fresh}
 	f.failed, f.ended = "", nil
@@ -234,6 +243,31 @@ func (f *folder) dropNote() {
 	}
 }
 
+// settle tells the model what people did in take-overs, once all calls of its last
+// answer have a result. Those that had not begun were made without knowing of it,
+// and are not carried out; nor is the run done before the model knows.
+func (f *folder) settle() {
+	if len(f.later) == 0 {
+		return
+	}
+	var begun []Call
+	for _, c := range f.c.Pending {
+		if c.Recorded {
+			begun = append(begun, c)
+			continue
+		}
+		f.say(llm.Block{Type: llm.ToolResult, Call: c.ID, Name: c.Name, Text: takenText, IsError: true})
+	}
+	if f.c.Pending = begun; len(begun) > 0 {
+		return
+	}
+	for _, text := range f.later {
+		f.say(llm.Block{Type: llm.Text, Text: text})
+	}
+	f.later = nil
+	f.c.Done, f.c.Finished, f.c.Refused, f.c.Result = false, false, false, ""
+}
+
 // interrupt gives every open call a result.
 func (f *folder) interrupt() {
 	for _, c := range f.c.Pending {
@@ -255,6 +289,7 @@ func (f *folder) turnEnded(d errand.TurnEnded) {
 	f.count(m, d.Usage)
 	if text == "" && len(calls) == 0 {
 		f.emptyAnswer(llm.Stop(d.Stop))
+		f.settle()
 		return
 	}
 	f.c.Messages = append(f.c.Messages, m)
@@ -270,6 +305,7 @@ func (f *folder) turnEnded(d errand.TurnEnded) {
 		f.c.Done, f.c.Result = true, text
 		f.c.Refused = llm.Stop(d.Stop) == llm.StopRefusal
 	}
+	f.settle()
 }
 
 // intact gives an answer's blocks with their thinking as a provider takes it
@@ -378,6 +414,7 @@ func (f *folder) toolEnded(d errand.ToolEnded) {
 		_ = json.Unmarshal(d.Result, &end)
 		f.c.Done, f.c.Finished, f.c.Result = true, true, end.Summary
 	}
+	f.settle()
 }
 
 // repeated counts how often in a row the same call failed in the same way.

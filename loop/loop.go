@@ -63,6 +63,9 @@ type Options struct {
 	// at a time.
 	Record   func(ctx context.Context, facts ...errand.Fact) ([]errand.Event, error)
 	MaxTurns int // 0 is DefaultMaxTurns
+	// Ready gives why no request may be made now that no event tells of beforehand,
+	// with which Run then ends; nil is that one always may.
+	Ready func(context.Context) error
 	// Retry says how failed requests are repeated. Its OnRetry is not used.
 	Retry llm.RetryOptions
 	Log   *slog.Logger // nil is none
@@ -114,6 +117,7 @@ func newRun(o Options) *run {
 	for _, e := range o.Events {
 		r.fold.add(e)
 	}
+	r.fold.settle() // no answer is under way any more
 	return r
 }
 

@@ -19,12 +19,17 @@ func (r *Runner) Cancel(ctx context.Context, caller errand.Caller, agent errand.
 		if run.Status.Ended() {
 			return errand.Errorf(errand.Conflict, "run_not_cancellable", "Run %s has ended already (%s).", id, run.Status)
 		}
+		if run.Status != errand.RunQueued {
+			if err := endTakeover(t, agent, errand.Ending{Caller: caller, Why: errand.EndingCancel}); err != nil {
+				return err
+			}
+		}
 		return r.askCancel(t, caller, run)
 	})
 	if err != nil {
 		return err
 	}
-	r.stop([]errand.RunID{id})
+	r.stop(agent, []errand.RunID{id})
 	return nil
 }
 
@@ -41,13 +46,16 @@ func (r *Runner) askCancel(t *journal.Tx, caller errand.Caller, run errand.Run) 
 		}
 	}
 	if run.Status != errand.RunQueued {
-		return nil
+		return t.TakeUp(run.Agent) // whoever takes it up ends it
 	}
 	return r.endRun(t, run, errand.RunCancelled, "", nil)
 }
 
-// stop makes the drives of runs end, if this process has them.
-func (r *Runner) stop(runs []errand.RunID) {
+// stop makes the drives of an agent's runs end, if this process has them. Those that
+// were set aside are taken up for that, and its take-over ends if that was decided.
+func (r *Runner) stop(agent errand.AgentID, runs []errand.RunID) {
+	r.nudge()
+	r.keepers.poke(agent)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, id := range runs {
@@ -76,12 +84,15 @@ func (r *Runner) Archive(ctx context.Context, caller errand.Caller, id errand.Ag
 			}
 			stopped = append(stopped, run.ID)
 		}
+		if err := endTakeover(t, id, errand.Ending{Caller: caller, Why: errand.EndingArchive}); err != nil {
+			return err
+		}
 		return setStatus(ctx, t, id, errand.AgentArchived)
 	})
 	if err != nil {
 		return err
 	}
-	r.stop(stopped)
+	r.stop(id, stopped)
 	return nil
 }
 
@@ -132,7 +143,9 @@ func (r *Runner) Delete(ctx context.Context, caller errand.Caller, id errand.Age
 			return ctx.Err()
 		}
 	}
+	r.keepers.drop(id)
 	if _, err := r.Journal.Decide(ctx, func(t *journal.Tx) error { return r.forget(ctx, t, id) }); err != nil {
+		r.keepers.poke(id)
 		return err
 	}
 	r.Journal.Deleted(id)

@@ -40,7 +40,13 @@ func (r *Runner) drive(ctx context.Context, run errand.Run) {
 	}()
 
 	result, err := r.attempt(ctx, cancel, run)
-	for pause := (store.Pause{}); errors.Is(err, store.ErrFull); result, err = r.attempt(ctx, cancel, run) {
+	for pause := (store.Pause{}); errors.Is(err, store.ErrFull) || errors.Is(err, errHeld); result, err = r.attempt(ctx, cancel, run) {
+		if errors.Is(err, errHeld) {
+			if r.setAside(ctx, log, run) {
+				return
+			}
+			continue
+		}
 		log.Warn("a run waits for room on the disk", "in", pause.Next(), "error", err)
 		if !pause.Wait(ctx.Done()) {
 			break
@@ -116,7 +122,11 @@ func (r *Runner) attempt(ctx context.Context, cancel context.CancelCauseFunc, ru
 		r.quiet(context.WithoutCancel(ctx), run)
 		return "", errCancelled
 	}
-	expiry := time.AfterFunc(time.Until(started.StartedAt.Add(r.Defaults.RunLimit)), func() { cancel(errExpired) })
+	held, err := r.heldSince(ctx, started)
+	if err != nil {
+		return "", err
+	}
+	expiry := time.AfterFunc(time.Until(started.StartedAt.Add(r.Defaults.RunLimit+held)), func() { cancel(errExpired) })
 	defer expiry.Stop()
 
 	result, err := r.inMachine(ctx, run)
@@ -205,8 +215,12 @@ func (r *Runner) workPhase(ctx context.Context, run errand.Run, p *place) (strin
 			Tools: tools, Boot: s.boot, Key: string(agent.ID),
 			System: loop.System(systemInput(agent, run, s, rules)),
 			Events: events, MaxTurns: r.Defaults.MaxTurns, Log: r.Log,
+			Ready: func(ctx context.Context) error { return r.unheldNow(ctx, agent) },
 			Record: func(ctx context.Context, facts ...errand.Fact) ([]errand.Event, error) {
 				return r.Journal.Decide(ctx, func(t *journal.Tx) error {
+					if err := unheld(t, run.Agent, agent.Takeovers, facts); err != nil {
+						return err
+					}
 					if err := tellRun(t, run.Agent, run.ID, facts); err != nil {
 						return err
 					}
@@ -215,6 +229,9 @@ func (r *Runner) workPhase(ctx context.Context, run errand.Run, p *place) (strin
 			},
 		})
 		result = out.Result
+		if err == nil {
+			err = r.unheldNow(ctx, agent)
+		}
 		return result, err
 	})
 	return result, err
@@ -408,6 +425,9 @@ func (r *Runner) tell(ctx context.Context, agent errand.AgentID, run errand.RunI
 }
 
 func tellRun(t *journal.Tx, agent errand.AgentID, run errand.RunID, facts []errand.Fact) error {
+	if err := unheld(t, agent, anyTakeovers, facts); err != nil {
+		return err
+	}
 	if err := along(t.Context(), t.Tx, agent, run, facts); err != nil {
 		return err
 	}
@@ -451,7 +471,7 @@ func (r *Runner) phase(ctx context.Context, run errand.Run, name errand.Phase, c
 	}
 	began := time.Now()
 	note, err := do()
-	if err != nil && (ctx.Err() != nil || died(err) || errors.Is(err, store.ErrFull)) {
+	if err != nil && (ctx.Err() != nil || died(err) || errors.Is(err, store.ErrFull) || errors.Is(err, errHeld)) {
 		return err // the phase is entered again, or the run's end says why not
 	}
 	_, tellErr := r.tell(ctx, run.Agent, run.ID, errand.Fact{Kind: errand.EventPhaseEnded, Data: errand.PhaseEnded{

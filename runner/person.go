@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/presence"
 	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/terminal"
 )
@@ -68,10 +70,22 @@ func (req ExecRequest) argv(line *guest.Line) (argv []string, user string) {
 	return req.Args, req.User
 }
 
+// said is the command as people read it.
+func (req ExecRequest) said() string {
+	switch text := strings.Join(req.Args, " "); {
+	case req.As == ExecFiles:
+		return "(files by SFTP)"
+	case text == "":
+		return "(a shell)"
+	default:
+		return text
+	}
+}
+
 // Exec runs a command in the agent's machine, waking it if it sleeps, and hands
 // its output, without secrets, to out until it ends. When ctx ends first, the
 // command is killed.
-func (r *Runner) Exec(ctx context.Context, _ errand.Caller, id errand.AgentID, req ExecRequest, out func(guest.Output)) (guest.Exit, error) {
+func (r *Runner) Exec(ctx context.Context, caller errand.Caller, id errand.AgentID, req ExecRequest, out func(guest.Output)) (guest.Exit, error) {
 	p, err := r.visit(ctx, id)
 	if err != nil {
 		return guest.Exit{}, err
@@ -92,10 +106,20 @@ func (r *Runner) Exec(ctx context.Context, _ errand.Caller, id errand.AgentID, r
 		defer shown.flush()
 		out = shown.take
 	}
+	env := append([]string(nil), s.env...)
+	if req.TTY != nil {
+		env = append(guest.ShellEnv(""), env...) // it may be a shell
+	}
+	r.noteCommand(ctx, caller, id, req.said())
+	v := r.Rooms.Enter(id, presence.Person{Caller: caller, Doing: presence.Command})
+	defer v.Leave()
+	if req.Stdin != nil && req.TTY != nil {
+		req.Stdin = keys{req.Stdin, v}
+	}
 	argv, user := req.argv(s.line)
 	return terminal.Run(ctx, s.line, guest.Command{
 		ID: "person." + orDefault(req.ID, uuid.NewString()), Args: argv, Dir: req.Dir, User: user,
-		Env: append(append([]string(nil), s.env...), req.Env...), TTY: req.TTY, Stdin: req.Stdin != nil, Limit: req.Limit,
+		Env: append(env, req.Env...), TTY: req.TTY, Stdin: req.Stdin != nil, Limit: req.Limit,
 		Hold: req.Whole,
 	}, terminal.Streams{In: req.Stdin, Resize: req.Resize, Out: out})
 }
@@ -244,7 +268,7 @@ func (p passing) Write(b []byte) (int, error) {
 
 // Attach shows a terminal of the agent's machine, waking it if it sleeps, until
 // ctx or the input ends. What it shows has passed the redactor. The terminal goes on without its viewers.
-func (r *Runner) Attach(ctx context.Context, _ errand.Caller, id errand.AgentID, name string, readOnly bool, size guest.Size, streams terminal.Streams) error {
+func (r *Runner) Attach(ctx context.Context, caller errand.Caller, id errand.AgentID, name string, readOnly bool, size guest.Size, streams terminal.Streams) error {
 	p, err := r.visit(ctx, id)
 	if err != nil {
 		return err
@@ -253,6 +277,11 @@ func (r *Runner) Attach(ctx context.Context, _ errand.Caller, id errand.AgentID,
 	s := p.now()
 	if s.line == nil {
 		return guest.ErrRebooted
+	}
+	v := r.Rooms.Enter(id, presence.Person{Caller: caller, Doing: presence.Terminal, Terminal: r.Redactor.String(name)})
+	defer r.showPeople(ctx, s.line, v)()
+	if streams.In != nil && !readOnly {
+		streams.In = keys{streams.In, v}
 	}
 	shown := r.show(streams.Out, true)
 	defer shown.flush()

@@ -139,6 +139,11 @@ func (r *Runner) open(ctx context.Context, p *place, m machine.Machine, run erra
 		network.Close()
 		return nil, err
 	}
+	if err := r.planStatus(ctx, p.agent, line); err != nil {
+		line.Close()
+		network.Close()
+		return nil, err
+	}
 	p.mu.Lock()
 	p.line, p.network, p.boot, p.ready = line, network, line.Hello().Boot, false
 	p.mu.Unlock()

@@ -34,6 +34,7 @@ import (
 	"github.com/errand-dev/errand/image"
 	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/machine"
+	"github.com/errand-dev/errand/presence"
 	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/snapshot"
 	"github.com/errand-dev/errand/store"
@@ -71,6 +72,7 @@ type Defaults struct {
 	Builds       int           // builds of environments at once; 0 is 2
 	DiskQuota    int64         // bytes for machines, snapshots, images and the cache of builds together; 0 is no bound
 	BuildEvery   time.Duration // of the schedule for builds; 0 is an hour, below 0 is never
+	Takeover     time.Duration // a take-over ends by itself after this; 0 is 4 hours
 }
 
 func (d Defaults) withDefaults() Defaults {
@@ -80,6 +82,7 @@ func (d Defaults) withDefaults() Defaults {
 	d.RunLimit = cmp.Or(d.RunLimit, 24*time.Hour)
 	d.InstallLimit = cmp.Or(d.InstallLimit, 30*time.Minute)
 	d.BranchPrefix = cmp.Or(d.BranchPrefix, "errand/")
+	d.Takeover = cmp.Or(d.Takeover, 4*time.Hour)
 	return d
 }
 
@@ -93,11 +96,14 @@ type Runner struct {
 	// digestKey makes digests of variables useless to who has not got it.
 	digestKey []byte
 
-	wakeup chan struct{} // a run was queued, or a slot became free
-	ending chan struct{} // closed when Run is to return
-	builds *environment.Builds
+	wakeup  chan struct{} // a run was queued, or a slot became free
+	ending  chan struct{} // closed when Run is to return
+	builds  *environment.Builds
+	keepers *keepers // of agents that people have in hand
 	// Builds are the environments and their builds, in the same directory.
 	Builds *build.Builds
+	// Rooms are those of people who are at agents just now.
+	Rooms presence.Rooms
 	// Snapshots are the kept disks of the driver's machines.
 	Snapshots *snapshot.Snapshots
 
@@ -130,11 +136,12 @@ func Open(o Options) (*Runner, error) {
 	}
 	r := &Runner{
 		Options: o, owner: uuid.NewString(), digestKey: digestKey,
-		wakeup: make(chan struct{}, 1),
-		ending: make(chan struct{}),
-		builds: &environment.Builds{},
-		active: map[errand.RunID]*attempt{},
-		places: map[errand.AgentID]*place{},
+		wakeup:  make(chan struct{}, 1),
+		ending:  make(chan struct{}),
+		builds:  &environment.Builds{},
+		keepers: newKeepers(),
+		active:  map[errand.RunID]*attempt{},
+		places:  map[errand.AgentID]*place{},
 	}
 	r.Snapshots = snapshot.New(snapshot.Options{Driver: o.Driver, Store: o.Store, Quota: o.Defaults.DiskQuota, Log: o.Log})
 	r.Builds = build.New(build.Options{
@@ -164,6 +171,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	background.Go(func() { r.keepLeases(ctx) })
 	background.Go(func() { r.hibernateIdle(ctx) })
 	background.Go(func() { r.meterRunning(ctx) })
+	background.Go(func() { r.keepTakeovers(ctx) })
 	background.Go(func() { r.Snapshots.Run(ctx) })
 	background.Go(func() { r.readyImage(ctx) })
 	background.Go(func() { r.Builds.Run(ctx) })

@@ -262,7 +262,7 @@ func (r *Runner) FollowUp(ctx context.Context, caller errand.Caller, id errand.A
 	if err != nil {
 		return errand.Run{}, err
 	}
-	r.stop(interrupted)
+	r.stop(id, interrupted)
 	r.nudge()
 	return run, nil
 }

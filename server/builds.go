@@ -122,7 +122,7 @@ func (s *Server) followBuild(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.sendJournal(w, r, func(ctx context.Context, after errand.Seq, follow bool) iter.Seq2[errand.Event, error] {
+	return s.sendJournal(w, r, aside{}, func(ctx context.Context, after errand.Seq, follow bool) iter.Seq2[errand.Event, error] {
 		if follow {
 			return s.runner.Builds.Follow(ctx, one, after)
 		}

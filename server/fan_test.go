@@ -42,8 +42,14 @@ func (c countedConn) Write(p []byte) (int, error) {
 
 // TestManyPanels: two hundred open panels on one agent cost one write each for an
 // event, which is written out once for all of them. (That it is not read from the
-// store for each is package journal's TestManyFollow.) The figures are logged.
+// store for each is package journal's TestManyFollow.) That they see who else is
+// there makes no difference. The figures are logged.
 func TestManyPanels(t *testing.T) {
+	t.Run("journal", func(t *testing.T) { manyPanels(t, "") })
+	t.Run("with presence", func(t *testing.T) { manyPanels(t, "?presence=true") })
+}
+
+func manyPanels(t *testing.T, query string) {
 	const panels, events = 200, 50
 	in := install(t, func(o *server.Options) { o.Heartbeat = time.Hour })
 	agent, run := in.create("go")
@@ -73,7 +79,7 @@ func TestManyPanels(t *testing.T) {
 		gone.Go(func() {
 			open := sync.OnceFunc(came.Done)
 			defer open()
-			req, err := http.NewRequestWithContext(t.Context(), "GET", web.URL+"/v1/agents/"+string(agent)+"/journal", nil)
+			req, err := http.NewRequestWithContext(t.Context(), "GET", web.URL+"/v1/agents/"+string(agent)+"/journal"+query, nil)
 			if err != nil {
 				t.Error(err)
 				return
@@ -85,17 +91,20 @@ func TestManyPanels(t *testing.T) {
 				return
 			}
 			defer resp.Body.Close()
-			next := errand.Seq(1)
+			next, seen := errand.Seq(1), query == "" // whether it was told who is there
 			for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
 				id, ok := strings.CutPrefix(lines.Text(), "id: ")
 				if !ok {
+					if seen = seen || lines.Text() == "event: presence"; seen && next > start {
+						open()
+					}
 					continue
 				}
 				if id != fmt.Sprint(next) {
 					t.Errorf("event %s came, want %d", id, next)
 					return
 				}
-				if next == start {
+				if next == start && seen {
 					open()
 				}
 				if next > start {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
+	"github.com/errand-dev/errand/presence"
 )
 
 type listEvents struct {
@@ -24,7 +25,10 @@ func (s *Server) journalRoutes(r *router) {
 		summary: "Get a piece of an agent's journal"}, s.listEvents)
 	r.addRaw(route{name: "followJournal", method: "GET", path: "/v1/agents/{id}/journal", failures: []int{400, 403, 404},
 		summary: "Follow an agent's journal as server-sent events, one for each event with its number as id"},
-		http.StatusOK, "text/event-stream", []*huma.Param{lastEventID(), follow()}, s.followJournal)
+		http.StatusOK, "text/event-stream", []*huma.Param{lastEventID(), follow(), {
+			Name: "presence", In: "query", Schema: &huma.Schema{Type: huma.TypeBoolean, Default: false},
+			Description: "true: be seen as watching while the stream is open, and be told who else is there, in messages \"presence\" without an id.",
+		}}, s.followJournal)
 }
 
 // follow is the parameter that followQuery reads.
@@ -55,7 +59,12 @@ func (s *Server) followJournal(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.sendJournal(w, r, func(ctx context.Context, after errand.Seq, follow bool) iter.Seq2[errand.Event, error] {
+	var visit *presence.Visit // nil: they are not seen
+	if r.URL.Query().Get("presence") == "true" {
+		visit = s.runner.Rooms.Enter(agent.ID, presence.Person{Caller: caller, Doing: presence.Watching})
+		defer visit.Leave()
+	}
+	return s.sendJournal(w, r, s.roomOf(agent.ID, visit), func(ctx context.Context, after errand.Seq, follow bool) iter.Seq2[errand.Event, error] {
 		if follow {
 			return s.runner.Follow(ctx, caller, agent.ID, after)
 		}
@@ -112,7 +121,7 @@ func now(ctx context.Context, after errand.Seq, page func(context.Context, erran
 // sendJournal answers with the events that source gives, one message for each,
 // from where the reader left off, until they end or last says so, and then with
 // "done". Without that the answer broke off: the reader asks again from there.
-func (s *Server) sendJournal(w http.ResponseWriter, r *http.Request, source func(context.Context, errand.Seq, bool) iter.Seq2[errand.Event, error], last func(errand.Event) bool) error {
+func (s *Server) sendJournal(w http.ResponseWriter, r *http.Request, beside aside, source func(context.Context, errand.Seq, bool) iter.Seq2[errand.Event, error], last func(errand.Event) bool) error {
 	after, follow, err := journalQuery(r)
 	if err != nil {
 		return err
@@ -122,7 +131,7 @@ func (s *Server) sendJournal(w http.ResponseWriter, r *http.Request, source func
 		return nil
 	}
 	ended := false
-	gone, err := s.stream(r.Context(), out, func(ctx context.Context) iter.Seq2[errand.Event, error] { return source(ctx, after, follow) },
+	gone, err := s.streamBeside(r.Context(), out, beside, func(ctx context.Context) iter.Seq2[errand.Event, error] { return source(ctx, after, follow) },
 		func(e errand.Event) (bool, error) {
 			ended = last(e)
 			frame, err := s.frames.of(e)

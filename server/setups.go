@@ -166,7 +166,7 @@ func (s *Server) followSetup(w http.ResponseWriter, r *http.Request) error {
 	if _, err := s.setups.Setup(r.Context(), caller, id); err != nil {
 		return err
 	}
-	return s.sendJournal(w, r, func(ctx context.Context, after errand.Seq, follow bool) iter.Seq2[errand.Event, error] {
+	return s.sendJournal(w, r, aside{}, func(ctx context.Context, after errand.Seq, follow bool) iter.Seq2[errand.Event, error] {
 		if follow {
 			return s.setups.Follow(ctx, caller, id, after)
 		}

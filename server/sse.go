@@ -94,14 +94,44 @@ type source func(context.Context) iter.Seq2[errand.Event, error]
 // while, a heartbeat is. ended says that the events ended by themselves: not that
 // they could not be read further, which is an error.
 func (s *Server) stream(ctx context.Context, out *sse, events source, each func(errand.Event) (last bool, err error)) (ended bool, err error) {
+	return s.streamBeside(ctx, out, aside{}, events, each)
+}
+
+// aside is what a stream also tells, which is in no journal. The zero value is
+// nothing.
+type aside struct {
+	changed func() <-chan struct{} // gives what is closed when there is something to tell
+	tell    func(*sse) error       // tells how it is now
+}
+
+// asidePause is the least time between two tellings.
+const asidePause = 300 * time.Millisecond
+
+// streamBeside is stream, with what is told beside it.
+func (s *Server) streamBeside(ctx context.Context, out *sse, beside aside, events source, each func(errand.Event) (last bool, err error)) (ended bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	all, wait := pump(ctx, events(ctx))
 	defer wait()
 	defer cancel()
 	beat := time.NewTicker(s.heartbeat)
 	defer beat.Stop()
+	var changed <-chan struct{} // nil: nothing is told beside
+	var due <-chan time.Time
+	if beside.changed != nil {
+		due = time.After(0)
+	}
 	for {
 		select {
+		case <-changed:
+			changed, due = nil, time.After(asidePause)
+		case <-due:
+			changed, due = beside.changed(), nil // before telling, so that nothing falls between
+			if err := beside.tell(out); err != nil {
+				return false, err
+			}
+			if err := out.flush(); err != nil {
+				return false, err
+			}
 		case n, ok := <-all:
 			if !ok {
 				return ctx.Err() == nil, out.flush()

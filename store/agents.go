@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -9,7 +10,7 @@ import (
 	"github.com/errand-dev/errand"
 )
 
-const agentColumns = `id, name, status, caller, repositories, branch, base, pushed, settings, latest_run, environment, version, build, created_at, updated_at,
+const agentColumns = `id, name, status, caller, repositories, branch, base, pushed, settings, latest_run, environment, version, build, takeover, takeovers, created_at, updated_at,
 	COALESCE((SELECT r.status FROM runs r WHERE r.id = latest_run), '')`
 
 // scanner is a row or rows.
@@ -17,10 +18,10 @@ type scanner interface{ Scan(...any) error }
 
 func scanAgent(s scanner) (errand.Agent, error) {
 	var a errand.Agent
-	var caller, repositories, settings string
+	var caller, repositories, settings, takeover string
 	var created, updated int64
 	err := s.Scan(&a.ID, &a.Name, &a.Status, &caller, &repositories, &a.Branch, &a.Base, &a.Pushed, &settings, &a.LatestRun,
-		&a.Environment, &a.Version, &a.Build, &created, &updated, &a.LatestStatus)
+		&a.Environment, &a.Version, &a.Build, &takeover, &a.Takeovers, &created, &updated, &a.LatestStatus)
 	if err != nil {
 		return a, err
 	}
@@ -28,7 +29,7 @@ func scanAgent(s scanner) (errand.Agent, error) {
 	for _, f := range []struct {
 		text string
 		to   any
-	}{{caller, &a.Caller}, {repositories, &a.Repositories}, {settings, &a.Settings}} {
+	}{{caller, &a.Caller}, {repositories, &a.Repositories}, {settings, &a.Settings}, {cmp.Or(takeover, "null"), &a.Takeover}} {
 		if err := json.Unmarshal([]byte(f.text), f.to); err != nil {
 			return a, fmt.Errorf("reading agent %s: %w", a.ID, err)
 		}
@@ -111,8 +112,8 @@ func agentJSON(a errand.Agent) (caller, repositories, settings string, err error
 }
 
 // UpdateAgent writes what may change of an agent: its name, status, settings,
-// branch, base, pushed commit, latest run, and what its machine was made from. It
-// sets UpdatedAt.
+// branch, base, pushed commit, latest run, and what its machine was made from; its
+// take-over is PutTakeover's. It sets UpdatedAt.
 func (t *Tx) UpdateAgent(a errand.Agent) error {
 	_, _, settings, err := agentJSON(a)
 	if err != nil {

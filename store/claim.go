@@ -15,7 +15,7 @@ import (
 
 // Claim gives owner the oldest run that waits or whose lease is over, for as
 // long as lease, and false where there is none. A run waits behind the earlier
-// runs of its agent. Owner is not given a run that it has already: a host that
+// runs of its agent, and not begun yet behind a take-over. Owner is not given a run that it has already: a host that
 // slept finds all its leases over.
 func (t *Tx) Claim(owner string, lease time.Duration) (errand.Run, bool, error) {
 	now := t.now.UnixMilli()
@@ -27,6 +27,7 @@ func (t *Tx) Claim(owner string, lease time.Duration) (errand.Run, bool, error) 
 			  AND NOT EXISTS (
 				SELECT 1 FROM runs e WHERE e.agent = r.agent AND e.number < r.number
 				  AND e.status IN ('queued', 'preparing', 'running'))
+			  AND NOT (r.status = 'queued' AND EXISTS (SELECT 1 FROM agents a WHERE a.id = r.agent AND a.takeover <> ''))
 			ORDER BY CASE r.status WHEN 'queued' THEN 1 ELSE 0 END, r.created_at, r.id
 			LIMIT 1)
 		RETURNING `+runColumns, owner, now+lease.Milliseconds(), now)

@@ -34,3 +34,9 @@ const (
 	TitleOption   = "@errand-title"   // likewise, for people
 	TendedOption  = "@errand-tended"
 )
+
+// The tmux options with what the server shows in all terminals.
+const (
+	StatusOption = "@errand-status"
+	SaidOption   = "@errand-said"
+)

@@ -16,6 +16,11 @@ export function span(ms: number): string {
   return `${Math.floor(s / 86_400)} d`
 }
 
+/** A time of this day. */
+export function clock(at: string): string {
+  return new Date(at).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })
+}
+
 /** How long something took. */
 export function took(ms: number): string {
   if (ms < 1000) return `${ms} ms`

@@ -198,3 +198,26 @@ test('a kind that is not known yet changes nothing that is shown', () => {
   assert.equal(j.fold.runs, before)
   assert.equal(j.fold.seq, 4)
 })
+
+test('a take-over holds the agent, and its end tells what was done', () => {
+  const j = begun()
+  const ada = { key: 'k', name: 'Ada' }
+  j.tell('takeover.started', { number: 1, caller: ada, until: '2026-01-01T04:00:00Z' }, '')
+  assert.deepEqual(j.fold.held, { by: 'Ada', since: j.events.at(-1).time, until: '2026-01-01T04:00:00Z', ready: false, reminded: 0, ending: false })
+  const since = j.events.at(-1).time
+  j.tell('takeover.ready', {}, '')
+  j.tell('takeover.command', { caller: ada, command: 'make' }, '')
+  j.tell('takeover.reminded', { caller: ada, until: '2026-01-01T04:00:00Z', leftMs: 7_200_000 }, '')
+  j.tell('takeover.started', { number: 1, caller: { key: 'g' }, from: ada, until: '2026-01-01T05:00:00Z' }, '')
+  assert.deepEqual(j.fold.held, { by: 'g', since, until: '2026-01-01T05:00:00Z', ready: true, reminded: 0, ending: false })
+  j.tell('takeover.ending', {}, '')
+  assert.equal(j.fold.held.ending, true)
+  j.tell('takeover.ended', { holder: { key: 'g' }, since, ending: { caller: ada, why: 'handback', note: 'Done.' }, changed: { files: [] }, summary: 'all of it' }, '')
+  assert.equal(j.fold.held, undefined)
+  assert.deepEqual(j.items().slice(1).map((i) => i.text ?? i.type), [
+    'Ada took over. What is under way ends, and nothing new begins until it is handed back.', 'Ada ran make',
+    'It is handed back by itself in 2 h.', 'g took it over from Ada.', 'handback',
+  ])
+  const { by, ender, why, note, summary } = j.items().at(-1)
+  assert.deepEqual({ by, ender, why, note, summary }, { by: 'g', ender: 'Ada', why: 'handback', note: 'Done.', summary: 'all of it' })
+})

@@ -26,6 +26,7 @@ export type MachineFile = Schemas['File']
 export type FileText = Schemas['FileText']
 export type FileChanges = { paths: string[]; all?: boolean }
 export type Artifact = Schemas['Artifact']
+export type Presence = Schemas['Presence']
 export type AgentChange = { agent?: AgentSummary; removed?: string }
 
 type Method = 'get' | 'post' | 'put' | 'patch' | 'delete'

@@ -29,6 +29,29 @@ export interface Counted {
   cacheWrite: number
 }
 
+/** A person, as the journal names them. */
+export interface Caller {
+  key: string
+  name?: string
+}
+
+export function called(c: Caller | undefined): string {
+  return c?.name || c?.key || ''
+}
+
+/** What became of a machine while a person had it in hand. */
+export interface Changes {
+  files?: { path: string; status: string; added: number; deleted: number }[]
+  moreFiles?: number
+  commits?: { id: string; author: string; title: string }[]
+  patch?: string
+  patchCut?: boolean
+  whole?: string
+  commands?: { where?: string; who?: string; text: string }[]
+  screens?: { terminal: string; text: string }[]
+  problem?: string
+}
+
 export interface Data {
   'run.queued': { prompt: { text: string; images?: Picture[] }; mode?: string; caller: { key: string; name?: string } }
   'run.status': { status: RunStatus; result?: string; error?: Fault; durationMs?: number; usage?: Counted }
@@ -52,6 +75,12 @@ export interface Data {
   'build.queued': object
   'build.status': { status: string; note?: string; active?: boolean }
   'setup.changed': { status: string; what?: string; error?: Fault }
+  'takeover.started': { caller: Caller; until: string; from?: Caller; longer?: boolean }
+  'takeover.ready': object
+  'takeover.reminded': { caller: Caller; until: string; leftMs: number }
+  'takeover.command': { caller: Caller; command: string }
+  'takeover.ending': object
+  'takeover.ended': { holder: Caller; since: string; ending: { caller?: Caller; why: string; note?: string }; changed: Changes; summary: string }
   environment: { name?: string; why?: string; build?: string }
 }
 

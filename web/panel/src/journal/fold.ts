@@ -4,7 +4,8 @@
 //
 // Items are never changed in place: what changes is put there anew, and a page
 // sees by identity what it has to draw again.
-import type { Data, Event, Fault, Kind, Picture, PlanItem, RunStatus, Counted } from './events'
+import { called, type Changes, type Data, type Event, type Fault, type Kind, type Picture, type PlanItem, type RunStatus, type Counted } from './events'
+import { span } from '../words'
 
 export interface PhaseItem {
   phase: string
@@ -24,6 +25,7 @@ export type Item = { key: string; seq: number; time: string } & (
   | { type: 'thinking'; turn: number; attempt: number; text: string; ms?: number }
   | { type: 'tool'; op: string; name: string; args: Record<string, unknown>; end?: Data['tool.ended']; cut?: boolean }
   | { type: 'notice'; level: 'info' | 'warning'; text: string }
+  | { type: 'handback'; by: string; ender: string; why: string; note: string; ms: number; changed: Changes; summary: string }
   | { type: 'end'; status: RunStatus; result: string; error?: Fault; ms: number; usage?: Counted }
 )
 
@@ -39,6 +41,16 @@ export interface RunFold {
   items: Item[]
 }
 
+/** Who has the agent in hand. */
+export interface Held {
+  by: string
+  since: string
+  until: string
+  ready: boolean
+  reminded: number
+  ending: boolean
+}
+
 /** How much of a phase's output is kept; the end is what tells. */
 const keptOutput = 64 << 10
 
@@ -49,6 +61,7 @@ export class Fold {
   seq = 0
   model = ''
   machine = ''
+  held?: Held
 
   /** Adds an event. */
   add(event: Event) {
@@ -70,6 +83,13 @@ export class Fold {
     this.runs = this.runs.with(at, run)
     return run
   }
+}
+
+/** The run that an event of no run is shown with: the one under way, or else the
+ * last that had begun. */
+function beside(f: Fold, e: Event): Event {
+  const run = f.runs.find((r) => r.status === 'preparing' || r.status === 'running') ?? f.runs.findLast((r) => r.begun)
+  return { ...e, run: run?.id }
 }
 
 type Folds = { [K in Kind]?: (f: Fold, e: Event<K>) => void }
@@ -175,6 +195,30 @@ const folds: Folds = {
   },
   'build.status'(f, e) {
     if (e.data.note) notice(f, e, 'info', e.data.note)
+  },
+  'takeover.started'(f, e) {
+    const { caller, until, from, longer } = e.data
+    const by = called(caller)
+    f.held = { since: e.time, ready: false, ...f.held, by, until, reminded: 0, ending: false }
+    notice(f, beside(f, e), 'info', longer ? `${by} has it for longer.` : from ? `${by} took it over from ${called(from)}.` : `${by} took over. What is under way ends, and nothing new begins until it is handed back.`)
+  },
+  'takeover.ready'(f) {
+    if (f.held) f.held = { ...f.held, ready: true }
+  },
+  'takeover.reminded'(f, e) {
+    if (f.held) f.held = { ...f.held, reminded: f.held.reminded + 1 }
+    notice(f, beside(f, e), 'warning', `It is handed back by itself in ${span(e.data.leftMs)}.`)
+  },
+  'takeover.command'(f, e) {
+    notice(f, beside(f, e), 'info', `${called(e.data.caller)} ran ${e.data.command}`)
+  },
+  'takeover.ending'(f) {
+    if (f.held) f.held = { ...f.held, ending: true }
+  },
+  'takeover.ended'(f, e) {
+    f.held = undefined
+    const { holder, since, ending, changed, summary } = e.data
+    f.run(beside(f, e)).items.push({ ...head(e), type: 'handback', by: called(holder), ender: called(ending.caller), why: ending.why, note: ending.note ?? '', ms: Math.max(0, Date.parse(e.time) - Date.parse(since)), changed, summary })
   },
   notice(f, e) {
     notice(f, e, e.data.level === 'warning' ? 'warning' : 'info', e.data.text)

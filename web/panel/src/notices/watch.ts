@@ -1,6 +1,7 @@
 import { ask, type AgentChange, type AgentSummary } from '../api/api'
 import { follow, type Message } from '../api/stream'
 import { Kept } from '../kept.svelte'
+import { clock } from '../words'
 import { show, sound, wanted } from './notices.svelte'
 
 /** After so long without the panel nobody is told what was before. */
@@ -45,6 +46,7 @@ class Watch {
       this.since ||= Number(m.id) || 0
       const { agent } = JSON.parse(m.data) as AgentChange
       if (agent?.latestRunId) void this.look(agent, agent.latestRunId)
+      if (agent?.takeover?.reminded) void this.remind(agent, agent.takeover)
       if (m.id) this.place.set({ id: m.id, at: Date.now() })
     }
   }
@@ -64,6 +66,22 @@ class Watch {
       await show(notice)
     } catch {
       return // the browser takes none any more; the settings say so when one is tried
+    }
+    if (wanted.value.sound) sound()
+  }
+
+  /** Tells who has an agent in hand that it is handed back by itself soon. */
+  private async remind(agent: AgentSummary, held: NonNullable<AgentSummary['takeover']>) {
+    const what = `${agent.id} ${held.until} ${held.reminded}`
+    if (this.told.value.includes(what)) return
+    this.told.set([...this.told.value, what].slice(-most))
+    try {
+      const me = await ask('get', '/v1/me')
+      const name = [me.userFirstName, me.userLastName].filter(Boolean).join(' ') || me.apiKeyName
+      if (name !== held.by) return
+      await show({ title: `${agent.name || 'An agent'}: still in your hands`, body: `It is handed back by itself at ${clock(held.until)}.`, tag: `takeover ${agent.id}`, path: `/agents/${agent.id}` })
+    } catch {
+      return // as with other notices
     }
     if (wanted.value.sound) sound()
   }
