@@ -671,6 +671,41 @@ func TestPreviewEnds(t *testing.T) {
 			t.Errorf("a revoked key opens a preview: %v", err)
 		}
 	})
+	t.Run("crowd", func(t *testing.T) {
+		l := newLooker(t, in)
+		l.open(id, 3000, "")
+		var all []*websocket.Conn
+		defer func() {
+			for _, ws := range all {
+				ws.CloseNow()
+			}
+		}()
+		refused := 0
+		for len(all) < 220 && refused == 0 {
+			ws, resp, err := l.socket(l.origin)
+			switch {
+			case err == nil:
+				all = append(all, ws)
+			case resp != nil:
+				refused = resp.StatusCode
+			default:
+				t.Fatal(err)
+			}
+		}
+		if refused != 429 || len(all) < 150 {
+			t.Errorf("after %d WebSockets the next gives %d", len(all), refused)
+		}
+		l.echo(all[0], "still here")
+		in.exec(id, "", "true") // the line holds
+		all[0].CloseNow()
+		for deadline := time.Now().Add(20 * time.Second); ; {
+			if status, _, body := l.ask("GET", "/", nil); status == 200 {
+				break
+			} else if time.Now().After(deadline) {
+				t.Fatalf("when one has ended the next gives %d %s", status, body)
+			}
+		}
+	})
 	t.Run("asleep", func(t *testing.T) {
 		l := newLooker(t, in)
 		l.open(id, 3000, "")

@@ -156,6 +156,8 @@ func TestOriginsOfRequests(t *testing.T) {
 		"nobody's socket":      {"GET", []string{"Upgrade", "websocket", "Origin", "null"}, false},
 		"foreign picture":      {"GET", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors"}, false},
 		"a sibling's fetch":    {"GET", []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "cors"}, false},
+		"a link's page":        {"GET", []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, true},
+		"a sibling's frame":    {"GET", []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"}, false},
 		"foreign form":         {"POST", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate"}, false},
 		"a form of old":        {"POST", nil, false},
 		"a foreign form's":     {"POST", []string{"Origin", "http://evil.example"}, false},

@@ -59,6 +59,8 @@ func (p *Previews) fail(w http.ResponseWriter, r *http.Request, err error) {
 		pg.status = http.StatusBadRequest
 	case errand.Forbidden:
 		pg.status = http.StatusForbidden
+	case errand.Limited:
+		pg.status = http.StatusTooManyRequests
 	case errand.Internal:
 		if r.Context().Err() == nil {
 			p.log.Error("preview failed", "error", err)

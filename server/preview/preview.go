@@ -45,6 +45,7 @@ type Previews struct {
 	log       *slog.Logger
 	names     names
 	cookie    string // of the server
+	open      connections
 	transport *http.Transport
 	proxy     *httputil.ReverseProxy
 }
@@ -112,7 +113,7 @@ func (p *Previews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.URL.Path == openPath {
-		p.open(w, r, t)
+		p.enter(w, r, t)
 		return
 	}
 	caller, pass, err := p.letIn(r, t)
@@ -144,8 +145,8 @@ func (p *Previews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// open turns a ticket into a pass, as a cookie of this host alone.
-func (p *Previews) open(w http.ResponseWriter, r *http.Request, t Target) {
+// enter turns a ticket into a pass, as a cookie of this host alone.
+func (p *Previews) enter(w http.ResponseWriter, r *http.Request, t Target) {
 	if r.Method != http.MethodGet {
 		p.say(w, r, page{status: http.StatusMethodNotAllowed, title: "This address is only read"})
 		return
@@ -228,7 +229,8 @@ func checkOrigin(r *http.Request) error {
 	switch site {
 	case "cross-site", "same-site":
 		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
-		if !reads || r.Header.Get("Sec-Fetch-Mode") != "navigate" {
+		frame := r.Header.Get("Sec-Fetch-Dest")
+		if !reads || r.Header.Get("Sec-Fetch-Mode") != "navigate" || frame != "" && frame != "document" {
 			return foreign()
 		}
 	}

@@ -80,21 +80,17 @@ func (p *Previews) dial(ctx context.Context, _, address string) (net.Conn, error
 	if err != nil {
 		return nil, err
 	}
-	return p.connect(ctx, visitOf(ctx).caller, Target{errand.AgentID(id), number})
+	conn, err := p.connect(ctx, visitOf(ctx).caller, Target{errand.AgentID(id), number})
+	if err != nil {
+		return nil, err
+	}
+	return whole{conn}, nil
 }
 
-// connect connects to a port of a machine's loopback, of the address family that
-// something listens on.
-func (p *Previews) connect(ctx context.Context, caller errand.Caller, t Target) (net.Conn, error) {
-	port := strconv.Itoa(t.Port)
-	conn, err := p.runner.Dial(ctx, caller, t.Agent, net.JoinHostPort("127.0.0.1", port))
-	if errors.Is(err, guest.ErrRefused) {
-		if six, err := p.runner.Dial(ctx, caller, t.Agent, net.JoinHostPort("::1", port)); err == nil {
-			return six, nil
-		}
-	}
-	return conn, err
-}
+// whole is a connection that ends in both directions at once. A browser that is
+// gone has ended but one of a WebSocket's, and a program that does not mind would
+// keep the other, and its machine awake.
+type whole struct{ net.Conn }
 
 // rewrite makes of a browser's request one that a program on the machine's own
 // localhost expects.
