@@ -154,7 +154,7 @@ func TestTakeover(t *testing.T) {
 			}
 			for _, want := range []string{
 				"Ada Lovelace took this machine over", "The greeting had a typo.", "Mend the greeting", "modified greet.sh, +2 -1", "deleted old", "added NEW",
-				"-echo helo\n+echo hello\n", "in terminal desk: x=$((6*7))\n", "Terminal plain showed meanwhile:", "\nin-sh\n", "by Ada Lovelace: bash -c touch /tmp/go",
+				"-echo helo\n+echo hello\n", "in terminal desk: x=$((6*7))\n", "Terminal plain showed meanwhile:", "in-sh\n", "by Ada Lovelace: bash -c touch /tmp/go",
 			} {
 				if !strings.Contains(ended.Summary, want) {
 					t.Errorf("the summary does not say %q:\n%s", want, ended.Summary)
