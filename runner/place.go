@@ -16,6 +16,7 @@ import (
 	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/store"
+	"github.com/errand-dev/errand/terminal"
 )
 
 // root is where the agent's repository stands in its machine.
@@ -136,6 +137,11 @@ func (r *Runner) open(ctx context.Context, p *place, m machine.Machine, run erra
 	}
 	line, err := build.OpenLine(ctx, m, broker, r.Log.With("agent", p.agent))
 	if err != nil {
+		network.Close()
+		return nil, err
+	}
+	if err := terminal.Sweep(ctx, line); err != nil {
+		line.Close()
 		network.Close()
 		return nil, err
 	}

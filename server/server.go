@@ -172,6 +172,7 @@ func (s *Server) routes(mux *http.ServeMux) ([]byte, error) {
 	s.machineRoutes(r)
 	s.fileRoutes(r)
 	s.portRoutes(r)
+	s.terminalRoutes(r)
 	s.historyRoutes(r)
 	s.snapshotRoutes(r)
 	s.environmentRoutes(r)
