@@ -25,12 +25,19 @@ const (
 	FrameStart  = "start"  // client: Start is set
 	FrameResize = "resize" // client: Size is set
 	FrameEOF    = "eof"    // client: no more stdin
+	FrameAck    = "ack"    // client: Bytes were drawn
 	FrameExit   = "exit"   // server: Exit is set
 	FrameError  = "error"  // server: Error is set
 )
 
 // ExecProtocol is the WebSocket's subprotocol.
 const ExecProtocol = "errand.exec.v1"
+
+// The bounds of a window, in bytes.
+const (
+	LeastWindow = 16 << 10
+	MostWindow  = 16 << 20
+)
 
 // MaxFrame bounds one WebSocket message in both directions, in bytes.
 const MaxFrame = 256 << 10
@@ -40,6 +47,7 @@ type Frame struct {
 	Type  string     `json:"type"`
 	Start *ExecStart `json:"start,omitempty"`
 	Size  *Size      `json:"size,omitempty"`
+	Bytes int64      `json:"bytes,omitempty"` // of output, since the ack before
 	Exit  *ExecExit  `json:"exit,omitempty"`
 	Error *Error     `json:"error,omitempty"`
 	// Kind goes with Error: what can be done about it.
@@ -52,19 +60,28 @@ type Size struct {
 	Rows uint16 `json:"rows"`
 }
 
-// ExecStart says what to run. For a terminal only TTY and ReadOnly are read.
+// ExecStart says what to run. For a terminal only TTY, Window and what is said to
+// be for one are read.
 type ExecStart struct {
-	Args     []string `json:"args,omitempty"`
-	Dir      string   `json:"dir,omitempty"`  // "" is the agent's checkout
-	User     string   `json:"user,omitempty"` // "" is the environment's user
-	Env      []string `json:"env,omitempty"`
-	TTY      *Size    `json:"tty,omitempty"`      // run on a pty of this size
-	Stdin    bool     `json:"stdin,omitempty"`    // messages for stdin follow
-	LimitMs  int64    `json:"limitMs,omitempty"`  // 0 is none
-	ReadOnly bool     `json:"readOnly,omitempty"` // look, do not type
+	Args    []string `json:"args,omitempty"`
+	Dir     string   `json:"dir,omitempty"`  // "" is the agent's checkout
+	User    string   `json:"user,omitempty"` // "" is the environment's user
+	Env     []string `json:"env,omitempty"`
+	TTY     *Size    `json:"tty,omitempty"`     // run on a pty of this size
+	Stdin   bool     `json:"stdin,omitempty"`   // messages for stdin follow
+	LimitMs int64    `json:"limitMs,omitempty"` // 0 is none
 	// Whole passes on every byte that is printed as it is: programs at both ends
 	// speak a protocol. Else secrets are taken out of it.
 	Whole bool `json:"whole,omitempty"`
+	// Window is how many bytes of output may be on their way that the client has
+	// not acknowledged: then the command waits. 0: as many as the connection takes.
+	Window int64 `json:"window,omitempty"`
+	// For a terminal: look and do not type; without what tmux adds to it, so that
+	// all keys go to the terminal's program, and the mouse if it asks for it; fail
+	// if it is not there.
+	ReadOnly bool `json:"readOnly,omitempty"`
+	Bare     bool `json:"bare,omitempty"`
+	Existing bool `json:"existing,omitempty"`
 }
 
 // ExecExit says how a command ended.

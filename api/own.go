@@ -60,6 +60,17 @@ type Terminal struct {
 	Health *TerminalHealth `json:"health,omitempty"`
 }
 
+// OpenTerminal asks for a new terminal.
+type OpenTerminal struct {
+	Name string `json:"name,omitempty" maxLength:"64" doc:"Chosen if it is not given."`
+}
+
+// TerminalHistory is what a terminal has shown, as it looks now.
+type TerminalHistory struct {
+	Text      string `json:"text" doc:"Its lines, the screen last, with colours as escape sequences."`
+	Alternate bool   `json:"alternate,omitempty" doc:"A program has the whole screen, as an editor does; there are no lines before it."`
+}
+
 // TerminalHealth is how a command fares that is started again when it crashes.
 type TerminalHealth struct {
 	Status   string     `json:"status" enum:"running,waiting,stopped,ended" doc:"waiting: it crashed and is started again at next; stopped: by Ctrl-C, Enter starts it again; ended: with 0."`

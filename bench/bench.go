@@ -1,5 +1,5 @@
 // Package bench measures what Errand promises: how soon a machine is there, how
-// long a command takes to come back, what a snapshot, an environment that was
+// long a command takes to come back and a key its echo, what a snapshot, an environment that was
 // built before and a checkout cost, what goes through a machine's way out and into
 // its ports, how quickly the API answers and how much memory the server holds.
 //
@@ -100,6 +100,7 @@ var parts = []part{
 	{"egress", measureEgress},
 	{"preview", measurePreview},
 	{"checkout", measureCheckout},
+	{"terminal", measureTerminal},
 	{"api", measureAPI},
 	{"environments", measureEnvironments},
 	{"memory", measureMemory},

@@ -125,7 +125,7 @@ for root, else ~/.local/share/errand).`,
 	host := &cobra.Group{ID: "host", Title: "Running a server"}
 	root.AddGroup(work, host)
 	add(root, work.ID, a.runCommand(), a.listCommand(), a.showCommand(), a.logsCommand(), a.sendCommand(), a.cancelCommand(),
-		a.diffCommand(), a.execCommand(), a.attachCommand(), a.takeoverCommand(), a.handbackCommand(), a.pullCommand(), a.pushCommand(), a.filesCommand(), a.copyCommand(), a.artifactsCommand(),
+		a.diffCommand(), a.execCommand(), a.attachCommand(), a.terminalCommand(), a.takeoverCommand(), a.handbackCommand(), a.pullCommand(), a.pushCommand(), a.filesCommand(), a.copyCommand(), a.artifactsCommand(),
 		a.portsCommand(), a.portCommand(), a.ideCommand(), a.archiveCommand(), a.unarchiveCommand(), a.removeCommand(), a.modelsCommand(), a.usageCommand(), a.openCommand(),
 		a.sshKeyCommand(), a.sshConfigCommand(), a.setupCommand(), a.envCommand(), a.buildCommand(), a.snapshotCommand())
 	add(root, host.ID, a.serveCommand(), a.keyCommand(), a.secretCommand(), a.doctorCommand(), a.scriptedCommand())

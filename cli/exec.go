@@ -74,7 +74,8 @@ func (a *app) attachCommand() *cobra.Command {
 		Short: "Walk into a terminal of an agent's machine",
 		Long: `Walk into a terminal of an agent's machine: one that its environment or the agent
 opened, or a new one with a shell where none has the name; without a name, a list
-of them. The terminal goes on when you leave it with Ctrl-B D.`,
+of them. The terminal goes on when you leave it with Ctrl-B D. "errand terminal"
+opens, prints and ends them.`,
 		Args: usage(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, id, err := a.agentArg(cmd.Context(), args)
@@ -89,7 +90,7 @@ of them. The terminal goes on when you leave it with Ctrl-B D.`,
 				return a.listTerminals(terminals.Items)
 			}
 			if !isTerminal(a.in) || !isTerminal(a.out) {
-				return usageError("attach needs a terminal. To read what one shows: errand exec %s -- tmux capture-pane -p -t %s", args[0], args[1])
+				return usageError("attach needs a terminal. To read what one shows: errand terminal show %s %s", args[0], args[1])
 			}
 			streams := client.ExecIO{Stdin: a.in, Stdout: a.out, Stderr: a.err}
 			return a.onTerminal(cmd.Context(), true, &start, streams, func(ctx context.Context, streams client.ExecIO) (api.ExecExit, error) {
@@ -109,7 +110,7 @@ func (a *app) listTerminals(terminals []api.Terminal) error {
 		return a.printJSON(terminals)
 	}
 	if len(terminals) == 0 {
-		fmt.Fprintln(a.err, "No terminals are open in the agent's machine. A shell: errand exec -t AGENT -- sh -l")
+		fmt.Fprintln(a.err, "No terminals are open in the agent's machine. A new one: errand attach AGENT NAME")
 		return nil
 	}
 	return table(a.out, terminalRows(terminals, time.Now()))

@@ -143,7 +143,7 @@ include that.`,
 				return err
 			}
 			if s.Address == "" {
-				return errand.Errorf(errand.Unavailable, "no_ssh", "The server takes no ssh. Start it without --ssh off.")
+				return sshOff()
 			}
 			agents, err := agentsFor(cmd.Context(), c, args)
 			if err != nil {
@@ -157,7 +157,13 @@ include that.`,
 				fmt.Fprint(a.out, sshConfig(s, c.URL(), known, agents))
 				return nil
 			}
-			return a.writeSSHConfig(s, c.URL(), agents)
+			if err := a.writeSSHConfig(s, c.URL(), agents); err != nil {
+				return err
+			}
+			for _, id := range agents {
+				fmt.Fprintln(a.out, hostName(id))
+			}
+			return nil
 		},
 	}
 	cmd.Flags().BoolVarP(&write, "write", "w", false, "keep them where ssh looks")
@@ -199,6 +205,16 @@ func sshHome(name string) (string, error) {
 // change, and other servers may have had it.
 func hostAlias(s api.SSH) string { return "errand." + s.Address }
 
+// hostName is what ssh calls an agent's machine.
+func hostName(id errand.AgentID) string {
+	return fmt.Sprintf("errand-%.8s", strings.TrimPrefix(string(id), "bc-"))
+}
+
+// sshOff is the error for a server that takes none.
+func sshOff() error {
+	return errand.Errorf(errand.Unavailable, "no_ssh", "The server takes no ssh. Start it without --ssh off.")
+}
+
 // sshConfig gives the entries.
 func sshConfig(s api.SSH, url, known string, agents []errand.AgentID) string {
 	host, port, _ := net.SplitHostPort(s.Address)
@@ -208,9 +224,8 @@ func sshConfig(s api.SSH, url, known string, agents []errand.AgentID) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Agents of %s, written by errand ssh-config\n", url)
 	for _, id := range agents {
-		short := strings.TrimPrefix(string(id), "bc-")
-		fmt.Fprintf(&b, "Host errand-%.8s %s\n\tHostName %s\n\tPort %s\n\tUser %s\n\tHostKeyAlias %s\n\tUserKnownHostsFile %q\n\tStrictHostKeyChecking yes\n\tForwardAgent no\n",
-			short, id, host, port, id, hostAlias(s), known)
+		fmt.Fprintf(&b, "Host %s %s\n\tHostName %s\n\tPort %s\n\tUser %s\n\tHostKeyAlias %s\n\tUserKnownHostsFile %q\n\tStrictHostKeyChecking yes\n\tForwardAgent no\n",
+			hostName(id), id, host, port, id, hostAlias(s), known)
 	}
 	return b.String()
 }
@@ -251,9 +266,6 @@ func (a *app) writeSSHConfig(s api.SSH, url string, agents []errand.AgentID) err
 		if err != nil {
 			return fmt.Errorf("writing %s: %w", f.path, plainError(err))
 		}
-	}
-	for _, id := range agents {
-		fmt.Fprintf(a.out, "errand-%.8s\n", strings.TrimPrefix(string(id), "bc-"))
 	}
 	return nil
 }

@@ -174,6 +174,26 @@ func (c *Client) Terminals(ctx context.Context, id errand.AgentID) (out api.Term
 	return out, err
 }
 
+// OpenTerminal makes a terminal in the agent's machine, waking it where it sleeps: a
+// shell. "" lets the server choose a name.
+func (c *Client) OpenTerminal(ctx context.Context, id errand.AgentID, name string) (out api.Terminal, err error) {
+	err = c.call(ctx, request{method: "POST", path: agentPath(id, "/terminals"), body: api.OpenTerminal{Name: name}}, &out)
+	return out, err
+}
+
+// CloseTerminal ends a terminal and what runs in it; again is no error.
+func (c *Client) CloseTerminal(ctx context.Context, id errand.AgentID, name string) error {
+	return c.call(ctx, request{method: "DELETE", path: agentPath(id, "/terminals/"+url.PathEscape(name))}, nil)
+}
+
+// TerminalHistory gives what a terminal has shown: its screen and at most so many
+// lines before it.
+func (c *Client) TerminalHistory(ctx context.Context, id errand.AgentID, name string, lines int) (out api.TerminalHistory, err error) {
+	query := url.Values{"lines": {strconv.Itoa(lines)}}
+	err = c.call(ctx, request{method: "GET", path: agentPath(id, "/terminals/"+url.PathEscape(name)+"/history"), query: query}, &out)
+	return out, err
+}
+
 // Me says whose key the client has.
 func (c *Client) Me(ctx context.Context) (out api.Me, err error) {
 	err = c.call(ctx, request{method: "GET", path: "/v1/me"}, &out)

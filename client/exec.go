@@ -59,7 +59,7 @@ func (c *Client) bridge(ctx context.Context, path string, start api.ExecStart, s
 		// Not waited for: a read of a terminal cannot be interrupted.
 		go w.feed(ctx, streams.Stdin)
 	}
-	return c.receive(ctx, conn, streams)
+	return c.receive(ctx, conn, start.Window, streams)
 }
 
 func (c *Client) dial(ctx context.Context, path, protocol string) (*websocket.Conn, error) {
@@ -81,8 +81,10 @@ func (c *Client) dial(ctx context.Context, path, protocol string) (*websocket.Co
 	return conn, nil
 }
 
-// receive writes output where it belongs until the command has ended.
-func (c *Client) receive(ctx context.Context, conn *websocket.Conn, streams ExecIO) (api.ExecExit, error) {
+// receive writes output where it belongs until the command has ended, and tells of
+// it where there is a window.
+func (c *Client) receive(ctx context.Context, conn *websocket.Conn, window int64, streams ExecIO) (api.ExecExit, error) {
+	var taken int64
 	for {
 		kind, text, err := conn.Read(ctx)
 		if err != nil {
@@ -94,6 +96,12 @@ func (c *Client) receive(ctx context.Context, conn *websocket.Conn, streams Exec
 		if kind == websocket.MessageBinary {
 			if err := deliver(text, streams); err != nil {
 				return api.ExecExit{}, err
+			}
+			if taken += int64(len(text) - 1); window > 0 && taken >= window/4 {
+				if err := (frameWriter{conn}).frame(ctx, api.Frame{Type: api.FrameAck, Bytes: taken}); err != nil {
+					return api.ExecExit{}, &UnreachableError{URL: c.base.String(), Err: err}
+				}
+				taken = 0
 			}
 			continue
 		}

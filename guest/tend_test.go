@@ -240,7 +240,7 @@ func TestWindow(t *testing.T) {
 // seesBoth holds that who looks at one terminal of a window sees them all.
 func seesBoth(t *testing.T, ctx context.Context, l *guest.Line) {
 	t.Helper()
-	argv, err := l.AttachCommand(ctx, "worker", false)
+	argv, err := l.AttachCommand(ctx, "worker", guest.Viewing{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,17 +70,38 @@ const sharedPrefix = "_window-"
 // and leaves it as it is. It stays when its command has ended, with the exit
 // shown, until CloseTerminal or the machine's end.
 func (l *Line) OpenTerminal(ctx context.Context, t Terminal) error {
+	return found(l.NewTerminal(ctx, t))
+}
+
+// NewTerminal is OpenTerminal where none of the name may be there: then the error
+// is fs.ErrExist.
+func (l *Line) NewTerminal(ctx context.Context, t Terminal) error {
 	shared, err := l.sharedPane(ctx, t.Name)
-	if err != nil || shared != "" {
+	if err != nil {
 		return err
 	}
-	return l.OpenWindow(ctx, t)
+	if shared != "" {
+		return terminalError(wire.CodeExist, "there is a terminal %q", t.Name)
+	}
+	return l.newWindow(ctx, t)
+}
+
+// found takes what is there already for done.
+func found(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
 }
 
 // OpenWindow makes terminals that share a window, as its panes, or finds that
 // this was done. It does not look for single ones of their names in the panes of
 // other windows, as OpenTerminal does.
 func (l *Line) OpenWindow(ctx context.Context, terminals ...Terminal) error {
+	return found(l.newWindow(ctx, terminals...))
+}
+
+func (l *Line) newWindow(ctx context.Context, terminals ...Terminal) error {
 	steps := [][]string{
 		{"start-server"},
 		// They must be there before the session is: its command may end at once.
@@ -89,6 +110,9 @@ func (l *Line) OpenWindow(ctx context.Context, terminals ...Terminal) error {
 		{"set-option", "-g", "default-terminal", "screen-256color"},
 		{"set-option", "-g", "mouse", "on"},
 		{"set-option", "-sg", "escape-time", "10"},
+		// Those that look have all colours. A tmux before 3.2 knows no features, and
+		// shows the nearest of 256.
+		{"set-option", "-sq", "terminal-features[40]", "xterm-256color:RGB:hyperlinks"},
 	}
 	before := len(steps)
 	for i, t := range terminals {
@@ -130,9 +154,6 @@ func (l *Line) OpenWindow(ctx context.Context, terminals ...Terminal) error {
 				break
 			}
 			_, err = l.tmux(ctx, all...)
-		}
-		if errors.Is(err, fs.ErrExist) {
-			return nil
 		}
 		return err
 	})
@@ -263,8 +284,8 @@ func parsePane(line string) (pane, bool) {
 		Name: cmp.Or(strings.ToValidUTF8(string(name), ""), plainName(f[1])), PID: number(f[4]), Running: f[5] == "0",
 		Command: string(command), Cols: number(f[8]), Rows: number(f[9]), Row: number(f[13]) + number(f[14]),
 	}}
-	if strings.HasPrefix(p.session, sharedPrefix) && !p.shared {
-		return pane{}, false // one that a person made beside ours
+	if strings.HasPrefix(p.session, sharedPrefix) && !p.shared || strings.HasPrefix(p.session, viewPrefix) {
+		return pane{}, false // one that a person made beside ours, or the same once more
 	}
 	p.tended(strings.TrimPrefix(f[12], "x"))
 	if f[5] == "0" {
@@ -444,7 +465,7 @@ func (l *Line) Type(ctx context.Context, op, name, text string, enter bool) erro
 	}
 	c := Command{ID: op, Args: l.tmuxArgs(steps...), Limit: tmuxLimit}
 	if len(text) <= maxSent {
-		_, err = l.runTmux(ctx, c)
+		_, err = l.runTmux(ctx, c, maxPrinted)
 		return err
 	}
 	c.Stdin = true
@@ -454,7 +475,7 @@ func (l *Line) Type(ctx context.Context, op, name, text string, enter bool) erro
 	if err := l.Feed(ctx, op, strings.NewReader(text)); err != nil {
 		return err
 	}
-	_, err = l.runTmux(ctx, c)
+	_, err = l.runTmux(ctx, c, maxPrinted)
 	return err
 }
 
@@ -465,42 +486,29 @@ func (l *Line) CloseTerminal(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	step := []string{"kill-session", "-t", at}
+	// Not the session: those that look have others with the same windows.
+	steps := [][]string{{"kill-window", "-a", "-t", at}, {"kill-window", "-t", at}}
 	if strings.HasPrefix(at, "%") {
-		step[0] = "kill-pane"
+		steps = [][]string{{"kill-pane", "-t", at}}
 		l.forgetShared()
 	}
-	_, err = l.tmux(ctx, step)
+	_, err = l.tmux(ctx, steps...)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err
 }
 
-// AttachCommand gives the argv with which Run on a TTY, as root, shows a
-// terminal, with those that share its window. A viewer that is readOnly types
-// nothing and does not decide on the terminal's size. A name that is not there
-// gives a command that fails.
-func (l *Line) AttachCommand(ctx context.Context, name string, readOnly bool) ([]string, error) {
-	at, err := l.find(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	argv := []string{"tmux", "-u", "-S", l.Hello().Tmux}
-	if strings.HasPrefix(at, "%") && !readOnly {
-		argv = append(argv, "select-pane", "-t", at, ";")
-	}
-	argv = append(argv, "attach-session", "-t", at)
-	if readOnly {
-		argv = append(argv, "-r")
-	}
-	return argv, nil
-}
-
 // tmux runs tmux commands in one go and gives what they print.
 func (l *Line) tmux(ctx context.Context, steps ...[]string) (string, error) {
-	c := Command{ID: "tmux-" + rand.Text(), Args: l.tmuxArgs(steps...), Limit: tmuxLimit, Keep: maxPrinted}
-	out, err := l.runTmux(ctx, c)
+	return l.tmuxBounded(ctx, maxPrinted, steps...)
+}
+
+// tmuxBounded is tmux for commands that print at most so many bytes. More is
+// ErrTooLarge.
+func (l *Line) tmuxBounded(ctx context.Context, most int64, steps ...[]string) (string, error) {
+	c := Command{ID: "tmux-" + rand.Text(), Args: l.tmuxArgs(steps...), Limit: tmuxLimit, Keep: 2 * most}
+	out, err := l.runTmux(ctx, c, most)
 	if ctx.Err() == nil {
 		l.Forget(ctx, c.ID)
 	}
@@ -527,9 +535,9 @@ func (l *Line) tmuxArgs(steps ...[]string) []string {
 }
 
 // runTmux runs c, or joins it, and tells tmux's own errors apart.
-func (l *Line) runTmux(ctx context.Context, c Command) (string, error) {
+func (l *Line) runTmux(ctx context.Context, c Command, most int64) (string, error) {
 	var stdout, stderr strings.Builder
-	exit, err := l.RunBounded(ctx, c, maxPrinted, func(o Output) {
+	exit, err := l.RunBounded(ctx, c, most, func(o Output) {
 		if o.Stderr {
 			stderr.Write(o.Data)
 		} else {

@@ -181,7 +181,7 @@ func TestAttach(t *testing.T) {
 	if err := l.OpenTerminal(ctx, guest.Terminal{Name: "main"}); err != nil {
 		t.Fatal(err)
 	}
-	argv, err := l.AttachCommand(ctx, "main", false)
+	argv, err := l.AttachCommand(ctx, "main", guest.Viewing{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,5 +247,141 @@ func TestTerminalAfterTheLast(t *testing.T) {
 	for range 40 {
 		must(t, l.OpenTerminal(ctx, guest.Terminal{Name: "only", Command: "exec sleep 1000", Dir: "/"}))
 		must(t, l.CloseTerminal(ctx, "only"))
+	}
+}
+
+// TestNewTerminal makes a terminal of a name once, alone or beside others in a
+// window.
+func TestNewTerminal(t *testing.T) {
+	needTmux(t)
+	_, l := plain(t)
+	ctx := within(t, 30*time.Second)
+	if err := l.NewTerminal(ctx, guest.Terminal{Name: "one"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.OpenWindow(ctx, guest.Terminal{Name: "left"}, guest.Terminal{Name: "right"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"one", "left", "right"} {
+		if err := l.NewTerminal(ctx, guest.Terminal{Name: name}); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("%s once more: %v", name, err)
+		}
+	}
+}
+
+// TestBareView looks at a terminal without tmux's keys and mouse: what is pressed
+// goes to its program, who only watches presses nothing, and the terminal's end
+// ends them both and leaves no trace.
+func TestBareView(t *testing.T) {
+	needTmux(t)
+	m, l := plain(t)
+	ctx := within(t, 30*time.Second)
+	gone, err := l.AttachCommand(ctx, "gone", guest.Viewing{Bare: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := l.Run(ctx, guest.Command{ID: id(), Args: gone, TTY: &guest.Size{Cols: 80, Rows: 24}}, nil); err != nil || exit.Code == 0 {
+		t.Errorf("looking at nothing: %+v, %v", exit, err)
+	}
+	if err := l.OpenTerminal(ctx, guest.Terminal{Name: "main", Dir: m.dir, Command: "stty raw -echo; printf '\\033[?1000h\\033[?1006h\\033[38;2;1;2;3m%s' \"$COLORTERM\"; exec head -c 14 >typed"}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, ctx, l, "main", "truecolor")
+	const keys = "\x02d\x1b[<64;5;5M" // tmux's way out, and the wheel
+	views := map[bool]*strings.Builder{}
+	ended := make(chan error, 2)
+	for _, readOnly := range []bool{true, false} {
+		argv, err := l.AttachCommand(ctx, "main", guest.Viewing{Bare: true, ReadOnly: readOnly})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := guest.Command{ID: id(), Args: argv, TTY: &guest.Size{Cols: 80, Rows: 24}, Env: []string{"TERM=xterm-256color"}}
+		shown, there := &strings.Builder{}, make(chan struct{})
+		views[readOnly] = shown
+		if err := l.Start(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			_, err := l.Rejoin(ctx, c.ID, 0, func(o guest.Output) {
+				was := strings.Contains(shown.String(), "truecolor")
+				shown.Write(o.Data)
+				if !was && strings.Contains(shown.String(), "truecolor") {
+					close(there)
+				}
+			})
+			ended <- err
+		}()
+		select {
+		case <-there:
+		case <-ctx.Done():
+			t.Fatal("the view shows nothing")
+		}
+		if err := l.Write(ctx, c.ID, 0, []byte(keys+"!!")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for read(t, filepath.Join(m.dir, "typed")) != keys+"!!" {
+		if ctx.Err() != nil {
+			t.Fatalf("the program heard %q", read(t, filepath.Join(m.dir, "typed")))
+		}
+	}
+	if all, err := l.Terminals(ctx); err != nil || len(all) != 1 {
+		t.Errorf("while two look there are %+v, %v", all, err)
+	}
+	if err := l.CloseTerminal(ctx, "main"); err != nil {
+		t.Fatal(err)
+	}
+	for range views {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	for readOnly, shown := range views {
+		if s := shown.String(); !strings.Contains(s, "38;2;1;2;3m") || !strings.Contains(s, "\x1b[?1000h") {
+			t.Errorf("read-only %t: it saw %q", readOnly, s)
+		}
+	}
+	if all, err := l.Terminals(ctx); err != nil || len(all) != 0 {
+		t.Errorf("after the end there are %+v, %v", all, err)
+	}
+}
+
+// TestHistory reads what has left the screen, with its colours, long lines whole,
+// and fewer lines where they are too many bytes.
+func TestHistory(t *testing.T) {
+	needTmux(t)
+	_, l := plain(t)
+	ctx := within(t, time.Minute)
+	if _, err := l.History(ctx, "none", 10); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the history of nothing: %v", err)
+	}
+	if err := l.OpenTerminal(ctx, guest.Terminal{Name: "t", Command: "printf '\\033[31mred\\033[m\\n'; head -c 300 /dev/zero | tr '\\0' x; echo; seq 100; echo last; exec cat"}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, ctx, l, "t", "last")
+	h, err := l.History(ctx, "t", 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(h.Text, "\x1b[31mred\n") || !strings.Contains(h.Text, strings.Repeat("x", 300)+"\n1\n2\n") || h.Alternate {
+		t.Errorf("got %+v", h)
+	}
+	if h, err := l.History(ctx, "t", 5); err != nil || strings.Contains(h.Text, "red") || !strings.HasSuffix(h.Text, "last") {
+		t.Errorf("5 lines are %q, %v", h.Text, err)
+	}
+	line := strings.Repeat("é", 119)
+	if err := l.OpenTerminal(ctx, guest.Terminal{Name: "wide", Command: "yes " + line + " | head -n 49000; echo last; read go; printf '\\033[?1049h'; echo editor; exec cat"}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, ctx, l, "wide", "last")
+	if h, err = l.History(ctx, "wide", 50000); err != nil || len(h.Text) < 1<<20 || len(h.Text) > 8<<20 {
+		t.Errorf("of many wide lines: %d bytes, %v", len(h.Text), err)
+	}
+	if err := l.Type(ctx, id(), "wide", "", true); err != nil {
+		t.Fatal(err)
+	}
+	until(t, ctx, l, "wide", "editor")
+	if h, err = l.History(ctx, "wide", 50000); err != nil || !h.Alternate {
+		t.Errorf("of a program with a screen of its own: %d bytes, %t, %v", len(h.Text), h.Alternate, err)
 	}
 }

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"encoding/json"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/machine"
 	"github.com/errand-dev/errand/store"
+	"github.com/errand-dev/errand/terminal"
 )
 
 // root is where the agent's repository stands in its machine.
@@ -139,7 +141,7 @@ func (r *Runner) open(ctx context.Context, p *place, m machine.Machine, run erra
 		network.Close()
 		return nil, err
 	}
-	if err := r.planStatus(ctx, p.agent, line); err != nil {
+	if err := errors.Join(r.planStatus(ctx, p.agent, line), terminal.Sweep(ctx, line)); err != nil {
 		line.Close()
 		network.Close()
 		return nil, err

@@ -84,7 +84,7 @@ func TestPeopleSeeNoSecrets(t *testing.T) {
 			return err
 		},
 		"a terminal": func(ctx context.Context, s terminal.Streams) error {
-			return h.runner.Attach(ctx, caller, agent, "mine", false, guest.Size{Cols: 100, Rows: 20}, s)
+			return h.runner.Attach(ctx, caller, agent, terminal.View{Name: "mine", Size: guest.Size{Cols: 100, Rows: 20}}, s)
 		},
 	} {
 		t.Run(name, func(t *testing.T) { typeSecrets(t, value, do) })

@@ -89,7 +89,7 @@ func (h *house) desk(agent errand.AgentID, name string, lines ...[2]string) {
 	typed, keys := io.Pipe()
 	ctx, cancel := context.WithCancel(h.t.Context())
 	go func() {
-		ended <- h.runner.Attach(ctx, caller, agent, name, false, guest.Size{Cols: 100, Rows: 20}, terminal.Streams{In: typed, Out: s.show})
+		ended <- h.runner.Attach(ctx, caller, agent, terminal.View{Name: name, Size: guest.Size{Cols: 100, Rows: 20}}, terminal.Streams{In: typed, Out: s.show})
 	}()
 	defer func() {
 		cancel()

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +53,12 @@ func TestTerminals(t *testing.T) {
 	}
 	if state.ExitCode != 9 || state.Tended.Last != "with [REDACTED]" {
 		t.Errorf("got %+v, %+v", state, state.Tended)
+	}
+	if shown, err := h.runner.History(t.Context(), caller, agent, "web", 100); err != nil || strings.Contains(shown.Text, "correct-horse") || !strings.Contains(shown.Text, "with [REDACTED]") {
+		t.Errorf("it has shown %q, %v", shown.Text, err)
+	}
+	if _, err := h.runner.History(t.Context(), caller, agent, "gone", 100); errand.KindOf(err) != errand.NotFound {
+		t.Errorf("what is not there has shown: %v", err)
 	}
 	ports, err := h.runner.Ports(t.Context(), caller, agent)
 	if err != nil {

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"reflect"
@@ -19,14 +18,9 @@ func (s *Server) machineRoutes(r *router) {
 		http.StatusOK, "text/x-patch", nil, s.diff)
 	diff := r.api.OpenAPI().Paths["/v1/agents/{id}/diff"].Get.Responses["200"]
 	diff.Content["application/json"] = &huma.MediaType{Schema: r.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.Diff](), true, "Diff")}
-	add(r, route{name: "listTerminals", method: "GET", path: "/v1/agents/{id}/terminals", failures: []int{400, 403, 404, 503},
-		summary: "List the terminals of an agent's machine, how their commands fare, and the ports that its environment names"}, s.terminals)
 	r.addRaw(route{name: "exec", method: "GET", path: "/v1/agents/{id}/exec", failures: []int{400, 403, 404},
 		summary: "Run a command in an agent's machine, over a WebSocket (" + api.ExecProtocol + ")"},
 		http.StatusSwitchingProtocols, "", nil, s.exec)
-	r.addRaw(route{name: "attachTerminal", method: "GET", path: "/v1/agents/{id}/terminals/{name}", failures: []int{400, 403, 404},
-		summary: "Look at and type into a terminal of an agent's machine, over a WebSocket (" + api.ExecProtocol + ")"},
-		http.StatusSwitchingProtocols, "", nil, s.attach)
 }
 
 func (s *Server) diff(w http.ResponseWriter, r *http.Request) error {
@@ -51,34 +45,4 @@ func (s *Server) diff(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	return json.NewEncoder(w).Encode(out)
-}
-
-func (s *Server) terminals(ctx context.Context, w who, in *ByID) (api.Terminals, error) {
-	out := api.Terminals{Items: []api.Terminal{}}
-	id, err := errand.ParseAgentID(in.ID)
-	if err != nil {
-		return out, err
-	}
-	all, err := s.runner.Terminals(ctx, w.caller, id)
-	if err != nil {
-		return out, err
-	}
-	ports, err := s.runner.Ports(ctx, w.caller, id)
-	if err != nil {
-		return out, err
-	}
-	for _, p := range ports {
-		out.Ports = append(out.Ports, api.Port(p))
-	}
-	for _, t := range all {
-		item := api.Terminal{Name: t.Name, Running: t.Running, ExitCode: t.ExitCode, Command: t.Command, Cols: t.Cols, Rows: t.Rows}
-		if h := t.Tended; h != nil {
-			item.Health = &api.TerminalHealth{Status: string(h.Status), Restarts: h.Restarts, Since: h.Since, Last: h.Last}
-			if !h.Next.IsZero() {
-				item.Health.Next = &h.Next
-			}
-		}
-		out.Items = append(out.Items, item)
-	}
-	return out, nil
 }

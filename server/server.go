@@ -173,6 +173,7 @@ func (s *Server) routes(mux *http.ServeMux) ([]byte, error) {
 	s.fileRoutes(r)
 	s.portRoutes(r)
 	s.takeoverRoutes(r)
+	s.terminalRoutes(r)
 	s.historyRoutes(r)
 	s.snapshotRoutes(r)
 	s.environmentRoutes(r)

@@ -13,6 +13,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -138,27 +142,38 @@ func follow(ctx context.Context, line *guest.Line, id string, sizes <-chan guest
 
 // View says which terminal a person looks at.
 type View struct {
-	Name     string // made, with a shell, if it is not there
-	ReadOnly bool   // what is typed is not heard
+	Name     string
+	ReadOnly bool // what is typed is not heard
+	// Bare leaves out what tmux adds: see guest.Viewing.
+	Bare bool
+	// Existing wants it to be there. Else it is made, with a shell, where it is not.
+	Existing bool
 	Size     guest.Size
 	Dir      string // where a new one starts
 	User     string // whose a new one is
 	Env      []string
 }
 
+// viewPrefix begins the ids of the commands that show terminals.
+const viewPrefix = "view."
+
 // Attach shows the terminal until ctx or the input ends, or the person detaches
-// (tmux's own key). The terminal goes on.
+// (tmux's own key). The terminal goes on. One that has to be there and is not is
+// NotFound.
+//
+// Nothing of what it shows is kept for who does not take it: then tmux's client
+// waits, and tmux leaves out what has passed meanwhile.
 func Attach(ctx context.Context, line *guest.Line, v View, s Streams) error {
-	if err := line.OpenTerminal(ctx, guest.Terminal{Name: v.Name, Dir: v.Dir, User: v.User, Env: v.Env}); err != nil {
-		return fmt.Errorf("opening terminal %s: %w", v.Name, err)
+	if err := v.open(ctx, line); err != nil {
+		return err
 	}
-	argv, err := line.AttachCommand(ctx, v.Name, v.ReadOnly)
+	argv, err := line.AttachCommand(ctx, v.Name, guest.Viewing{ReadOnly: v.ReadOnly, Bare: v.Bare})
 	if err != nil {
 		return fmt.Errorf("finding terminal %s: %w", v.Name, err)
 	}
 	exit, err := Run(ctx, line, guest.Command{
-		ID: "view." + uuid.NewString(), Args: argv, TTY: &v.Size,
-		Env: []string{"TERM=xterm-256color"},
+		ID: viewPrefix + uuid.NewString(), Args: argv, TTY: &v.Size,
+		Env: []string{"TERM=xterm-256color"}, Hold: true,
 	}, s)
 	if err != nil {
 		return err
@@ -167,4 +182,78 @@ func Attach(ctx context.Context, line *guest.Line, v View, s Streams) error {
 		return errand.Errorf(errand.Unavailable, "terminal_ended", "Terminal %s ended.", v.Name)
 	}
 	return nil
+}
+
+// open sees to it that the terminal is there.
+func (v View) open(ctx context.Context, line *guest.Line) error {
+	if !v.Existing {
+		if err := line.OpenTerminal(ctx, guest.Terminal{Name: v.Name, Dir: v.Dir, User: v.User, Env: v.Env}); err != nil {
+			return fmt.Errorf("opening terminal %s: %w", v.Name, err)
+		}
+		return nil
+	}
+	all, err := line.Terminals(ctx)
+	if err != nil {
+		return fmt.Errorf("finding terminal %s: %w", v.Name, err)
+	}
+	if !slices.ContainsFunc(all, func(t guest.TerminalState) bool { return t.Name == v.Name }) {
+		return Missing(v.Name)
+	}
+	return nil
+}
+
+// Missing is the error for a terminal that is not there.
+func Missing(name string) error {
+	return errand.Errorf(errand.NotFound, "terminal_not_found", "There is no terminal %q in the agent's machine. It may have been closed, or the machine stopped.", name)
+}
+
+// maxNumbered bounds the numbers of names that Open chooses.
+const maxNumbered = 1000
+
+// Open makes a terminal with a shell and gives its name: t's, which must be free
+// (else the error is a Conflict), or the first free one of shell-1, shell-2….
+func Open(ctx context.Context, line *guest.Line, t guest.Terminal) (string, error) {
+	if t.Name != "" {
+		err := line.NewTerminal(ctx, t)
+		if errors.Is(err, fs.ErrExist) {
+			err = errand.Errorf(errand.Conflict, "terminal_exists", "There is a terminal %q already. Look at that one, or choose another name.", t.Name)
+		}
+		return t.Name, unfit(err)
+	}
+	for n := 1; n <= maxNumbered; n++ {
+		t.Name = "shell-" + strconv.Itoa(n)
+		if err := line.NewTerminal(ctx, t); !errors.Is(err, fs.ErrExist) {
+			return t.Name, err
+		}
+	}
+	return "", errand.Errorf(errand.Limited, "too_many_terminals", "The machine has more than %d terminals. End some of them.", maxNumbered)
+}
+
+// unfit tells a person of a name that no terminal can have.
+func unfit(err error) error {
+	if errors.Is(err, fs.ErrInvalid) {
+		return errand.Errorf(errand.Invalid, "validation_error", "A terminal's name has 1 to 64 bytes of printable text.")
+	}
+	return err
+}
+
+// Sweep ends the views that a server which was killed has left in a machine:
+// nobody reads them any more, and each would go on having a say in its terminal's
+// size. It is for a line on which nobody looks yet.
+func Sweep(ctx context.Context, line *guest.Line) error {
+	all, err := line.Processes(ctx)
+	if err != nil {
+		return err
+	}
+	var left []string
+	for _, p := range all {
+		if !strings.HasPrefix(p.ID, viewPrefix) {
+			continue
+		}
+		left = append(left, p.ID)
+		if err := line.Signal(ctx, p.ID, "KILL"); err != nil && !errors.Is(err, guest.ErrEnded) {
+			return err
+		}
+	}
+	return line.Forget(ctx, left...)
 }

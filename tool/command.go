@@ -176,9 +176,9 @@ func (c *collector) text(dropped int64) string {
 	c.trim()
 	if lost := c.cut + dropped; lost > 0 {
 		gap := fmt.Sprintf("\n[… %d bytes were too much to keep; write such output to a file]\n", lost)
-		return plain(string(c.head)) + gap + plain(string(c.tail))
+		return Plain(string(c.head)) + gap + Plain(string(c.tail))
 	}
-	return plain(string(c.head) + string(c.tail))
+	return Plain(string(c.head) + string(c.tail))
 }
 
 // coloured gives what is kept with its colours, for screens, "" where there are

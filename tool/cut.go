@@ -67,9 +67,9 @@ var escapes = regexp.MustCompile("\x1b(?:\\[[0-9;:?<=>!]*[ -/]*[@-~]|\\][^\x07\x
 // 8.3.117).
 var colour = regexp.MustCompile("^\x1b\\[[0-9;:]*m$")
 
-// plain makes a program's output into what a person would see of it as text:
+// Plain makes a program's output into what a person would see of it as text:
 // no colours, and of a progress line that overwrites itself only the last state.
-func plain(s string) string {
+func Plain(s string) string {
 	return strings.ReplaceAll(seen(s, func(string) string { return "" }), "\x1b", "")
 }
 

@@ -59,8 +59,8 @@ func TestPlain(t *testing.T) {
 		{"\x1b[?25l\x1b(Bx\x1b=", "x"},
 	}
 	for _, test := range tests {
-		if got := plain(test.in); got != test.want {
-			t.Errorf("plain(%q) = %q, want %q", test.in, got, test.want)
+		if got := Plain(test.in); got != test.want {
+			t.Errorf("Plain(%q) = %q, want %q", test.in, got, test.want)
 		}
 	}
 }

@@ -55,7 +55,7 @@ func (s *Set) typeCommand(ctx context.Context, c Call, name, command, dir string
 	if fresh {
 		what = "Running in"
 	}
-	shown, err := s.fit(ctx, c.Op, strings.TrimRight(plain(screen), "\n "))
+	shown, err := s.fit(ctx, c.Op, strings.TrimRight(Plain(screen), "\n "))
 	if err != nil {
 		return Result{}, err
 	}
@@ -162,7 +162,7 @@ func (s *Set) readTerminal(ctx context.Context, c Call) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		text, err := s.fit(ctx, c.Op, strings.TrimRight(plain(screen), "\n "))
+		text, err := s.fit(ctx, c.Op, strings.TrimRight(Plain(screen), "\n "))
 		if err != nil {
 			return Result{}, err
 		}

@@ -193,6 +193,7 @@ func (in *installation) portsUntil(id string, wanted func(api.Ports) bool) {
 	in.t.Fatalf("the ports are not as they should be: %s", last)
 }
 
+// key gives the installation's own.
 func (in *installation) key() string {
 	in.t.Helper()
 	key, err := os.ReadFile(filepath.Join(in.data, "key"))

@@ -132,9 +132,44 @@ func TestSSH(t *testing.T) {
 			h.terminal(host, made.Agent.ID)
 			h.files(host)
 			h.ports(host)
+			h.editors(host, made.Agent.ID)
 			h.refusals(host, made.Agent.ID)
 		})
 	}
+}
+
+// editors gives the addresses under which editors open a machine, also of an agent
+// that ssh was not told of.
+func (h *sshHome) editors(host, agent string) {
+	h.Helper()
+	entries, err := os.ReadFile(h.file("errand"))
+	if err != nil {
+		h.Fatal(err)
+	}
+	if err := os.WriteFile(h.file("errand"), nil, 0o600); err != nil {
+		h.Fatal(err)
+	}
+	for editor, want := range map[string]string{
+		"vscode": "vscode://vscode-remote/ssh-remote+" + host + "/workspace\n",
+		"cursor": "cursor://vscode-remote/ssh-remote+" + host + "/workspace\n",
+		"zed":    "zed://ssh/" + host + "/workspace\n",
+	} {
+		if got := h.errand("open", agent, "--in", editor, "--print"); got != want {
+			h.Errorf("%s is opened by %q", editor, got)
+		}
+	}
+	if again, err := os.ReadFile(h.file("errand")); err != nil || !bytes.Equal(again, entries) {
+		h.Errorf("afterwards ssh is told %q, %v", again, err)
+	}
+	if err := os.Remove(h.file("errand")); err != nil {
+		h.Fatal(err)
+	}
+	cmd := h.in.command("open", agent, "--in", "zed", "--print")
+	cmd.Env = append(cmd.Env, "HOME="+h.dir)
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "errand ssh-config --write") {
+		h.Errorf("where ssh was never told of machines: %s, %v", out, err)
+	}
+	h.errand("ssh-config", "--write")
 }
 
 func (h *sshHome) commands(host string) {

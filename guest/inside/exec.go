@@ -37,6 +37,10 @@ func Exec(args []string) error {
 	if term, ok := os.LookupEnv("TERM"); ok {
 		c.Env = append([]string{"TERM=" + term}, c.Env...)
 	}
+	if os.Getenv("TMUX") != "" {
+		// It shows all colours, whatever TERM says of it.
+		c.Env = append([]string{"COLORTERM=truecolor"}, c.Env...)
+	}
 	for _, k := range []string{"TMUX", "TMUX_PANE"} {
 		if v, ok := os.LookupEnv(k); ok {
 			c.Env = append(c.Env, k+"="+v)

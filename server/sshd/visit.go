@@ -199,7 +199,7 @@ func (s *visit) attach(ctx context.Context, name string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return 0, s.Runner.Attach(ctx, s.who, id, name, false, *s.tty, terminal.Streams{In: s.Channel, Resize: s.sizes, Out: s.print})
+	return 0, s.Runner.Attach(ctx, s.who, id, terminal.View{Name: name, Size: *s.tty}, terminal.Streams{In: s.Channel, Resize: s.sizes, Out: s.print})
 }
 
 // print passes on a piece of output. It blocks while the client takes none.

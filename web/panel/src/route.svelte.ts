@@ -15,6 +15,12 @@ class Route {
     if (!address.includes('#')) scrollTo(0, 0)
   }
 
+  /** Goes to an address of the panel that stands for the one before. */
+  replace(address: string) {
+    history.replaceState(null, '', address)
+    this.read()
+  }
+
   /** Changes the query where it is; what is empty is left out. */
   set(changes: Record<string, string>) {
     const query = new URLSearchParams(this.query)
