@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
 	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/image"
 )
 
 const (
@@ -41,7 +41,7 @@ func OpenLinks(file string) (*Links, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		key = make([]byte, 32)
 		rand.Read(key)
-		err = keep(file, key)
+		err = image.WriteFile(file, key)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the key of links: %w", err)
@@ -50,19 +50,6 @@ func OpenLinks(file string) (*Links, error) {
 		return nil, errand.Errorf(errand.Invalid, "link_key", "%s is not the key of links that it was. Remove it; links that are under way end then.", file)
 	}
 	return &Links{key}, nil
-}
-
-func keep(file string, key []byte) error {
-	temp, err := os.CreateTemp(filepath.Dir(file), ".link-key-") // made for its owner alone
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temp.Name())
-	_, err = temp.Write(key)
-	if err := errors.Join(err, temp.Sync(), temp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(temp.Name(), file)
 }
 
 func (l *Links) sign(agent errand.AgentID, path string, expires int64) string {

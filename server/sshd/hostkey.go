@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/image"
 )
 
 // HostKey gives the key by which clients know this server, from a file that only
@@ -42,14 +42,5 @@ func newHostKey(file string) ([]byte, error) {
 		return nil, err
 	}
 	text := pem.EncodeToMemory(block)
-	temp, err := os.CreateTemp(filepath.Dir(file), ".ssh-host-key-") // made for its owner alone
-	if err != nil {
-		return nil, err
-	}
-	defer os.Remove(temp.Name())
-	_, err = temp.Write(text)
-	if err := errors.Join(err, temp.Sync(), temp.Close()); err != nil {
-		return nil, err
-	}
-	return text, os.Rename(temp.Name(), file)
+	return text, image.WriteFile(file, text) // made for its owner alone
 }
