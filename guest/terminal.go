@@ -146,7 +146,8 @@ func (l *Line) newWindow(ctx context.Context, terminals ...Terminal) error {
 	if len(terminals) > 1 {
 		l.forgetShared()
 	}
-	return l.keepStatus(ctx, func(status string) error {
+	var there error // fs.ErrExist; the others' status may have been told over meanwhile all the same
+	err := l.keepStatus(ctx, func(status string) error {
 		all := append(append(steps[:before:before], statusSteps(status)...), steps[before:]...)
 		_, err := l.tmux(ctx, all...)
 		for range endings {
@@ -155,8 +156,15 @@ func (l *Line) newWindow(ctx context.Context, terminals ...Terminal) error {
 			}
 			_, err = l.tmux(ctx, all...)
 		}
+		if errors.Is(err, fs.ErrExist) {
+			there, err = err, nil
+		}
 		return err
 	})
+	if err == nil {
+		err = there
+	}
+	return err
 }
 
 // errTmuxEnded: tmux, which ends with its last terminal, was just ending. What it

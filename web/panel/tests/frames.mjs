@@ -1,5 +1,6 @@
 // How smoothly a page moves.
 import assert from 'node:assert/strict'
+import { availableParallelism, loadavg } from 'node:os'
 import { inTime, stalled } from './browser.mjs'
 
 /** Holds that a page can be scrolled through without a stutter: what a frame takes
@@ -29,14 +30,18 @@ export async function smooth(page, what, selector, step, most, bounds) {
 }
 
 /** Holds that a page, opened by a browser that has nothing of it yet, shows what
- * selector names in under a second: from the navigation until it is painted. Other
- * programs make a browser slow too, but not each time: it has five tries. */
+ * selector names in under a second: from the navigation until it is painted. It has
+ * five tries. Where other programs want the processors too, it is what the page's
+ * own thread has had of one that counts, and the clock three times as long. */
 export async function quick(page, what, address, selector) {
   const storageState = await page.context().storageState()
   const took = []
-  for (let i = 0; i < 5 && !took.some((ms) => ms < 1000); i++) {
+  const fits = ({ ms, processor }) => processor < 600 && ms < (loadavg()[0] > availableParallelism() ? 3000 : 1000)
+  for (let i = 0; i < 5 && !took.some(fits); i++) {
     const context = await page.context().browser().newContext({ storageState, viewport: page.viewportSize() })
     const fresh = await context.newPage()
+    const cdp = await context.newCDPSession(fresh)
+    await cdp.send('Performance.enable', { timeDomain: 'threadTicks' })
     await fresh.addInitScript((selector) => {
       window.painted = new Promise((done) => {
         const look = () => (document.querySelector(selector) ? requestAnimationFrame(() => setTimeout(() => done(Math.round(performance.now())))) : requestAnimationFrame(look))
@@ -44,11 +49,14 @@ export async function quick(page, what, address, selector) {
       })
     }, selector)
     await fresh.goto(address)
-    took.push(await inTime(fresh.evaluate(() => window.painted)) ?? Infinity)
+    const ms = await inTime(fresh.evaluate(() => window.painted)) ?? Infinity
+    const { metrics } = await cdp.send('Performance.getMetrics')
+    took.push({ ms, processor: Math.round(metrics.find((m) => m.name === 'ThreadTime').value * 1000) })
     await context.close()
   }
-  console.log(`${what}: opened in ${took.join(', ')} ms`)
-  assert.ok(took.at(-1) < 1000, `${what}: opened in ${took.join(', ')} ms`)
+  const said = `${what}: opened in ${took.map((t) => `${t.ms} ms (${t.processor} of a processor)`).join(', ')}`
+  console.log(said)
+  assert.ok(fits(took.at(-1)), said)
 }
 
 /** Scrolls a page from its top, a step in each frame, to its end or for so many
