@@ -56,7 +56,7 @@ func (c *call) watch() error {
 		if w != nil {
 			w.file.Close()
 		}
-		go c.pollAll(name, changed)
+		go c.pollAll(c.seen(name), name, changed)
 	} else {
 		defer w.file.Close()
 		go w.read(changed)
@@ -206,12 +206,12 @@ func (w *inotify) event(id int32, mask uint32, name string, changed chan<- strin
 	}
 }
 
-// pollAll compares what there is with what there was, again and again.
-func (c *call) pollAll(dir string, changed chan<- string) {
+// pollAll compares what there is with what there was, again and again. was is from
+// before anybody is told that there is somebody who looks.
+func (c *call) pollAll(was map[string]string, dir string, changed chan<- string) {
 	defer close(changed)
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	was := c.seen(dir)
 	for {
 		select {
 		case <-tick.C:
