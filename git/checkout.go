@@ -131,9 +131,9 @@ func (r *Mirror) Checkout(ctx context.Context, c Checkout, p Place) (notices str
 	if err := c.own(ctx, p); err != nil {
 		return "", err
 	}
-	system := c.system(seen.settings, refs)
+	system := c.system(seen.settings)
 	if seen.repository {
-		if err := p.Write(ctx, c.etc, system); err != nil {
+		if err := p.Write(ctx, c.etc, append([]File{{Path: c.refsFile(), Data: refs}}, system...)); err != nil {
 			return "", err
 		}
 		out, code, err := p.Run(ctx, c.command("/bin/sh", "-c", c.script()))
@@ -221,12 +221,15 @@ func (c Checkout) own(ctx context.Context, p Place) error {
 	return cmp.Or(err, ended(out, code))
 }
 
+// refsFile is where the mirror's refs are for the script to take from, relative
+// to c.etc.
+func (c Checkout) refsFile() string { return "errand/refs-" + Name(c.URL) }
+
 // system gives the files that are the machine's, not the repository's: git's
-// settings beside those that are there, and the mirror's refs for the script to
-// take from. Paths are relative to c.etc.
-func (c Checkout) system(settings, refs string) []File {
+// settings beside those that are there. Paths are relative to c.etc.
+func (c Checkout) system(settings string) []File {
 	name := "git-" + Name(c.URL)
-	files := []File{{Path: "errand/" + name, Data: c.systemConfig()}, {Path: "errand/refs-" + Name(c.URL), Data: refs}}
+	files := []File{{Path: "errand/" + name, Data: c.systemConfig()}}
 	if include := "\n[include]\n\tpath = " + path.Join(c.etc, "errand", name) + "\n"; !strings.Contains(settings, include) {
 		files = append(files, File{Path: path.Base(c.settings()), Data: settings + include})
 	}
@@ -236,27 +239,32 @@ func (c Checkout) system(settings, refs string) []File {
 // fresh makes the checkout where there is no repository: files, and one git.
 // Where something was put aside, git does not see it if it is in the tree.
 func (r *Mirror) fresh(ctx context.Context, c Checkout, p Place, system []File, refs string, aside bool) error {
-	files, err := r.skeleton(c, refs)
+	first, later, err := r.skeleton(c, refs)
 	if err != nil {
 		return err
 	}
 	if aside {
-		files = slices.Insert(files, 0, File{Path: ".git/info/exclude", Data: "/.git-before-errand\n"})
+		first = slices.Insert(first, 0, File{Path: ".git/info/exclude", Data: "/.git-before-errand\n"})
 	}
 	g, writing := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.Write(writing, c.etc, system) })
-	g.Go(func() error { return p.Write(writing, c.Dir, files) })
+	g.Go(func() error { return p.Write(writing, c.Dir, first) })
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	g, beside := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.Write(beside, c.Dir, later) })
 	quiet := []string{"git", "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false"}
 	// The branch is written after all files: where it is, the tree is whole.
 	git := append(quiet, "reset", "-q", "--hard", c.Commit)
 	if c.Branch == "" {
 		git = append(quiet, "checkout", "-q", "-f", "--detach", c.Commit)
 	}
-	out, code, err := p.Run(ctx, c.command(git...))
-	if err := cmp.Or(err, ended(out, code)); err != nil {
+	g.Go(func() error {
+		out, code, err := p.Run(beside, c.command(git...))
+		return cmp.Or(err, ended(out, code))
+	})
+	if err := g.Wait(); err != nil {
 		return err
 	}
 	return p.Write(ctx, c.Dir, []File{{Path: ".git/errand/ready", Data: c.goal() + "\n"}})
@@ -273,39 +281,38 @@ func (c Checkout) goal() string {
 // unborn is what HEAD names before the tree is there.
 func (c Checkout) unborn() string { return "refs/heads/" + cmp.Or(c.Branch, "errand/none") }
 
-// skeleton gives .git as it is before the first commit is checked out. HEAD comes
-// last: without it there is no repository.
-func (r *Mirror) skeleton(c Checkout, refs string) ([]File, error) {
+// skeleton gives what is in .git beside what git writes. It reads the first files
+// to check a commit out, and HEAD is the last of those: without it there is no
+// repository. The later ones it needs only after that.
+func (r *Mirror) skeleton(c Checkout, refs string) (first, later []File, err error) {
 	head, err := os.ReadFile(filepath.Join(r.dir, "HEAD"))
 	if err != nil {
-		return nil, fmt.Errorf("reading the mirror of %s: %w", r.url, err)
+		return nil, nil, fmt.Errorf("reading the mirror of %s: %w", r.url, err)
 	}
 	// The remote itself may be a clone whose history is cut off.
 	shallow, err := os.ReadFile(filepath.Join(r.dir, "shallow"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("reading the mirror of %s: %w", r.url, err)
+		return nil, nil, fmt.Errorf("reading the mirror of %s: %w", r.url, err)
 	}
-	files := []File{
-		{Path: "config", Data: c.repositoryConfig()},
-		{Path: "objects/info/alternates", Data: path.Join(c.Mirror, "objects") + "\n"},
-		{Path: "packed-refs", Data: refs},
-		{Path: "refs/heads/.errand"}, // for the directory; git passes over such names
-		{Path: "refs/remotes/origin/HEAD", Data: "ref: refs/remotes/origin/" + strings.TrimPrefix(strings.TrimSpace(string(head)), "ref: refs/heads/") + "\n"},
-		{Path: "hooks/prepare-commit-msg", Data: hook, Executable: true},
-		{Path: "errand/config", Data: c.ownConfig()},
-		{Path: "errand/url", Data: c.URL + "\n"},
+	first = []File{
+		{Path: ".git/config", Data: c.repositoryConfig()},
+		{Path: ".git/objects/info/alternates", Data: path.Join(c.Mirror, "objects") + "\n"},
+		{Path: ".git/packed-refs", Data: refs},
+		// Loose, as git has it; and so there is a directory of refs.
+		{Path: ".git/refs/remotes/origin/HEAD", Data: "ref: refs/remotes/origin/" + strings.TrimPrefix(strings.TrimSpace(string(head)), "ref: refs/heads/") + "\n"},
 	}
 	if len(shallow) > 0 {
-		files = append(files, File{Path: "shallow", Data: string(shallow)})
+		first = append(first, File{Path: ".git/shallow", Data: string(shallow)})
+	}
+	first = append(first, File{Path: ".git/HEAD", Data: "ref: " + c.unborn() + "\n"})
+	later = []File{
+		{Path: ".git/hooks/prepare-commit-msg", Data: hook, Executable: true},
+		{Path: ".git/errand/config", Data: c.ownConfig()},
 	}
 	if base := c.base(); base != "" {
-		files = append(files, File{Path: "refs/heads/" + base, Data: c.Commit + "\n"}, File{Path: "errand/base", Data: base + " " + c.Commit + "\n"})
+		later = append(later, File{Path: ".git/refs/heads/" + base, Data: c.Commit + "\n"}, File{Path: ".git/errand/base", Data: base + " " + c.Commit + "\n"})
 	}
-	files = append(files, File{Path: "HEAD", Data: "ref: " + c.unborn() + "\n"})
-	for i := range files {
-		files[i].Path = ".git/" + files[i].Path
-	}
-	return files, nil
+	return first, append(later, File{Path: ".git/errand/url", Data: c.URL + "\n"}), nil
 }
 
 // ours is the first line of the file of refs that we write. git writes its own
@@ -341,7 +348,7 @@ func (c Checkout) script() string {
 	return assignments([]string{
 		"url", c.URL,
 		"mirror", c.Mirror,
-		"refs", path.Join(c.etc, "errand", "refs-"+Name(c.URL)),
+		"refs", path.Join(c.etc, c.refsFile()),
 		"dir", c.Dir,
 		"commit", c.Commit,
 		"branch", c.Branch,

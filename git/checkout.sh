@@ -122,10 +122,9 @@ base_branch() {
 	if [ -n "$now" ] && [ "$line" != "$base $now" ]; then
 		return 0
 	fi
-	case $base in
-	*/*) dirs ".git/refs/heads/${base%/*}" ;;
-	esac
-	put ".git/refs/heads/$base" "$commit"
+	file=.git/refs/heads/$base
+	dirs "${file%/*}"
+	put "$file" "$commit"
 	put .git/errand/base "$base $commit"
 }
 

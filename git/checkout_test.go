@@ -471,9 +471,9 @@ func TestCheckoutCostIsNotInTheHistory(t *testing.T) {
 		for range 5 {
 			box := newMachine(t)
 			c := box.checkout(r, Checkout{Commit: resolve(t, r, ""), Branch: ownBranch, BaseBranch: "main"})
-			began := time.Now()
+			began := childrenTime(t)
 			box.checkOut(r, c)
-			best = min(best, time.Since(began))
+			best = min(best, childrenTime(t)-began)
 			if got := box.mustGit("rev-list", "--count", "HEAD"); got != fmt.Sprint(commits) {
 				t.Errorf("%s commits", got)
 			}
@@ -485,6 +485,16 @@ func TestCheckoutCostIsNotInTheHistory(t *testing.T) {
 	if long > 2*short+50*time.Millisecond {
 		t.Errorf("a checkout of 20,000 commits took %v, of 20 commits %v", long, short)
 	}
+}
+
+// childrenTime is the processor time of the programs that have ended: what other
+// tests do beside this one does not count.
+func childrenTime(t *testing.T) time.Duration {
+	var use syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &use); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
 }
 
 func TestCheckoutForAUser(t *testing.T) {

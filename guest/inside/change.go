@@ -243,7 +243,7 @@ func (d *drafts) commit() error {
 		if !f.dirty || !f.exists && f.was == nil {
 			continue
 		}
-		p := &place{root: d.root, draft: f}
+		p := &place{root: d.root, writer: w, draft: f}
 		if f.exists {
 			var err error
 			if p.staged, err = w.stage(f.name, f.data, cmp.Or(f.was, f.like), f.mode); err != nil {
@@ -270,6 +270,7 @@ func (d *drafts) commit() error {
 // place is where a draft goes to.
 type place struct {
 	root   *os.Root
+	writer *writer
 	draft  *draft
 	staged string // the new file; "" to remove the one there
 	backup string // the file of before; "" while there is none
@@ -298,7 +299,7 @@ func (p *place) put() error {
 		}
 		p.backup = backup
 	}
-	if err := p.root.Rename(p.staged, name); err != nil {
+	if err := p.writer.place(p.staged, name); err != nil {
 		return err
 	}
 	p.done = true

@@ -228,7 +228,7 @@ func writeFile(r *os.Root, name string, data []byte, mode fs.FileMode) (wire.Sta
 	if err != nil {
 		return wire.Stat{}, err
 	}
-	if err := r.Rename(staged, name); err != nil {
+	if err := w.place(staged, name); err != nil {
 		return wire.Stat{}, err
 	}
 	w.keep()
@@ -254,31 +254,43 @@ func resolve(r *os.Root, name string) (string, fs.FileInfo, error) {
 	return name, stat, nil
 }
 
-// writer stages files beside their places and takes back what is not kept.
+// maxFolders is how many directories a writer has open at once.
+const maxFolders = 64
+
+// writer stages files beside their places and takes back what is not kept. It
+// has directories open between one file and the next, since a path is walked
+// element by element, and each costs as much as a file under gVisor.
 type writer struct {
-	root   *os.Root
-	staged []string               // files that clean removes
-	made   []string               // directories that clean removes, outermost first
-	dirs   map[string]fs.FileInfo // that parents has seen
+	root    *os.Root
+	staged  []string           // files that clean removes
+	made    []string           // directories that clean removes, outermost first
+	folders map[string]*folder // those that are open
 }
 
-func newWriter(r *os.Root) *writer { return &writer{root: r, dirs: map[string]fs.FileInfo{}} }
+// folder is a directory that files are written into.
+type folder struct {
+	root *os.Root
+	stat fs.FileInfo
+	made bool // by this writer
+}
+
+func newWriter(r *os.Root) *writer { return &writer{root: r, folders: map[string]*folder{}} }
 
 // stage writes data into a new file beside name. was is the file there now, nil
 // for none, whose mode and owner the new one gets.
 func (w *writer) stage(name string, data []byte, was fs.FileInfo, mode fs.FileMode) (string, error) {
-	dir, err := w.parents(path.Dir(name))
+	dir, err := w.folder(path.Dir(name))
 	if err != nil {
 		return "", err
 	}
 	mode = cmp.Or(mode.Perm(), newMode)
-	uid, gid := owner(dir)
+	uid, gid := owner(dir.stat)
 	if was != nil {
 		mode = was.Mode()
 		uid, gid = owner(was)
 	}
 	staged := beside(name)
-	f, err := w.root.OpenFile(staged, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := dir.root.OpenFile(path.Base(staged), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return "", err
 	}
@@ -294,51 +306,91 @@ func (w *writer) stage(name string, data []byte, was fs.FileInfo, mode fs.FileMo
 	return staged, cmp.Or(err, f.Close())
 }
 
+// place renames what was staged beside name to name.
+func (w *writer) place(staged, name string) error {
+	dir, err := w.folder(path.Dir(name))
+	if err != nil {
+		return err
+	}
+	return dir.root.Rename(path.Base(staged), path.Base(name))
+}
+
 // beside gives a fresh name in the same directory.
 func beside(name string) string { return path.Dir(name) + "/.errand-" + rand.Text() }
 
-// parents makes a directory and those above it where they are missing, owned as
-// the nearest one that was there.
-func (w *writer) parents(dir string) (stat fs.FileInfo, err error) {
-	if stat = w.dirs[dir]; stat != nil {
-		return stat, nil
+// folder opens a directory. It makes it, and those above it, where they are
+// missing, owned as the nearest one that was there. It is open until clean, or
+// until the next call that opens one.
+func (w *writer) folder(name string) (*folder, error) {
+	if f := w.folders[name]; f != nil {
+		return f, nil
 	}
-	defer func() {
-		if err == nil {
-			w.dirs[dir] = stat
-		}
-	}()
-	stat, err = w.root.Stat(dir)
-	if err == nil && !stat.IsDir() {
-		return nil, faultf(wire.CodeInvalid, "%s is %s, not a directory", dir, kindOf(stat.Mode()))
-	}
-	if !errors.Is(err, fs.ErrNotExist) || dir == "." {
-		return stat, err
-	}
-	above, err := w.parents(path.Dir(dir))
+	f, err := w.openFolder(name)
 	if err != nil {
 		return nil, err
 	}
-	err = w.root.Mkdir(dir, newDir)
+	if f.stat, err = f.root.Stat("."); err != nil {
+		f.root.Close()
+		return nil, err
+	}
+	if len(w.folders) >= maxFolders {
+		w.close()
+	}
+	w.folders[name] = f
+	return f, nil
+}
+
+// openFolder is folder for one that is not open.
+func (w *writer) openFolder(name string) (*folder, error) {
+	if name == "." {
+		root, err := w.root.OpenRoot(name)
+		return &folder{root: root}, err
+	}
+	above, err := w.folder(path.Dir(name))
+	if err != nil {
+		return nil, err
+	}
+	base := path.Base(name)
+	if !above.made { // or there can hardly be one
+		root, err := above.root.OpenRoot(base)
+		switch {
+		case errors.Is(err, unix.ENOTDIR):
+			return nil, faultf(wire.CodeInvalid, "%s is not a directory", name)
+		case !errors.Is(err, fs.ErrNotExist):
+			return &folder{root: root}, err
+		}
+	}
+	err = above.root.Mkdir(base, newDir)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	if err == nil {
-		w.made = append(w.made, dir)
-		if uid, gid := owner(above); !mine(uid, gid) {
-			if err := w.root.Lchown(dir, uid, gid); err != nil {
+	made := err == nil
+	if made {
+		w.made = append(w.made, name)
+		if uid, gid := owner(above.stat); !mine(uid, gid) {
+			if err := above.root.Lchown(base, uid, gid); err != nil {
 				return nil, err
 			}
 		}
 	}
-	return w.root.Stat(dir)
+	root, err := above.root.OpenRoot(base)
+	return &folder{root: root, made: made}, err
+}
+
+// close closes the directories that are open.
+func (w *writer) close() {
+	for _, f := range w.folders {
+		f.root.Close()
+	}
+	clear(w.folders)
 }
 
 // keep makes what was staged stay: it has been renamed to its place.
 func (w *writer) keep() { w.staged, w.made = nil, nil }
 
-// clean removes what was not kept.
+// clean removes what was not kept, and closes what is open.
 func (w *writer) clean() {
+	w.close()
 	for _, name := range w.staged {
 		w.root.Remove(name)
 	}
