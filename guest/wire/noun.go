@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"fmt"
 	"io/fs"
 	"time"
 )
@@ -22,6 +23,14 @@ type Hello struct {
 // Artifacts is the folder in a machine for what an agent leaves for people, which
 // all users there may write to.
 const Artifacts = "/opt/cursor/artifacts"
+
+// Whole is the last byte of an upload, after the content: what does not end with
+// it was cut off.
+const Whole = '.'
+
+// Tag names a file's content by what the system says of it: another tag may mean
+// another content.
+func Tag(size int64, changed time.Time) string { return fmt.Sprintf("%x-%x", changed.UnixNano(), size) }
 
 // Size is a terminal's, in characters.
 type Size struct {

@@ -16,7 +16,7 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
 	"github.com/errand-dev/errand/guest"
-	guestfiles "github.com/errand-dev/errand/guest/inside/files"
+	"github.com/errand-dev/errand/guest/wire"
 )
 
 // disposition names a download.
@@ -49,7 +49,7 @@ func (f *Files) Download(w http.ResponseWriter, r *http.Request, p Place) error 
 			return f.unsized(w, r, line, p)
 		}
 		header(w.Header(), path.Base(p.Path), kindOf(p.Path))
-		w.Header().Set("ETag", `"`+tag(stat)+`"`)
+		w.Header().Set("ETag", `"`+wire.Tag(stat.Size, stat.ModTime)+`"`)
 		content := &reader{ctx: r.Context(), line: line, place: p, stat: stat}
 		http.ServeContent(w, r, "", stat.ModTime, content)
 		if content.failed != nil && r.Context().Err() == nil {
@@ -102,7 +102,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	if len(r.piece) == 0 {
 		const most = 1 << 20
 		data, stat, err := r.line.ReadFile(r.ctx, r.place.Root, r.place.Path, r.at, most)
-		if err == nil && (tag(stat) != tag(r.stat) || len(data) == 0) {
+		if err == nil && (wire.Tag(stat.Size, stat.ModTime) != wire.Tag(r.stat.Size, r.stat.ModTime) || len(data) == 0) {
 			err = errors.New("the file was changed while it was read")
 		}
 		if err != nil {
@@ -197,7 +197,7 @@ func (m *marked) Read(p []byte) (int, error) {
 		return n, nil // the mark goes next
 	}
 	m.ended = true
-	p[n] = guestfiles.Whole
+	p[n] = wire.Whole
 	return n + 1, nil
 }
 

@@ -148,13 +148,10 @@ func (f *Files) fromStat(s guest.Stat) api.File {
 	case s.Mode&fs.ModeSymlink != 0:
 		out.Kind = api.FileLink
 	case s.Mode.IsRegular():
-		out.Kind, out.Tag = api.FileRegular, tag(s)
+		out.Kind, out.Tag = api.FileRegular, wire.Tag(s.Size, s.ModTime)
 	}
 	return out
 }
-
-// tag names a file's content: see guest/inside/files.Tag.
-func tag(s guest.Stat) string { return fmt.Sprintf("%x-%x", s.ModTime.UnixNano(), s.Size) }
 
 // mostListed is how many entries of a folder can be listed.
 const mostListed = 20_000

@@ -34,10 +34,6 @@ import (
 	"github.com/errand-dev/errand/guest/wire"
 )
 
-// Whole is the last byte of an input, after the content: what does not end with it
-// was cut off.
-const Whole = '.'
-
 // call is one call of the program.
 type call struct {
 	ctx    context.Context
@@ -149,10 +145,6 @@ func refuse(code, format string, args ...any) error {
 	return &wire.Fault{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// Tag names a file's content by what the system says of it: another one may have
-// another content.
-func Tag(size int64, nanoseconds int64) string { return fmt.Sprintf("%x-%x", nanoseconds, size) }
-
 // whole gives what comes before the last byte, and fails at an end without it.
 type whole struct {
 	ctx  context.Context
@@ -170,7 +162,7 @@ func (w *whole) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		if w.end {
-			if !w.held || w.last != Whole {
+			if !w.held || w.last != wire.Whole {
 				return 0, refuse(wire.CodeInvalid, "it was cut off")
 			}
 			return 0, io.EOF
@@ -285,7 +277,7 @@ func (c *call) matches(name string) error {
 		return err
 	case c.match == "-":
 		return refuse(wire.CodeMismatch, "%s is there already", name)
-	case Tag(stat.Size(), stat.ModTime().UnixNano()) != c.match:
+	case wire.Tag(stat.Size(), stat.ModTime()) != c.match:
 		return refuse(wire.CodeMismatch, "%s was changed meanwhile", name)
 	}
 	return nil

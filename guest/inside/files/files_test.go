@@ -133,7 +133,7 @@ func TestMatch(t *testing.T) {
 	if err := c.put(); code(err) != wire.CodeMismatch {
 		t.Errorf("a new file over one that is there: %v", err)
 	}
-	c.in, c.match = strings.NewReader("three."), Tag(stat.Size, stat.ModTime.UnixNano())
+	c.in, c.match = strings.NewReader("three."), wire.Tag(stat.Size, stat.ModTime)
 	if err := c.put(); err != nil {
 		t.Errorf("over what is known: %v", err)
 	}

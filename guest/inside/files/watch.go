@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/errand-dev/errand/guest/inside"
+	"github.com/errand-dev/errand/guest/wire"
 )
 
 // Bounds of a watch.
@@ -258,7 +259,7 @@ func (c *call) seen(dir string) map[string]string {
 				look(name)
 				continue
 			}
-			all[name] = Tag(stat.Size(), stat.ModTime().UnixNano())
+			all[name] = wire.Tag(stat.Size(), stat.ModTime())
 		}
 	}
 	look(dir)
