@@ -4,7 +4,8 @@ import (
 	"crypto/rand"
 	_ "embed"
 	"fmt"
-	"html/template"
+	"html"
+	"io"
 	"net/http"
 	"strings"
 
@@ -20,10 +21,29 @@ type page struct {
 	waits  bool     // loads again by itself when something listens
 }
 
-//go:embed page.html
-var pageText string
+// Names that begin with $ stand for values, as html has them. html/template would
+// do it too, but a program that runs templates has every exported method of all
+// its packages in it: 7 MB more for errand.
+var (
+	//go:embed page.html
+	pageText string
+	//go:embed wait.html
+	waitText string
+)
 
-var pages = template.Must(template.New("page").Parse(pageText))
+// html is the page for a browser.
+func (pg page) html(nonce string) string {
+	var lines strings.Builder
+	for _, line := range pg.lines {
+		lines.WriteString("<pre>" + html.EscapeString(line) + "</pre>\n")
+	}
+	script := ""
+	if pg.waits {
+		script = strings.NewReplacer("$NONCE", nonce, "$STATE", statePath).Replace(waitText)
+	}
+	return strings.NewReplacer("$TITLE", html.EscapeString(pg.title), "$TEXT", html.EscapeString(pg.text),
+		"$LINES", lines.String(), "$SCRIPT", script, "$NONCE", nonce).Replace(pageText)
+}
 
 // say answers with a page, to a browser that shows one, or with its text.
 func (p *Previews) say(w http.ResponseWriter, r *http.Request, pg page) {
@@ -45,7 +65,7 @@ func (p *Previews) say(w http.ResponseWriter, r *http.Request, pg page) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	if err := pages.Execute(w, map[string]any{"Title": pg.title, "Text": pg.text, "Lines": pg.lines, "Waits": pg.waits, "Nonce": nonce, "State": statePath}); err != nil {
+	if _, err := io.WriteString(w, pg.html(nonce)); err != nil {
 		p.log.Debug("showing a page", "err", err) // the reader is gone
 	}
 }
