@@ -274,7 +274,7 @@ type buildLog struct {
 	take   func(guest.Output)
 	offset int64
 	last   string          // the step that spoke last
-	cached map[string]bool // the steps that have ended, and whether they were cached
+	cached map[string]bool // the file's steps that have ended, and whether they were cached
 	begun  time.Time
 }
 
@@ -291,13 +291,21 @@ func (l *buildLog) tell(s machine.ImageStep) {
 		l.write(string(s.Output))
 	case !s.Ended:
 	case s.Cached:
-		l.cached[s.ID] = true
+		l.count(s)
 		l.write("CACHED " + s.Name + "\n")
 	case s.Err != "":
 		l.write("FAILED " + s.Name + "\n")
 	default:
-		l.cached[s.ID] = false
+		l.count(s)
 		l.write(fmt.Sprintf("DONE %s (%s)\n", s.Name, s.Took.Round(10*time.Millisecond)))
+	}
+}
+
+// count counts a step that has ended. What BuildKit does beside the file, such as
+// exporting what was built, is none.
+func (l *buildLog) count(s machine.ImageStep) {
+	if s.Line > 0 {
+		l.cached[s.ID] = s.Cached
 	}
 }
 

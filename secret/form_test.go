@@ -94,6 +94,35 @@ func TestForms(t *testing.T) {
 }
 
 // TestWhatIsNotSecretStays has words that only look like a value.
+// TestBase64ToTheEnd: of a value that was encoded alone, or as a line, no
+// character stays, whatever its length.
+func TestBase64ToTheEnd(t *testing.T) {
+	for n := range 3 {
+		value := key + strings.Repeat("v", n)
+		r := new(secret.Redactor)
+		r.Add(value)
+		for _, end := range []string{"", "\n"} {
+			for name, enc := range map[string]*base64.Encoding{"std": base64.StdEncoding, "url": base64.URLEncoding, "raw": base64.RawURLEncoding} {
+				text := "is: " + wrap(enc.EncodeToString([]byte(value+end)), 20, "\n") + "."
+				want := "is: " + secret.Redacted
+				var streamed strings.Builder
+				w := r.Stream(&streamed)
+				if _, err := io.Copy(w, iotest.OneByteReader(strings.NewReader(text))); err != nil {
+					t.Fatal(err)
+				}
+				if err := w.Flush(); err != nil {
+					t.Fatal(err)
+				}
+				for _, got := range []string{r.String(text), streamed.String()} {
+					if strings.TrimRight(got, "\n.") != want {
+						t.Errorf("%s of %d bytes, end %q: %q", name, len(value), end, got)
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestWhatIsNotSecretStays(t *testing.T) {
 	var r secret.Redactor
 	r.Add("asking", "tiny", "a b c", "        ")
@@ -307,7 +336,7 @@ func zipped(t *testing.T, method uint16, text string) string {
 			t.Fatal(err)
 		}
 	}
-	if err := w.Close(); err != nil {
+	if err := w.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()

@@ -8,9 +8,9 @@ import (
 )
 
 // forms gives the patterns by which v is found: as it is, in base64 at any
-// offset, also that in base64 again, in hex, as a form's field, and in what a view makes of it. Escapes (of
-// JSON, URLs, shells) are the views' doing. It gives none for a value that is too
-// short.
+// offset, also that in base64 again, in hex, as a form's field, and in what a view
+// makes of it. Escapes (of JSON, URLs, shells) are the views' doing. It gives none
+// for a value that is too short.
 func forms(v string) []pattern {
 	v = strings.TrimSpace(v)
 	plain := squeezed(v, false)
@@ -23,6 +23,10 @@ func forms(v string) []pattern {
 	}
 	if strings.ContainsAny(v, " \t\r\n") {
 		all = append(all, squeezed(url.QueryEscape(v), false), squeezed(strings.ReplaceAll(v, " ", "+"), false))
+	}
+	// What base64 makes of a value alone, or as a line, is all its own, to the end.
+	for _, enc := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
+		all = append(all, pattern{text: enc.EncodeToString([]byte(v))}, pattern{text: enc.EncodeToString([]byte(v + "\n"))})
 	}
 	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 		for _, once := range inBase64(enc, v) {
