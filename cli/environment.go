@@ -145,6 +145,9 @@ an environment file: --file names one, "-" is standard input.`,
 		Example: `errand env create web --repo https://github.com/you/app --file .cursor/environment.json`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			req.Name = args[0]
+			if path == "" {
+				return usageError("say what to store: --file .cursor/environment.json, or --file - for standard input. A repository's own file holds without being stored, and `errand setup` finds one that works")
+			}
 			if req.EnvironmentJSON, err = a.environmentText(path); err != nil {
 				return err
 			}

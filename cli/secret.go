@@ -78,6 +78,32 @@ var kindNames = map[string]errand.SecretKind{
 	"build": errand.SecretBuild, "build_secret": errand.SecretBuild,
 }
 
+// elsewhere is err, or says who has a secret of that name where nobody was named
+// and the caller has none.
+func (f *ownerFlags) elsewhere(ctx context.Context, c *client.Client, name string, err error) error {
+	if *f != (ownerFlags{}) || errand.KindOf(err) != errand.NotFound {
+		return err
+	}
+	var ways []string
+	for s, err := range c.Secrets(ctx, client.SecretQuery{}) {
+		switch {
+		case err != nil:
+			return err
+		case !strings.EqualFold(s.Name, name):
+		case s.EnvironmentID != "":
+			ways = append(ways, "--environment "+s.EnvironmentID)
+		case s.Repository != "":
+			ways = append(ways, "--repo "+s.Repository)
+		default:
+			ways = append(ways, "--scope "+s.Scope)
+		}
+	}
+	if len(ways) == 0 {
+		return err
+	}
+	return errand.Errorf(errand.NotFound, "secret_not_found", "You have no secret %q of your own. Say which one you mean: %s.", name, strings.Join(ways, ", "))
+}
+
 func (a *app) secretSetCommand() *cobra.Command {
 	var f ownerFlags
 	var kind string
@@ -213,7 +239,7 @@ func (a *app) secretRemoveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.changed(args[0], "removed", c.DeleteSecret(cmd.Context(), o, args[0]))
+			return a.changed(args[0], "removed", f.elsewhere(cmd.Context(), c, args[0], c.DeleteSecret(cmd.Context(), o, args[0])))
 		},
 	}
 	f.add(cmd)
@@ -239,7 +265,7 @@ func (a *app) secretUsesCommand() *cobra.Command {
 				}
 				s, err := c.Secret(cmd.Context(), o, id)
 				if err != nil {
-					return err
+					return f.elsewhere(cmd.Context(), c, id, err)
 				}
 				id = s.ID
 			}
