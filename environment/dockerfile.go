@@ -156,8 +156,12 @@ func (w *work) readDockerfile(ctx context.Context) ([]byte, string, error) {
 			return text, name, err
 		}
 	}
+	from := "the folder of the environment file"
+	if path.Dir(w.env.File) == "." {
+		from = "the repository's root"
+	}
 	return nil, "", errand.Errorf(errand.Invalid, "dockerfile_not_found",
-		"%s names a Dockerfile that is not there: %s does not exist at commit %.12s. Its path is relative to the folder of the environment file.", cmp.Or(w.env.File, "The environment"), clip(asked), w.Checkout.Commit)
+		"%s names a Dockerfile that is not there: %s does not exist at commit %.12s. Its path is relative to %s.", cmp.Or(w.env.File, "The environment"), clip(asked), w.Checkout.Commit, from)
 }
 
 // fromRootToo gives the paths that a name in the file may mean: from the file's
