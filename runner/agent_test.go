@@ -179,6 +179,11 @@ func TestSameRequestTwice(t *testing.T) {
 		t.Errorf("the same request gave %s/%s and %s/%s", a, r, b, s)
 	}
 	h.ends(a, r, errand.RunFinished)
+	other := ask("twice", "")
+	other.IdempotencyKey = "k1"
+	if _, _, err := h.runner.Start(t.Context(), caller, other); errand.AsError(err) == nil || errand.AsError(err).Code != "idempotency_key_reused" {
+		t.Errorf("another prompt with the same key gave %v", err)
+	}
 	chosen := ask("mine", "")
 	chosen.ID = errand.NewAgentID()
 	first, run := h.start(chosen)
@@ -206,6 +211,10 @@ func TestSameFirstFollowUpTwice(t *testing.T) {
 	}
 	if again, err := h.runner.FollowUp(t.Context(), caller, agent.ID, f); err != nil || again.ID != first.ID {
 		t.Errorf("sent again, %s gives %s, %v", first.ID, again.ID, err)
+	}
+	f.Prompt.Text = "stop"
+	if _, err := h.runner.FollowUp(t.Context(), caller, agent.ID, f); errand.AsError(err) == nil || errand.AsError(err).Code != "idempotency_key_reused" {
+		t.Errorf("another prompt with the same key gave %v", err)
 	}
 	h.ends(agent.ID, first.ID, errand.RunFinished)
 }

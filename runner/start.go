@@ -54,15 +54,13 @@ func (r *Runner) Start(ctx context.Context, caller errand.Caller, req StartReque
 	}
 	var run errand.Run
 	_, err = r.Journal.Decide(ctx, func(t *journal.Tx) error {
-		earlier, found, err := repeated(ctx, t.Tx, caller, req.IdempotencyKey, func(r store.Request) bool { return r.Made })
+		earlier, found, err := r.repeated(ctx, t.Tx, caller, req.IdempotencyKey, req.Prompt, func(r store.Request) bool { return r.Made })
 		if err != nil {
 			return err
 		}
 		if found {
-			if agent, err = t.Agent(ctx, earlier.Agent); err != nil {
-				return err
-			}
-			run, err = t.Run(ctx, earlier.Agent, earlier.Run)
+			run = earlier
+			agent, err = t.Agent(ctx, run.Agent)
 			return err
 		}
 		if err := insert(t, &agent, vars); err != nil {
@@ -99,20 +97,27 @@ func insert(t *journal.Tx, agent *errand.Agent, vars *store.SecretRow) error {
 	return t.Tell(agent.ID, "", errand.Fact{Kind: errand.EventAgentCreated, Data: errand.AgentCreated{Agent: *agent}})
 }
 
-// repeated gives what caller's idempotency key led to, and false where it is new
-// or "". A key that was sent to make another agent, or with a follow-up of another,
-// is a Conflict: to answer as that one would swallow a prompt. What else the two
-// requests ask is not compared.
-func repeated(ctx context.Context, t *store.Tx, caller errand.Caller, key string, same func(store.Request) bool) (store.Request, bool, error) {
+// repeated gives the run that caller's idempotency key led to, and false where it
+// is new or "". A key that was sent with another prompt, to make another agent, or
+// with a follow-up of another is a Conflict: to answer as that one would swallow a
+// prompt. What else the two requests ask is not compared.
+func (r *Runner) repeated(ctx context.Context, t *store.Tx, caller errand.Caller, key string, prompt errand.Prompt, same func(store.Request) bool) (errand.Run, bool, error) {
 	if key == "" {
-		return store.Request{}, false, nil
+		return errand.Run{}, false, nil
 	}
 	earlier, found, err := t.Request(ctx, caller.Key, key)
-	if err == nil && found && !same(earlier) {
-		return earlier, false, errand.Errorf(errand.Conflict, "idempotency_key_reused",
+	if err != nil || !found {
+		return errand.Run{}, false, err
+	}
+	run, err := t.Run(ctx, earlier.Agent, earlier.Run)
+	if err != nil {
+		return errand.Run{}, false, err
+	}
+	if !same(earlier) || run.Prompt.Text != prompt.Text && run.Prompt.Text != r.Redactor.String(prompt.Text) {
+		return errand.Run{}, false, errand.Errorf(errand.Conflict, "idempotency_key_reused",
 			"The idempotency key %q was sent before with another request, which led to run %s of agent %s. Send each new request with a new key.", key, earlier.Run, earlier.Agent)
 	}
-	return earlier, found, err
+	return run, true, nil
 }
 
 // leastMemory is what a machine's kernel, guest and a shell need, in bytes.
@@ -232,13 +237,13 @@ func (r *Runner) FollowUp(ctx context.Context, caller errand.Caller, id errand.A
 	var run errand.Run
 	var interrupted []errand.RunID
 	_, err := r.Journal.Decide(ctx, func(t *journal.Tx) error {
-		earlier, found, err := repeated(ctx, t.Tx, caller, f.IdempotencyKey, func(r store.Request) bool { return !r.Made && r.Agent == id })
+		earlier, found, err := r.repeated(ctx, t.Tx, caller, f.IdempotencyKey, f.Prompt, func(r store.Request) bool { return !r.Made && r.Agent == id })
 		if err != nil {
 			return err
 		}
 		if found {
-			run, err = t.Run(ctx, earlier.Agent, earlier.Run)
-			return err
+			run = earlier
+			return nil
 		}
 		agent, err := t.Agent(ctx, id)
 		if err != nil {
