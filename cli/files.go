@@ -354,7 +354,8 @@ func (a *app) artifactsCommand() *cobra.Command {
 				return err
 			}
 			if len(args) > 1 {
-				link, err := c.ArtifactLink(cmd.Context(), id, args[1])
+				const folder = "artifacts/" // as they are listed; who types may leave it out
+				link, err := c.ArtifactLink(cmd.Context(), id, folder+strings.TrimPrefix(args[1], folder))
 				if err != nil {
 					return err
 				}

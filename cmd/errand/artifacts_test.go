@@ -111,7 +111,7 @@ func (s *shelf) links(branch string) {
 	if out := d.must("artifacts", s.agent); !strings.Contains(out, "artifacts/page.html") {
 		s.Errorf("errand artifacts says %q", out)
 	}
-	if status, _, _ := nobody.ask("GET", strings.TrimSpace(d.must("artifacts", s.agent, "artifacts/page.html")), nil); status != 200 {
+	if status, _, _ := nobody.ask("GET", strings.TrimSpace(d.must("artifacts", s.agent, "page.html")), nil); status != 200 {
 		s.Errorf("the command's link gave %d", status)
 	}
 }
