@@ -8,24 +8,62 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/auth"
+	"github.com/errand-dev/errand/store"
 )
+
+// laptop is a key, whose holder wants to look at one port.
+type laptop struct {
+	*testing.T
+	keys  *auth.Keys
+	token string
+	key   store.Key
+}
+
+func newLaptop(t *testing.T) *laptop {
+	t.Helper()
+	keys, _ := open(t)
+	token, key, err := keys.Create(t.Context(), auth.New{Name: "laptop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &laptop{t, keys, token, key}
+}
+
+// ticket gives a ticket to the port, of a browser that signed in with the cookie if
+// there is one.
+func (l *laptop) ticket(cookie string) string {
+	l.Helper()
+	ticket, err := l.keys.Ticket(l.key, cookie, "port 3000")
+	if err != nil {
+		l.Fatal(err)
+	}
+	return ticket
+}
+
+// pass gives what a ticket is taken in for.
+func (l *laptop) pass(ticket string) string {
+	l.Helper()
+	pass, err := l.keys.Pass(l.Context(), ticket, "port 3000")
+	if err != nil {
+		l.Fatal(err)
+	}
+	return pass
+}
+
+// checks wants a pass to be good for the port, or not.
+func (l *laptop) checks(what, pass string, good bool) {
+	l.Helper()
+	_, _, err := l.keys.CheckPass(l.Context(), pass, "port 3000")
+	if good && err != nil || !good && errand.KindOf(err) != errand.Unauthorized {
+		l.Errorf("%s gives %v", what, err)
+	}
+}
 
 // TestPass follows a pass from its ticket to its end with the key.
 func TestPass(t *testing.T) {
-	ctx := t.Context()
-	keys, _ := open(t)
-	_, key, err := keys.Create(ctx, auth.New{Name: "laptop"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ticket, err := keys.Ticket(key, "", "port 3000")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pass, err := keys.Pass(ctx, ticket, "port 3000")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ctx, l := t.Context(), newLaptop(t)
+	keys, key, ticket := l.keys, l.key, l.ticket("")
+	pass := l.pass(ticket)
 	if _, err := keys.Pass(ctx, ticket, "port 3000"); errand.KindOf(err) != errand.Unauthorized {
 		t.Errorf("a ticket is good twice: %v", err)
 	}
@@ -54,116 +92,66 @@ func TestPass(t *testing.T) {
 	if err := keys.Revoke(ctx, "laptop"); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := keys.CheckPass(ctx, pass, "port 3000"); errand.KindOf(err) != errand.Unauthorized {
-		t.Errorf("the pass of a revoked key gives %v", err)
-	}
+	l.checks("the pass of a revoked key", pass, false)
 }
 
 // TestTickets: a ticket opens nothing but its thing, and a code of `errand open`
 // is none.
 func TestTickets(t *testing.T) {
-	ctx := t.Context()
-	keys, _ := open(t)
-	_, key, err := keys.Create(ctx, auth.New{Name: "laptop"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ticket := func() string {
-		t.Helper()
-		word, err := keys.Ticket(key, "", "port 3000")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return word
-	}
-	if _, err := keys.SignIn(ctx, ticket()); errand.KindOf(err) != errand.Unauthorized {
+	ctx, l := t.Context(), newLaptop(t)
+	if _, err := l.keys.SignIn(ctx, l.ticket("")); errand.KindOf(err) != errand.Unauthorized {
 		t.Errorf("a ticket signs in: %v", err)
 	}
-	if _, err := keys.Pass(ctx, ticket(), "port 3001"); errand.KindOf(err) != errand.Unauthorized {
+	if _, err := l.keys.Pass(ctx, l.ticket(""), "port 3001"); errand.KindOf(err) != errand.Unauthorized {
 		t.Errorf("a ticket opens another port: %v", err)
 	}
-	code, err := keys.Code(key)
+	code, err := l.keys.Code(l.key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keys.Pass(ctx, code, "port 3000"); errand.KindOf(err) != errand.Unauthorized {
+	if _, err := l.keys.Pass(ctx, code, "port 3000"); errand.KindOf(err) != errand.Unauthorized {
 		t.Errorf("a code opens a port: %v", err)
 	}
-	late := ticket()
-	if err := keys.Revoke(ctx, key.ID); err != nil {
+	late := l.ticket("")
+	if err := l.keys.Revoke(ctx, l.key.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keys.Pass(ctx, late, "port 3000"); errand.KindOf(err) != errand.Unauthorized {
+	if _, err := l.keys.Pass(ctx, late, "port 3000"); errand.KindOf(err) != errand.Unauthorized {
 		t.Errorf("a revoked key's ticket gives a pass: %v", err)
 	}
 }
 
 // TestPassOfSignIn: a pass that a browser asked for ends when that signs out.
 func TestPassOfSignIn(t *testing.T) {
-	ctx := t.Context()
-	keys, _ := open(t)
-	token, key, err := keys.Create(ctx, auth.New{Name: "laptop"})
+	ctx, l := t.Context(), newLaptop(t)
+	cookie, err := l.keys.SignIn(ctx, l.token)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cookie, err := keys.SignIn(ctx, token)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ticket, err := keys.Ticket(key, cookie, "port 3000")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pass, err := keys.Pass(ctx, ticket, "port 3000")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pass := l.pass(l.ticket(cookie))
 	if strings.Contains(pass, cookie) {
 		t.Error("the pass tells the cookie")
 	}
-	if _, _, err := keys.CheckPass(ctx, pass, "port 3000"); err != nil {
-		t.Error(err)
-	}
-	if err := keys.SignOut(ctx, cookie); err != nil {
+	l.checks("the pass of who is signed in", pass, true)
+	if err := l.keys.SignOut(ctx, cookie); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := keys.CheckPass(ctx, pass, "port 3000"); errand.KindOf(err) != errand.Unauthorized {
-		t.Errorf("after signing out the pass gives %v", err)
-	}
+	l.checks("the pass of who has signed out", pass, false)
 }
 
 // TestPassAges: tickets and passes end by themselves.
 func TestPassAges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx := t.Context()
-		keys, _ := open(t)
-		_, key, err := keys.Create(ctx, auth.New{Name: "laptop"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		old, err := keys.Ticket(key, "", "port 3000")
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := newLaptop(t)
+		old := l.ticket("")
 		time.Sleep(auth.TicketFor)
-		if _, err := keys.Pass(ctx, old, "port 3000"); errand.KindOf(err) != errand.Unauthorized {
+		if _, err := l.keys.Pass(t.Context(), old, "port 3000"); errand.KindOf(err) != errand.Unauthorized {
 			t.Errorf("a ticket of a minute ago gives %v", err)
 		}
-		ticket, err := keys.Ticket(key, "", "port 3000")
-		if err != nil {
-			t.Fatal(err)
-		}
-		pass, err := keys.Pass(ctx, ticket, "port 3000")
-		if err != nil {
-			t.Fatal(err)
-		}
+		pass := l.pass(l.ticket(""))
 		time.Sleep(auth.PassFor - time.Second)
-		if _, _, err := keys.CheckPass(ctx, pass, "port 3000"); err != nil {
-			t.Errorf("a pass ends early: %v", err)
-		}
+		l.checks("a pass a second before its end", pass, true)
 		time.Sleep(2 * time.Second)
-		if _, _, err := keys.CheckPass(ctx, pass, "port 3000"); errand.KindOf(err) != errand.Unauthorized {
-			t.Errorf("an old pass gives %v", err)
-		}
+		l.checks("a pass a second after its end", pass, false)
 	})
 }

@@ -353,3 +353,13 @@ func (c *call) folder() error {
 	}
 	return c.say(name)
 }
+
+// readDir gives the entries of a folder in root, in no order.
+func readDir(root *os.Root, dir string) ([]fs.DirEntry, error) {
+	f, err := root.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.ReadDir(-1)
+}

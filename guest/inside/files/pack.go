@@ -113,12 +113,7 @@ func (c *call) pack() error {
 }
 
 func (c *call) packFolder(a archive, dir, as string) error {
-	f, err := c.root.Open(dir)
-	if err != nil {
-		return err
-	}
-	entries, err := f.ReadDir(-1)
-	f.Close()
+	entries, err := readDir(c.root, dir)
 	if err != nil {
 		return err
 	}

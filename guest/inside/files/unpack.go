@@ -268,12 +268,7 @@ func (u *unpacking) file(name string, e entry) error {
 
 // arrive moves what is on the stage to its place, or only looks whether it can.
 func (u *unpacking) arrive(dir, into string, look bool) error {
-	f, err := u.stage.Open(dir)
-	if err != nil {
-		return err
-	}
-	entries, err := f.ReadDir(-1)
-	f.Close()
+	entries, err := readDir(u.stage, dir)
 	if err != nil {
 		return err
 	}

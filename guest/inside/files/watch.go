@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -137,7 +136,11 @@ func (w *inotify) add(dir string) error {
 
 // below watches the folders below dir, those that can be.
 func (w *inotify) below(dir string) {
-	for _, e := range entriesOf(w.root, dir) {
+	entries, err := readDir(w.root, dir)
+	if err != nil {
+		return // it went meanwhile, or is not to be read
+	}
+	for _, e := range entries {
 		if len(w.dirs) >= maxWatched {
 			return
 		}
@@ -145,19 +148,6 @@ func (w *inotify) below(dir string) {
 			w.below(name)
 		}
 	}
-}
-
-func entriesOf(root *os.Root, dir string) []fs.DirEntry {
-	f, err := root.Open(dir)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	entries, err := f.ReadDir(-1)
-	if err != nil {
-		return nil
-	}
-	return entries
 }
 
 // read passes on what the system tells, until the first folder is gone.
@@ -201,7 +191,11 @@ func (w *inotify) event(id int32, mask uint32, name string, changed chan<- strin
 	changed <- at
 	if mask&unix.IN_ISDIR != 0 && mask&(unix.IN_CREATE|unix.IN_MOVED_TO) != 0 && len(w.dirs) < maxWatched && w.add(at) == nil {
 		w.below(at)
-		for _, e := range entriesOf(w.root, at) { // made before it was watched
+		entries, err := readDir(w.root, at)
+		if err != nil {
+			return // it went meanwhile, which is told by itself
+		}
+		for _, e := range entries { // made before it was watched
 			changed <- path.Join(at, e.Name())
 		}
 	}
@@ -245,7 +239,11 @@ func (c *call) seen(dir string) map[string]string {
 		if folders++; folders > maxWatched {
 			return
 		}
-		for _, e := range entriesOf(c.root, dir) {
+		entries, err := readDir(c.root, dir)
+		if err != nil {
+			return // as if it were empty: it went meanwhile, or is not to be read
+		}
+		for _, e := range entries {
 			if skipped[e.Name()] || strings.HasPrefix(e.Name(), ".errand-") {
 				continue
 			}
