@@ -82,7 +82,9 @@ func serving(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		if resp, err := http.Get(strings.TrimSpace(string(url)) + "/healthz"); err == nil {
 			resp.Body.Close()
-			return
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
 		}
 	}
 	ts.Fatalf("the server does not answer")

@@ -1,6 +1,7 @@
 package environment_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -126,37 +127,39 @@ func checkInterrupted(t *testing.T, ready *environment.Ready) {
 func terminalStates(t *testing.T, ready *environment.Ready, name string, status wire.TendedStatus) []guest.TerminalState {
 	t.Helper()
 	var states []guest.TerminalState
-	for range 200 {
+	await(t, func() bool {
 		var err error
 		if states, err = ready.Line.Terminals(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if slices.ContainsFunc(states, func(s guest.TerminalState) bool {
+		return slices.ContainsFunc(states, func(s guest.TerminalState) bool {
 			return s.Name == name && s.Tended != nil && s.Tended.Status == status
-		}) {
-			return states
-		}
-		time.Sleep(25 * time.Millisecond) // tmux tells of no changes
-	}
-	t.Fatalf("terminal %q does not come to be %s: %+v", name, status, states)
-	return nil
+		})
+	}, func() string { return fmt.Sprintf("terminal %q to be %s: %+v", name, status, states) })
+	return states
 }
 
 // until waits until a terminal shows text.
 func until(t *testing.T, ready *environment.Ready, name, text string) {
 	t.Helper()
 	var shown string
-	for range 200 {
+	await(t, func() bool {
 		var err error
 		if shown, err = ready.Line.Capture(t.Context(), name, 100); err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(shown, text) {
-			return
+		return strings.Contains(shown, text)
+	}, func() string { return fmt.Sprintf("%q in terminal %q, which shows %q", text, name, shown) })
+}
+
+// await waits for what tmux does, which tells nobody of it.
+func await(t *testing.T, done func() bool, what func() string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(25 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what())
 		}
-		time.Sleep(25 * time.Millisecond) // tmux tells of no changes
 	}
-	t.Fatalf("terminal %q shows %q, want %q", name, shown, text)
 }
 
 // TestPrepareStartKinds goes through the ways in which a start can end.

@@ -383,9 +383,11 @@ func TestFetchesAtOnce(t *testing.T) {
 	for range fetchesOfOne {
 		held = append(held, ask(url))
 	}
-	for b.fetches.TryAcquire(1) { // until they are at work
+	for deadline := time.Now().Add(20 * time.Second); b.fetches.TryAcquire(1); time.Sleep(time.Millisecond) { // no event tells that they are at work
 		b.fetches.Release(1)
-		time.Sleep(time.Millisecond)
+		if time.Now().After(deadline) {
+			t.Fatal("they are not served at once")
+		}
 	}
 	box.mustGit("fetch", "origin") // another machine
 	last := make(chan error, 1)

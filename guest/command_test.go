@@ -495,8 +495,8 @@ func TestForgetLetsRunningCommandGoOn(t *testing.T) {
 	if err := l.Forget(ctx, c.ID, "never-heard-of"); err != nil {
 		t.Fatal(err)
 	}
-	if known, _ := l.Known(ctx, c.ID); known {
-		t.Error("still known")
+	if known, err := l.Known(ctx, c.ID); known || err != nil {
+		t.Errorf("it is still known: %t, %v", known, err)
 	}
 	if err := os.WriteFile(filepath.Join(m.dir, "go"), nil, 0o600); err != nil {
 		t.Fatal(err)

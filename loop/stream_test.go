@@ -60,10 +60,18 @@ func TestStream(t *testing.T) {
 // When recording fails the stream stops, and closing it does not hang.
 func TestStreamFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStream(1, 1, func([]errand.Fact) error { return errors.New("disk is full") })
+		tried := 0
+		s := newStream(1, 1, func([]errand.Fact) error {
+			tried++
+			return errors.New("disk is full")
+		})
 		s.add(llm.Delta{Type: llm.Text, Text: "a"})
 		time.Sleep(2 * streamWait)
 		s.add(llm.Delta{Type: llm.Text, Text: "b"})
-		s.close()
+		time.Sleep(2 * streamWait)
+		left := s.close()
+		if tried != 1 || len(left) != 1 || left[0].Data.(errand.TextData).Text != "b" {
+			t.Errorf("recording was tried %d times, and left is %+v", tried, left)
+		}
 	})
 }

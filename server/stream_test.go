@@ -188,10 +188,18 @@ func TestHeartbeatsAmongEvents(t *testing.T) {
 	var telling sync.WaitGroup
 	defer telling.Wait()
 	defer cancel()
-	telling.Go(func() {
-		for ctx.Err() == nil {
-			in.journal.Append(ctx, agent, run, errand.Fact{Kind: errand.EventNotice, Data: errand.Notice{Text: "not in the stream"}})
-			time.Sleep(10 * time.Millisecond) // as an install that prints now and then
+	telling.Go(func() { // as an install that prints now and then
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			if _, err := in.journal.Append(ctx, agent, run, errand.Fact{Kind: errand.EventNotice, Data: errand.Notice{Text: "not in the stream"}}); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
 		}
 	})
 	beats := 0

@@ -23,8 +23,10 @@ func TestHalt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for size(t, file) == 0 {
-			time.Sleep(time.Millisecond)
+		for deadline := time.Now().Add(20 * time.Second); size(t, file) == 0; time.Sleep(time.Millisecond) { // it tells nobody
+			if time.Now().After(deadline) {
+				t.Fatal("nothing is written")
+			}
 		}
 		if err := p.Halt(t.Context()); err != nil {
 			t.Error(err)
