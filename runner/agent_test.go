@@ -1,7 +1,6 @@
 package runner_test
 
 import (
-	"context"
 	"strings"
 	"testing"
 	"time"
@@ -52,6 +51,7 @@ func TestBusyAgent(t *testing.T) {
 	}), runner.Defaults{})
 	agent, run := h.start(ask("long", ""))
 	h.until(agent, "a command", func(e errand.Event) bool { return e.Kind == errand.EventToolCalled })
+	h.exec(agent, "until [ -s /workspace/pid ]; do sleep 0.05; done")
 
 	send := func(whenBusy string) (errand.Run, error) {
 		return h.runner.FollowUp(t.Context(), caller, agent, runner.FollowUp{Prompt: errand.Prompt{Text: "quick"}, WhenBusy: whenBusy})
@@ -80,7 +80,7 @@ func TestBusyAgent(t *testing.T) {
 	if d := h.ends(agent, interrupting.ID, errand.RunFinished); d.Result != "quick it was" {
 		t.Errorf("the result is %q", d.Result)
 	}
-	if out, _ := h.exec(agent, "kill -0 $(cat /workspace/pid) 2>&1 || echo gone"); !strings.Contains(out, "gone") {
+	if out, _ := h.exec(agent, "read pid </workspace/pid && ! kill -0 $pid && echo $pid is gone"); !strings.Contains(out, " is gone\n") {
 		t.Errorf("the cancelled run's command goes on: %s", out)
 	}
 	if err := h.runner.Cancel(t.Context(), caller, agent, run); errand.AsError(err) == nil || errand.AsError(err).Code != "run_not_cancellable" {
@@ -138,10 +138,12 @@ func TestArchiveAndDelete(t *testing.T) {
 	if _, err := h.runner.Agent(t.Context(), caller, agent); errand.KindOf(err) != errand.NotFound {
 		t.Errorf("a deleted agent gave %v", err)
 	}
+	var told []error
 	for _, err := range h.runner.Follow(t.Context(), caller, agent, 0) {
-		if errand.KindOf(err) != errand.NotFound {
-			t.Errorf("the journal of a deleted agent gave %v", err)
-		}
+		told = append(told, err)
+	}
+	if len(told) != 1 || errand.KindOf(told[0]) != errand.NotFound {
+		t.Errorf("the journal of a deleted agent gave %v", told)
 	}
 }
 
@@ -229,18 +231,13 @@ func TestStraysAreSwept(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.restart()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	for {
-		held, err := h.driver.List(ctx)
+	await(t, "the stray to be gone", func() bool {
+		held, err := h.driver.List(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(held) == 1 {
-			break
-		}
-		time.Sleep(20 * time.Millisecond) // the driver tells nobody when a machine is gone
-	}
+		return len(held) == 1
+	})
 	if out, exit := h.exec(agent, "curl -fsS https://registry.npmjs.org/is-number/latest | grep -q is-number && echo alive"); exit.Code != 0 || !strings.Contains(out, "alive") {
 		t.Errorf("the agent's own machine says %q", out)
 	}

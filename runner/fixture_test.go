@@ -24,12 +24,15 @@ import (
 	"github.com/errand-dev/errand/llm"
 	"github.com/errand-dev/errand/llm/anthropic"
 	"github.com/errand-dev/errand/llm/scripted"
+	"github.com/errand-dev/errand/machine/imagetest"
 	"github.com/errand-dev/errand/machine/oci"
 	"github.com/errand-dev/errand/runner"
 	"github.com/errand-dev/errand/secret"
 	"github.com/errand-dev/errand/store"
 	"github.com/errand-dev/errand/vault"
 )
+
+func TestMain(m *testing.M) { os.Exit(imagetest.Main(m)) }
 
 // house is a runner with all that it stands on, on real machines.
 type house struct {
@@ -89,6 +92,7 @@ func build(t *testing.T, script *scripted.Script, d runner.Defaults) *house {
 	}
 	t.Cleanup(func() { h.store.Close() })
 	h.journal = journal.New(h.store, redactor)
+	imagetest.Host(t, filepath.Join(dir, "images"))
 	images, err := image.Open(image.Options{Dir: filepath.Join(dir, "images"), Log: log})
 	if err != nil {
 		t.Fatal(err)
@@ -223,6 +227,16 @@ func (h *house) until(agent errand.AgentID, what string, f func(errand.Event) bo
 	}
 	h.t.Fatalf("waited in vain for %s\n%s", what, h.story(agent))
 	panic("unreachable")
+}
+
+// await waits for what no event tells of.
+func await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
 }
 
 // end waits for the end of a run.

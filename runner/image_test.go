@@ -1,10 +1,11 @@
 package runner_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
-	"time"
 
 	"github.com/errand-dev/errand/runner"
 )
@@ -12,18 +13,19 @@ import (
 // The image that machines stand on by default is made without an agent.
 func TestImageIsMadeAtTheStart(t *testing.T) {
 	h := build(t, script(talk(".", says("done"))), runner.Defaults{})
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) { // nothing tells of it
+	h.stop()
+	if err := errors.Join(os.RemoveAll(filepath.Join(h.dir, "images", "layers")), os.Mkdir(filepath.Join(h.dir, "images", "layers"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	h.run()
+	await(t, "the image", func() bool {
 		layers, err := filepath.Glob(filepath.Join(h.dir, "images", "layers", "host-*"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, layer := range layers {
-			if st, err := os.Stat(layer); err == nil && st.IsDir() {
-				return
-			}
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("there is no image")
-		}
-	}
+		return slices.ContainsFunc(layers, func(layer string) bool {
+			st, err := os.Stat(layer)
+			return err == nil && st.IsDir()
+		})
+	})
 }

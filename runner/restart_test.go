@@ -74,17 +74,19 @@ func TestDeletedIDIsFreeAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	request.Prompt.Text = "second"
-	for {
-		_, second, err := h.runner.Start(t.Context(), caller, request)
+	var second errand.Run
+	await(t, "the first one's machine to be gone", func() bool {
+		var err error
+		_, second, err = h.runner.Start(t.Context(), caller, request)
 		if e := errand.AsError(err); e != nil && e.Code == "agent_id_conflict" {
-			continue // the machine tells nobody when it is gone
+			return false
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.ends(agent, second.ID, errand.RunFinished)
-		break
-	}
+		return true
+	})
+	h.ends(agent, second.ID, errand.RunFinished)
 	for _, e := range h.events(agent) {
 		if e.Kind == errand.EventToolEnded && strings.Contains(string(e.Data), "mine") {
 			t.Errorf("the new agent has the deleted one's disk\n%s", h.story(agent))

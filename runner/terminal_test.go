@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -31,7 +30,8 @@ func TestTerminals(t *testing.T) {
 	agent, _ := h.start(request)
 	h.until(agent, "a command", func(e errand.Event) bool { return e.Kind == errand.EventToolCalled })
 	h.restart()
-	web := func() *guest.TerminalState {
+	var state guest.TerminalState
+	await(t, "the terminal to be started again", func() bool {
 		all, err := h.runner.Terminals(t.Context(), caller, agent)
 		if err != nil {
 			t.Fatal(err)
@@ -39,18 +39,11 @@ func TestTerminals(t *testing.T) {
 		at := slices.IndexFunc(all, func(s guest.TerminalState) bool {
 			return s.Name == "web" && s.Running && s.Tended != nil && s.Tended.Restarts == 1
 		})
-		if at < 0 {
-			return nil
+		if at >= 0 {
+			state = all[at]
 		}
-		return &all[at]
-	}
-	var state *guest.TerminalState
-	for deadline := time.Now().Add(30 * time.Second); state == nil; state = web() {
-		if time.Now().After(deadline) {
-			t.Fatal("the terminal was not started again")
-		}
-		time.Sleep(20 * time.Millisecond) // tmux tells of no changes
-	}
+		return at >= 0
+	})
 	if state.ExitCode != 9 || state.Tended.Last != "with [REDACTED]" {
 		t.Errorf("got %+v, %+v", state, state.Tended)
 	}

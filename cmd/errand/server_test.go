@@ -37,6 +37,10 @@ type installation struct {
 
 // install makes an installation and starts its server. At the end of the test
 // every agent is deleted, and nothing of it may be left on the host.
+//
+// Installations do not know of each other, so tests run beside each other, except
+// those that hold the product to a bound on time or kill it at some moment: these
+// have the processors for themselves.
 func install(t *testing.T, script *scripted.Script, flags ...string) *installation {
 	t.Helper()
 	guesttest.Root(t)
@@ -53,6 +57,7 @@ func install(t *testing.T, script *scripted.Script, flags ...string) *installati
 	}
 	in := &installation{t: t, data: data, model: model, log: log}
 	t.Cleanup(func() { in.remove() })
+	hostImage(t, data)
 	in.start(flags...)
 	return in
 }
@@ -231,24 +236,52 @@ func (in *installation) agent(prompt, repo, engine string) api.CreatedAgent {
 	return created
 }
 
-// ended follows an agent until the run has ended and gives its last status.
-func (in *installation) ended(agent, run string) errand.RunStatusData {
+// until follows an agent's journal to the first event that f takes.
+func (in *installation) until(agent, what string, f func(errand.Event) bool) errand.Event {
 	in.t.Helper()
 	ctx, cancel := context.WithTimeout(in.t.Context(), 4*time.Minute)
 	defer cancel()
 	for e, err := range in.client.Follow(ctx, errand.AgentID(agent), 0) {
 		if err != nil {
-			in.t.Fatalf("following %s: %v\n%s", agent, err, in.logged())
+			in.t.Fatalf("waiting for %s of %s: %v\n%s", what, agent, err, in.logged())
 		}
-		if e.Kind != errand.EventRunStatus || string(e.Run) != run {
-			continue
-		}
-		if d := data[errand.RunStatusData](in.t, e); d.Status.Ended() {
-			return d
+		if f(e) {
+			return e
 		}
 	}
-	in.t.Fatalf("the journal of %s ended before run %s\n%s", agent, run, in.logged())
+	in.t.Fatalf("the journal of %s ended before %s\n%s", agent, what, in.logged())
 	panic("unreachable")
+}
+
+// await follows an agent to the first event of a kind.
+func (in *installation) await(agent string, kind errand.EventKind) errand.Event {
+	in.t.Helper()
+	return in.until(agent, string(kind), func(e errand.Event) bool { return e.Kind == kind })
+}
+
+// ended follows an agent until the run has ended and gives its last status.
+func (in *installation) ended(agent, run string) (d errand.RunStatusData) {
+	in.t.Helper()
+	in.until(agent, "the end of run "+run, func(e errand.Event) bool {
+		if e.Kind != errand.EventRunStatus || string(e.Run) != run {
+			return false
+		}
+		d = data[errand.RunStatusData](in.t, e)
+		return d.Status.Ended()
+	})
+	return d
+}
+
+// slept waits until the agent's machine sleeps, after all that has happened so far.
+func (in *installation) slept(agent string) {
+	in.t.Helper()
+	now, asleep := errand.Seq(len(in.events(agent))), false
+	in.until(agent, "the sleep", func(e errand.Event) bool {
+		if e.Kind == errand.EventMachine {
+			asleep = data[errand.MachineData](in.t, e).What == "stopped"
+		}
+		return asleep && e.Seq >= now
+	})
 }
 
 // finished wants the run to end well.
