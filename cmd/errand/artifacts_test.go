@@ -15,6 +15,7 @@ import (
 // v0 and v1 and download them by a link that needs no key: also when the machine
 // sleeps, and after the server was killed.
 func TestArtifacts(t *testing.T) {
+	t.Parallel()
 	in := install(t, &scripted.Script{Conversations: []*scripted.Conversation{{Turns: []*scripted.Turn{
 		{ExpectSystem: scripted.Pat(`/opt/cursor/artifacts`), Calls: []scripted.Call{{Name: "run_terminal_cmd", Args: []byte(`{"command":"cd /opt/cursor/artifacts && mkdir deep && echo '<script>alert(1)</script>' >page.html && printf PNG >deep/shot.png && ln -s /etc/passwd passwd"}`)}}},
 		{Text: "Look."},

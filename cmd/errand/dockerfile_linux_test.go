@@ -1,10 +1,8 @@
 package main_test
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/llm/scripted"
@@ -32,7 +30,11 @@ func TestDockerfile(t *testing.T) {
 		"tool.txt":                 "v1\n",
 	})
 	made := in.agent("Look around", repo, "gvisor")
-	await(t, "the build", func() bool { return strings.Contains(in.told(made.Agent.ID), "slow\n") })
+	printed := ""
+	in.until(made.Agent.ID, "the slow step", func(e errand.Event) bool {
+		printed += ofImage(t, e)
+		return strings.Contains(printed, "slow\n")
+	})
 	in.kill()
 	in.start()
 	if d := in.finished(made.Agent.ID, made.Run.ID); d.Result != "All is there." {
@@ -52,25 +54,20 @@ func TestDockerfile(t *testing.T) {
 func (in *installation) told(agent string) string {
 	var text strings.Builder
 	for _, e := range in.events(agent) {
-		var d errand.PhaseOutput
-		if e.Kind != errand.EventPhaseOutput {
-			continue
-		}
-		if err := json.Unmarshal(e.Data, &d); err != nil {
-			in.t.Fatal(err)
-		}
-		if d.Phase == errand.PhaseImage {
-			text.WriteString(d.Text)
-		}
+		text.WriteString(ofImage(in.t, e))
 	}
 	return text.String()
 }
 
-func await(t *testing.T, what string, done func() bool) {
+// ofImage gives what an event says that a phase image printed.
+func ofImage(t *testing.T, e errand.Event) string {
 	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
+	if e.Kind != errand.EventPhaseOutput {
+		return ""
 	}
+	d := data[errand.PhaseOutput](t, e)
+	if d.Phase != errand.PhaseImage {
+		return ""
+	}
+	return d.Text
 }

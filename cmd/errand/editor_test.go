@@ -29,6 +29,7 @@ exec node /tmp/preview.mjs "$port" 127.0.0.1
 // be downloaded, one that cannot be had. What is downloaded comes from a curl of
 // the test's own, which looks where it is asked for.
 func TestEditor(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("node"); err != nil {
 		guesttest.Lacking(t, "this test needs node")
 	}
@@ -50,14 +51,14 @@ func TestEditor(t *testing.T) {
 			in.exec(id, release, "sh", "-c", "cat >/usr/local/bin/curl")
 			in.exec(id, standIn, "sh", "-c", "cat >/tmp/code-server")
 			l := newLooker(t, in)
-			l.editor(id, "/root/.local/bin/code-server --bind-addr 127.0.0.1:13337 --auth none ", " /workspace\n")
-			l.editor(id, "", "") // the one that runs
+			l.editor(id, 1, "/root/.local/bin/code-server --bind-addr 127.0.0.1:13337 --auth none ", " /workspace\n")
+			l.editor(id, 1, "/root/.local/bin/code-server ", " /workspace\n") // the one that runs
 
 			// A terminal whose command has ended for good is opened anew.
 			in.exec(id, "", "pkill", "-KILL", "-f", "^[^ ]+ tend ")
 			in.portClosed(id, 13337)
 			in.exec(id, standIn, "sh", "-c", "cat >/usr/local/bin/openvscode-server && chmod +x /usr/local/bin/openvscode-server")
-			l.editor(id, "/usr/local/bin/openvscode-server --host 127.0.0.1 --port 13337 --without-connection-token ", " --default-folder /workspace\n")
+			l.editor(id, 2, "/usr/local/bin/openvscode-server --host 127.0.0.1 --port 13337 --without-connection-token ", " --default-folder /workspace\n")
 		})
 	}
 }
@@ -74,8 +75,9 @@ cd "$(mktemp -d)" && mkdir -p code-server/bin && cp /tmp/code-server code-server
 	tar -czf "$to" code-server
 `
 
-// editor opens the editor, and wants it to have been started so.
-func (l *looker) editor(id, begins, ends string) {
+// editor opens the editor, and wants editors to have been started so often, the
+// last one so.
+func (l *looker) editor(id string, starts int, begins, ends string) {
 	l.Helper()
 	p, err := l.in.client.OpenEditor(l.Context(), errand.AgentID(id))
 	if err != nil {
@@ -89,20 +91,20 @@ func (l *looker) editor(id, begins, ends string) {
 	if status, _, body := l.ask("GET", p.URL, nil, "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", "cross-site"); status != 200 || !strings.Contains(body, "It works") {
 		l.Errorf("the editor shows %d %s", status, body)
 	}
-	started := l.in.exec(id, "", "sh", "-c", "tail -n 1 /tmp/editor.args")
-	if !strings.HasPrefix(started, begins) || !strings.HasSuffix(started, ends) {
-		l.Errorf("the editor was started as %q", started)
+	all := slices.Collect(strings.Lines(l.in.exec(id, "", "cat", "/tmp/editor.args")))
+	if len(all) != starts || !strings.HasPrefix(all[starts-1], begins) || !strings.HasSuffix(all[starts-1], ends) {
+		l.Errorf("editors were started as %q", all)
 	}
-	all, err := l.in.client.Terminals(l.Context(), errand.AgentID(id))
+	terminals, err := l.in.client.Terminals(l.Context(), errand.AgentID(id))
 	if err != nil {
 		l.Fatal(err)
 	}
-	for _, t := range all.Items {
+	for _, t := range terminals.Items {
 		if t.Name == "editor" && t.Running && t.Health != nil {
 			return
 		}
 	}
-	l.Errorf("the editor's terminal is not there: %+v", all.Items)
+	l.Errorf("the editor's terminal is not there: %+v", terminals.Items)
 }
 
 // portClosed waits until nothing listens on a port any more.

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,6 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
 	"github.com/errand-dev/errand/client"
-	"github.com/errand-dev/errand/llm/scripted"
 )
 
 // shelf is the files of one agent, over HTTP as anybody could ask for them.
@@ -86,17 +86,14 @@ func at(path string) string { return "?path=" + url.QueryEscape(path) }
 
 func (in *installation) shelf(t *testing.T, agent string) *shelf {
 	t.Helper()
-	key, err := os.ReadFile(filepath.Join(in.data, "key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &shelf{T: t, in: in, agent: agent, key: strings.TrimSpace(string(key))}
+	return &shelf{T: t, in: in, agent: agent, key: in.key()}
 }
 
 // TestFiles does everything that can be done with the files of a machine, on each
 // engine.
 func TestFiles(t *testing.T) {
-	in := install(t, &scripted.Script{Conversations: []*scripted.Conversation{{Turns: []*scripted.Turn{{Text: "Here I am."}}, Repeat: true}}})
+	t.Parallel()
+	in := install(t, here())
 	for _, engine := range []string{"gvisor", "runc"} {
 		t.Run(engine, func(t *testing.T) {
 			bare := remote(t, map[string]string{"README": "hello\n", "src/a.go": "package a\n", ".gitignore": "ignored\n"})
@@ -192,7 +189,9 @@ func (s *shelf) contents() {
 		s.Errorf("a range after the end gave %d", status)
 	}
 	// Nobody overwrites another's edit.
-	s.ask("PUT", "/files/content"+at("README"), strings.NewReader("one\n"))
+	if status, _, text := s.ask("PUT", "/files/content"+at("README"), strings.NewReader("one\n")); status != 200 {
+		s.Fatalf("writing README gave %d %s", status, text)
+	}
 	text2, err := s.in.client.FileText(s.Context(), client.FileAt{Agent: errand.AgentID(s.agent), Path: "README"})
 	if err != nil {
 		s.Fatal(err)
@@ -426,13 +425,12 @@ func (s *shelf) watch() {
 		s.Fatal(err)
 	}
 	defer resp.Body.Close()
-	paths := make(chan string, 100)
+	told := make(chan string, 100)
 	go func() {
-		defer close(paths)
+		defer close(told)
 		for scan := bufio.NewScanner(resp.Body); scan.Scan(); {
-			var c api.FileChanges
-			if text, ok := strings.CutPrefix(scan.Text(), "data: "); ok && json.Unmarshal([]byte(text), &c) == nil {
-				paths <- strings.Join(c.Paths, " ")
+			if text, ok := strings.CutPrefix(scan.Text(), "data: "); ok {
+				told <- text
 			}
 		}
 	}()
@@ -441,8 +439,12 @@ func (s *shelf) watch() {
 		limit := time.After(20 * time.Second)
 		for {
 			select {
-			case got := <-paths:
-				if strings.Contains(" "+got+" ", " "+want+" ") || want == "" {
+			case text, open := <-told:
+				var c api.FileChanges
+				if err := json.Unmarshal([]byte(text), &c); !open || err != nil {
+					s.Fatalf("before a change of %q it told %q, %v; it goes on: %t", want, text, err, open)
+				}
+				if slices.Contains(c.Paths, want) || want == "" {
 					return
 				}
 			case <-limit:

@@ -87,7 +87,8 @@ func (d *desk) there(agent, script string) string {
 // TestPullAndPush hands the same files back and forth between a person's clone and
 // a machine of each engine.
 func TestPullAndPush(t *testing.T) {
-	in := install(t, &scripted.Script{Conversations: []*scripted.Conversation{{Turns: []*scripted.Turn{{Text: "Here I am."}}, Repeat: true}}})
+	t.Parallel()
+	in := install(t, here())
 	for _, engine := range []string{"gvisor", "runc"} {
 		t.Run(engine, func(t *testing.T) {
 			bare := remote(t, map[string]string{"README": "hello\n", "a": "1\n", "b": "1\n", "gone": "x\n", ".gitignore": "secret\n"})
@@ -194,9 +195,10 @@ func (d *desk) handRefusals(id, branch string) {
 	}
 }
 
-// TestPullWakes pulls from a machine that sleeps, and says so where it is gone.
-// A push to an agent at work is refused unless it is meant.
+// TestPullWakes pulls from a machine that sleeps. A push to an agent at work is
+// refused unless it is meant.
 func TestPullWakes(t *testing.T) {
+	t.Parallel()
 	in := install(t, &scripted.Script{Conversations: []*scripted.Conversation{
 		{Match: scripted.Pat("wait"), Turns: []*scripted.Turn{{Calls: []scripted.Call{{Name: "run_terminal_cmd", Args: []byte(`{"command":"until [ -e go ]; do sleep 0.05; done"}`)}}}, {Text: "Went."}}},
 		{Turns: []*scripted.Turn{{Text: "Here I am."}}, Repeat: true},
@@ -211,7 +213,7 @@ func TestPullWakes(t *testing.T) {
 	d.holds("?? work", map[string]string{"work": "work\n"})
 
 	busy := in.agent("wait", bare, "runc")
-	in.until(busy.Agent.ID, errand.EventToolCalled)
+	in.await(busy.Agent.ID, errand.EventToolCalled)
 	d.git("switch", "-qf", "main")
 	d.must("pull", "-s", busy.Agent.ID)
 	d.write("go", "go\n")
@@ -223,23 +225,11 @@ func TestPullWakes(t *testing.T) {
 	}
 }
 
-// until waits for the first event of a kind.
-func (in *installation) until(agent string, kind errand.EventKind) {
-	in.t.Helper()
-	for e, err := range in.client.Follow(in.t.Context(), errand.AgentID(agent), 0) {
-		if err != nil {
-			in.t.Fatal(err)
-		}
-		if e.Kind == kind {
-			return
-		}
-	}
-}
-
 // TestRunFromHere starts agents from a tree with a commit that the remote lacks,
-// and files that nobody has committed; the server is killed between the two
-// halves, and a prepared upload that no agent takes is gone after a restart.
+// and files that nobody has committed. Neither the tree nor the server keeps
+// anything of how they came there.
 func TestRunFromHere(t *testing.T) {
+	t.Parallel()
 	in := install(t, &scripted.Script{Conversations: []*scripted.Conversation{{Turns: []*scripted.Turn{
 		{Calls: []scripted.Call{{Name: "run_terminal_cmd", Args: []byte(`{"command":"cat a local dirty; ls -A; git log --format=%s; echo done >done"}`)}}},
 		{Expect: scripted.Pat(`2\ncommitted\ndirty\n`), Text: "Done."},
@@ -277,8 +267,12 @@ func TestRunFromHere(t *testing.T) {
 			if got := d.git("status", "--short"); got != status || d.git("for-each-ref") != d.git("for-each-ref", "refs/heads", "refs/remotes") {
 				t.Errorf("here it is now %q, %s", got, d.git("for-each-ref"))
 			}
-			if left, _ := filepath.Glob(filepath.Join(in.data, "*/carried/*/*")); len(left) > 0 {
-				t.Errorf("what was carried is still there: %q", left)
+			carried, err := filepath.Glob(filepath.Join(in.data, "*/carried/*"))
+			if err != nil || len(carried) == 0 {
+				t.Fatalf("nothing was ever carried, %v", err)
+			}
+			if left, err := filepath.Glob(filepath.Join(in.data, "*/carried/*/*")); err != nil || len(left) > 0 {
+				t.Errorf("what was carried is still there: %q, %v", left, err)
 			}
 			d.fromHereRefusals()
 		})

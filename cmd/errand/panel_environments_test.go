@@ -8,7 +8,7 @@ import "testing"
 // snapshots, and a setup to its end.
 func TestPanelEnvironments(t *testing.T) {
 	p := openPanel(t, "testdata/panel_environments.json", "--engine", "runc")
-	t.Setenv("PANEL_SETUP_REPO", remote(t, map[string]string{
+	p.env = append(p.env, "PANEL_SETUP_REPO="+remote(t, map[string]string{
 		"package.json": `{"name": "shop", "scripts": {"dev": "sleep 600", "test": "false"}}` + "\n",
 		"check.sh":     "[ -f made ] || { echo made is missing; exit 3; }\n", ".gitignore": "made\n",
 	}))

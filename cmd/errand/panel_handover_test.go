@@ -8,6 +8,7 @@ import (
 // TestPanelHandover drives a take-over in the browser, with a second person at the
 // command line: in a terminal of the machine, and taking the agent by force.
 func TestPanelHandover(t *testing.T) {
+	t.Parallel()
 	p := openPanel(t, "testdata/panel_handover.json")
 	grace := p.in.person("Grace", "grace@example.com")
 	exec := func(id, command string) { p.in.said(p.in.as(grace, "exec", id, "--", "sh", "-c", command)) }
@@ -19,8 +20,7 @@ func TestPanelHandover(t *testing.T) {
 		case "begun":
 			exec(id, "until [ -e /tmp/begun ]; do sleep 0.05; done")
 		case "grace":
-			t.Setenv("ERRAND_API_KEY", grace)
-			desk, left = p.in.sit(t.TempDir(), "attach", id, "desk")
+			desk, left = p.in.sit(p.in.as(grace, "attach", id, "desk"))
 			desk.expect("here: ")
 			desk.types("echo from''-grace\n")
 			desk.expect("from-grace")

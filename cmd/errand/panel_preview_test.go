@@ -42,7 +42,7 @@ func TestPanelPreview(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("PREVIEW_AGENTS", string(text))
+	p.env = append(p.env, "PREVIEW_AGENTS="+string(text))
 	p.drive("preview.mjs", repo, p.doInMachine)
 }
 

@@ -3,6 +3,7 @@ package main_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -39,6 +40,7 @@ func TestPanel(t *testing.T) {
 // TestPanelAgent drives what is done with agents at work: several models at once,
 // follow-ups that wait, are edited and taken back, interrupt and stop.
 func TestPanelAgent(t *testing.T) {
+	t.Parallel()
 	p := openPanel(t, "testdata/panel_agent.json")
 	repo := remote(t, map[string]string{"README.md": "# App\n"})
 	git(t, repo, "branch", "release/1")
@@ -57,9 +59,10 @@ type panel struct {
 	t       *testing.T
 	in      *installation
 	address string
-	node    string // the program
-	browser string // the program
-	dir     string // web/panel
+	node    string   // the program
+	browser string   // the program
+	dir     string   // web/panel
+	env     []string // more for the browser's program
 }
 
 // openPanel starts a server that has the panel, with a script of the model.
@@ -97,10 +100,6 @@ func openPanel(t *testing.T, file string, flags ...string) *panel {
 func (p *panel) drive(program, repo string, answer func(asked string) bool) {
 	t := p.t
 	t.Helper()
-	key, err := os.ReadFile(filepath.Join(p.in.data, "key"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	shots := filepath.Join(p.dir, "..", "..", "bin", "screenshots")
 	if err := os.MkdirAll(shots, 0o755); err != nil {
 		t.Fatal(err)
@@ -109,7 +108,7 @@ func (p *panel) drive(program, repo string, answer func(asked string) bool) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, p.node, filepath.Join("tests", program))
 	cmd.Dir = p.dir
-	cmd.Env = append(os.Environ(), "PANEL_URL="+p.address, "PANEL_KEY="+strings.TrimSpace(string(key)),
+	cmd.Env = append(append(os.Environ(), p.env...), "PANEL_URL="+p.address, "PANEL_KEY="+p.in.key(),
 		"PANEL_REPO="+repo, "PANEL_SHOTS="+shots, "PANEL_CHROMIUM="+p.browser, "PANEL_DIST="+filepath.Join(p.dir, "..", "dist"))
 	var complaints strings.Builder
 	cmd.Stderr = &complaints
@@ -124,7 +123,8 @@ func (p *panel) drive(program, repo string, answer func(asked string) bool) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for lines := bufio.NewScanner(out); lines.Scan(); {
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
 		if answer == nil || !answer(lines.Text()) {
 			t.Log(lines.Text())
 			continue
@@ -133,7 +133,7 @@ func (p *panel) drive(program, repo string, answer func(asked string) bool) {
 			t.Errorf("answering the browser: %v", err)
 		}
 	}
-	if err := cmd.Wait(); err != nil {
+	if err := errors.Join(lines.Err(), cmd.Wait()); err != nil {
 		t.Errorf("%v\n%s", err, complaints.String())
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/creack/pty"
 
 	"github.com/errand-dev/errand/guest/guesttest"
-	"github.com/errand-dev/errand/llm/scripted"
 )
 
 // command prepares the errand command for the installation.
@@ -28,7 +27,8 @@ func (in *installation) command(args ...string) *exec.Cmd {
 // each engine: exec with its streams and exit code, a shared terminal on a pty,
 // and the diff of what was not committed.
 func TestPersonInTheMachine(t *testing.T) {
-	in := install(t, &scripted.Script{Conversations: []*scripted.Conversation{{Turns: []*scripted.Turn{{Text: "Here I am."}}, Repeat: true}}})
+	t.Parallel()
+	in := install(t, here())
 	for _, engine := range []string{"gvisor", "runc"} {
 		t.Run(engine, func(t *testing.T) {
 			made := in.agent("Be there", remote(t, map[string]string{"README": "hello\n"}), engine)
@@ -125,6 +125,7 @@ func (in *installation) attach(t *testing.T, id string) {
 
 // TestDemo runs the README's first command as a script would.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	guesttest.Root(t)
 	dir := filepath.Join(t.TempDir(), "demo")
 	cmd := exec.Command(guesttest.Program(t, "errand"), "demo", "--json", "--dir", dir)

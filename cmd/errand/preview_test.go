@@ -228,6 +228,7 @@ func (in *installation) exec(id, stdin string, args ...string) string {
 // TestPreview looks at programs in machines of each engine: through a preview as a
 // browser does, with the server killed in between, and through forwarded ports.
 func TestPreview(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("node"); err != nil {
 		guesttest.Lacking(t, "this test needs node")
 	}

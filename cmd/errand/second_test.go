@@ -11,6 +11,7 @@ import (
 
 // TestSecondServer starts a second server in a directory that one works in.
 func TestSecondServer(t *testing.T) {
+	t.Parallel()
 	in := install(t, killScript())
 	second := exec.Command(guesttest.Program(t, "errand"), "serve", "--data", in.data, "--listen", "127.0.0.1:0")
 	second.Env = append(os.Environ(), "ANTHROPIC_API_KEY=any", "ANTHROPIC_BASE_URL="+in.model.URL, "OPENAI_API_KEY=")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -30,11 +31,13 @@ type typist struct {
 	seen  int           // bytes that expect has gone past
 }
 
-// sit starts an errand command on a terminal of 80 columns. exit gives its code.
-func (in *installation) sit(dir string, args ...string) (p *typist, exit func() int) {
+// sit starts an errand command on a terminal of 80 columns, in a folder of its own
+// unless it has one. exit gives its code.
+func (in *installation) sit(cmd *exec.Cmd) (p *typist, exit func() int) {
 	in.t.Helper()
-	cmd := in.command(args...)
-	cmd.Dir = dir
+	if cmd.Dir == "" {
+		cmd.Dir = in.t.TempDir()
+	}
 	tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 40, Cols: 80})
 	if err != nil {
 		in.t.Fatal(err)
@@ -113,13 +116,14 @@ func (p *typist) types(line string) {
 // TestSetupAtTerminal is a person at a terminal who answers, errs, sees a proof
 // fail, changes the verify command, works in the machine and takes a patch.
 func TestSetupAtTerminal(t *testing.T) {
+	t.Parallel()
 	in := install(t, setupScript())
 	repo := remote(t, map[string]string{
 		"package.json": `{"name": "shop", "scripts": {"dev": "sleep 600", "test": "false"}}` + "\n",
 		"check.sh":     "[ -f made ] || { echo made is missing; exit 3; }\n", ".gitignore": "made\n",
 	})
-	dir := t.TempDir()
-	p, exit := in.sit(dir, "setup", "--repo", repo, "--engine", "runc")
+	cmd := in.command("setup", "--repo", repo, "--engine", "runc")
+	p, exit := in.sit(cmd)
 	p.expect("Should the development server run in a terminal of every machine?")
 	p.expect("? [1] ")
 	p.types("maybe\n")
@@ -154,7 +158,7 @@ func TestSetupAtTerminal(t *testing.T) {
 	if code := exit(); code != 0 {
 		t.Errorf("the exit code is %d:\n%s", code, p.text())
 	}
-	patch, err := os.ReadFile(filepath.Join(dir, "environment.patch"))
+	patch, err := os.ReadFile(filepath.Join(cmd.Dir, "environment.patch"))
 	if err != nil || !strings.Contains(string(patch), `+{"install": "touch made"}`) {
 		t.Errorf("the patch is %q, %v", patch, err)
 	}
@@ -164,28 +168,33 @@ func TestSetupAtTerminal(t *testing.T) {
 // TestSetupLeft ends the input in the middle and is interrupted; the setup stays
 // to be gone on with.
 func TestSetupLeft(t *testing.T) {
+	t.Parallel()
 	in := install(t, setupScript())
 	repo := remote(t, nodeRepository)
-	p, exit := in.sit(t.TempDir(), "setup", "--repo", repo)
+	p, exit := in.sit(in.command("setup", "--repo", repo))
 	p.expect("? [1] ")
 	p.types("\x04") // the end of input: what holds already, and then to leave
 	p.expect("Go on: errand setup go set-")
 	if code := exit(); code != 0 {
 		t.Errorf("left by the end of input, the exit code is %d", code)
 	}
-	p, exit = in.sit(t.TempDir(), "setup", "go")
+	p, exit = in.sit(in.command("setup", "go"))
 	p.expect("? [1] ")
 	p.types("\x03")
 	p.expect("Go on: errand setup go set-")
 	if code := exit(); code != 130 {
 		t.Errorf("interrupted, the exit code is %d", code)
 	}
+	left := 0
 	for s, err := range in.client.AllSetups(t.Context()) {
-		if err != nil || s.Status != errand.SetupProposed {
+		if left++; err != nil || s.Status != errand.SetupProposed {
 			t.Errorf("the setup that was left is %s, %v", s.Status, err)
 		}
 		if err := in.client.DeleteSetup(t.Context(), errand.SetupID(s.ID)); err != nil {
 			t.Error(err)
 		}
+	}
+	if left != 1 {
+		t.Errorf("%d setups were left, want 1", left)
 	}
 }

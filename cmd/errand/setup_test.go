@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -176,6 +175,7 @@ func (in *installation) setup(args ...string) (api.Setup, error) {
 // model that works on the draft, with the survey's draft alone, and with each
 // way to write the file.
 func TestSetup(t *testing.T) {
+	t.Parallel()
 	in := install(t, setupScript())
 	for _, c := range []struct {
 		name, as, verify string
@@ -415,10 +415,8 @@ func TestSetupKilled(t *testing.T) {
 // checkNoAgents wants setups to have taken their machines with them.
 func (in *installation) checkNoAgents() {
 	in.t.Helper()
-	out, err := in.command("ls", "-a").Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) || len(bytes.TrimSpace(out)) > 0 {
-		in.t.Errorf("setups left agents: %s%v", out, err)
+	if out, err := in.command("ls", "-a").Output(); err != nil || len(bytes.TrimSpace(out)) > 0 {
+		in.t.Errorf("setups left agents: %s, %v", out, err)
 	}
 }
 

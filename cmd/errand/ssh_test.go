@@ -2,7 +2,6 @@ package main_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -21,7 +20,6 @@ import (
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/guest/guesttest"
-	"github.com/errand-dev/errand/llm/scripted"
 )
 
 // sshHome is a person's home with a key that the server knows and a
@@ -121,7 +119,8 @@ func (h *sshHome) must(program string, args ...string) string {
 // TestSSH walks into a machine of each engine with OpenSSH's own programs, rsync
 // and git.
 func TestSSH(t *testing.T) {
-	in := install(t, &scripted.Script{Conversations: []*scripted.Conversation{{Turns: []*scripted.Turn{{Text: "Here I am."}}, Repeat: true}}})
+	t.Parallel()
+	in := install(t, here())
 	for _, engine := range []string{"gvisor", "runc"} {
 		t.Run(engine, func(t *testing.T) {
 			made := in.agent("Be there", remote(t, map[string]string{"README": "hello\n"}), engine)
@@ -178,8 +177,8 @@ func (h *sshHome) commands(host string) {
 	if out != "/workspace\ntyped\n" || complaints != "to stderr\n" || code != 7 {
 		h.Errorf("a command gave %q, %q, %d", out, complaints, code)
 	}
-	if out, _, _ := h.run(strings.NewReader("echo $0 in $(pwd)\nexit 3\n"), "ssh", "-T", host); !strings.HasSuffix(out, "sh in /workspace\n") {
-		h.Errorf("a shell that is typed at gave %q", out)
+	if out, _, code := h.run(strings.NewReader("echo $0 in $(pwd)\nexit 3\n"), "ssh", "-T", host); !strings.HasSuffix(out, "sh in /workspace\n") || code != 3 {
+		h.Errorf("a shell that is typed at gave %q, %d", out, code)
 	}
 	// More than the guest keeps, both ways, and no byte lost.
 	big := make([]byte, 24<<20)
@@ -194,20 +193,27 @@ func (h *sshHome) commands(host string) {
 // terminal uses a pty: its size, a resize, and a terminal that people share.
 func (h *sshHome) terminal(host, agent string) {
 	h.Helper()
-	at, err := pty.StartWithSize(h.command("ssh", "-t", host), &pty.Winsize{Cols: 101, Rows: 31})
+	ssh := h.command("ssh", "-t", host)
+	ssh.Env = append(os.Environ(), "TERM=vt220")
+	at, err := pty.StartWithSize(ssh, &pty.Winsize{Cols: 101, Rows: 31})
 	if err != nil {
 		h.Fatal(err)
 	}
 	defer at.Close()
 	screen := newScreen(at)
 	fmt.Fprintf(at, "stty size; echo $TERM\r")
-	screen.until(h.T, "31 101\r\n")
+	screen.until(h.T, "31 101\r\nvt220\r\n")
 	if err := pty.Setsize(at, &pty.Winsize{Cols: 77, Rows: 22}); err != nil {
 		h.Fatal(err)
 	}
 	fmt.Fprintf(at, "until [ \"$(stty size)\" = '22 77' ]; do :; done; echo re''sized\r")
 	screen.until(h.T, "resized")
-	fmt.Fprintf(at, "exit\r")
+	fmt.Fprintf(at, "exit 5\r")
+	for range screen.news { // to its end
+	}
+	if err := ssh.Wait(); ssh.ProcessState.ExitCode() != 5 {
+		h.Errorf("the terminal ended with %v", err)
+	}
 
 	shared, err := pty.Start(h.command("ssh", "-t", host, "attach", "main"))
 	if err != nil {
@@ -351,21 +357,6 @@ func (h *sshHome) refusals(host, agent string) {
 	}
 }
 
-// slept waits until the agent's machine has been stopped.
-func (in *installation) slept(agent string) {
-	in.t.Helper()
-	ctx, cancel := context.WithTimeout(in.t.Context(), time.Minute)
-	defer cancel()
-	for e, err := range in.client.Follow(ctx, errand.AgentID(agent), 0) {
-		if err != nil {
-			in.t.Fatalf("following %s: %v\n%s", agent, err, in.logged())
-		}
-		if e.Kind == errand.EventMachine && data[errand.MachineData](in.t, e).What == "stopped" {
-			return
-		}
-	}
-}
-
 // screen is what a terminal has shown.
 type screen struct {
 	news chan string
@@ -410,7 +401,8 @@ func (s *screen) until(t *testing.T, want string) {
 // TestSSHWakes walks into a machine that sleeps, and comes again after the server
 // was killed: it is the same server for the client, at the same port.
 func TestSSHWakes(t *testing.T) {
-	in := install(t, &scripted.Script{Conversations: []*scripted.Conversation{{Turns: []*scripted.Turn{{Text: "Here I am."}}, Repeat: true}}}, "--idle", "1s")
+	t.Parallel()
+	in := install(t, here(), "--idle", "1s")
 	made := in.agent("Be there", remote(t, map[string]string{"README": "hello\n"}), "runc")
 	in.finished(made.Agent.ID, made.Run.ID)
 	h := newSSHHome(t, in)

@@ -69,24 +69,11 @@ func wants(t *testing.T, what, text string, all ...string) {
 	}
 }
 
-// await follows an agent to the first event of a kind.
-func (in *installation) await(agent string, kind errand.EventKind) errand.Event {
-	in.t.Helper()
-	for e, err := range in.client.Follow(in.t.Context(), errand.AgentID(agent), 0) {
-		if err != nil {
-			in.t.Fatal(err)
-		}
-		if e.Kind == kind {
-			return e
-		}
-	}
-	panic("unreachable")
-}
-
 // TestHandover is the hand-over from end to end, by the commands that people have:
 // two people, a call under way, edits, a commit, a shared terminal, and the agent
 // that goes on with all of it.
 func TestHandover(t *testing.T) {
+	t.Parallel()
 	in := install(t, takeoverScript())
 	ada, grace := in.person("Ada", "ada@example.com"), in.person("Grace", "grace@example.com")
 	for _, engine := range []string{"gvisor", "runc"} {
@@ -138,11 +125,9 @@ func TestHandover(t *testing.T) {
 // other, and what is typed.
 func (in *installation) shareDesk(t *testing.T, id, ada, grace string) {
 	t.Helper()
-	t.Setenv("ERRAND_API_KEY", ada)
-	first, left := in.sit(t.TempDir(), "attach", id, "desk")
+	first, left := in.sit(in.as(ada, "attach", id, "desk"))
 	first.expect("taken over by Ada until")
-	t.Setenv("ERRAND_API_KEY", grace)
-	second, leftToo := in.sit(t.TempDir(), "attach", id, "desk")
+	second, leftToo := in.sit(in.as(grace, "attach", id, "desk"))
 	second.expect("here: Ada, Grace")
 	first.expect("here: Ada, Grace")
 	first.types("echo from''-ada\n")
@@ -276,6 +261,7 @@ func (in *installation) heard(t *testing.T, agent, text string) (n int) {
 // TestForgottenHandover: a take-over that is forgotten over a restart of the server
 // ends by the new one's rule.
 func TestForgottenHandover(t *testing.T) {
+	t.Parallel()
 	in := install(t, takeoverScript(), "--takeover-limit", "10s")
 	made := in.agent("Mend the greeting", "", "runc")
 	in.await(made.Agent.ID, errand.EventToolCalled)

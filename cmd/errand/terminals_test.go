@@ -16,13 +16,12 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
 	"github.com/errand-dev/errand/client"
-	"github.com/errand-dev/errand/llm/scripted"
 )
 
 // idle starts an agent that has nothing to do, on the faster engine.
 func idle(t *testing.T) (*installation, errand.AgentID) {
 	t.Helper()
-	in := install(t, &scripted.Script{Conversations: []*scripted.Conversation{{Turns: []*scripted.Turn{{Text: "Here I am."}}}}})
+	in := install(t, here())
 	made := in.agent("Be there", "", "runc")
 	in.finished(made.Agent.ID, made.Run.ID)
 	return in, errand.AgentID(made.Agent.ID)
@@ -105,6 +104,7 @@ func (v *viewer) sees(text string) {
 // typing: all see a line that one of them has made, and when they have left nobody
 // is there.
 func TestManyViewers(t *testing.T) {
+	t.Parallel()
 	in, id := idle(t)
 	made, err := in.client.OpenTerminal(t.Context(), id, "")
 	if err != nil || made.Name != "shell-1" {
@@ -139,6 +139,7 @@ func TestManyViewers(t *testing.T) {
 // TestTerminalsRefused: what has no good key, agent or name is refused, who only
 // watches is not heard, and a key that is revoked ends what it has opened.
 func TestTerminalsRefused(t *testing.T) {
+	t.Parallel()
 	in, id := idle(t)
 	ctx := t.Context()
 	if _, err := in.client.OpenTerminal(ctx, id, "desk"); err != nil {
@@ -194,9 +195,6 @@ func TestTerminalsRefused(t *testing.T) {
 	guest.press("echo theirs-$((6*7))\r")
 	mine.sees("theirs-42")
 	watching.sees("theirs-42")
-	if strings.Contains(mine.shown(), "watched-") {
-		t.Errorf("who only watches was heard: %q", mine.shown())
-	}
 	in.ask("DELETE", "/v1/keys/"+key.ID, "", nil)
 	for what, v := range map[string]*viewer{"who types": guest, "who watches": watching} {
 		select {
@@ -216,11 +214,16 @@ func TestTerminalsRefused(t *testing.T) {
 	if err := <-mine.ended; err != nil {
 		t.Errorf("at the terminal's end: %v", err)
 	}
+	// By now it would have been: who watched was let go in between.
+	if strings.Contains(mine.shown(), "watched-") {
+		t.Errorf("who only watches was heard: %q", mine.shown())
+	}
 }
 
 // TestTerminalCommands opens, lists, prints and ends terminals from the command
 // line.
 func TestTerminalCommands(t *testing.T) {
+	t.Parallel()
 	in, id := idle(t)
 	run := func(code int, args ...string) string {
 		t.Helper()
@@ -286,11 +289,13 @@ func (in *installation) ask(method, path, body string, out any) {
 // TestWindow holds that no more is on its way to a client than its window, that it
 // goes on when it says what it has drawn, and that one who says too much is let go.
 func TestWindow(t *testing.T) {
+	t.Parallel()
 	in, id := idle(t)
 	if _, err := in.client.OpenTerminal(t.Context(), id, "flood"); err != nil {
 		t.Fatal(err)
 	}
-	look(t, in.client, id, "flood", api.ExecStart{Existing: true, TTY: &api.Size{Cols: 100, Rows: 30}}).press("yes\r")
+	flood := look(t, in.client, id, "flood", api.ExecStart{Existing: true, TTY: &api.Size{Cols: 100, Rows: 30}})
+	flood.press("yes\r")
 	conn, _, err := websocket.Dial(t.Context(), fmt.Sprintf("%s/v1/agents/%s/terminals/flood", in.client.URL(), id), &websocket.DialOptions{
 		Subprotocols: []string{api.ExecProtocol}, HTTPHeader: http.Header{"Authorization": {"Bearer " + in.key()}},
 	})
@@ -320,28 +325,36 @@ func TestWindow(t *testing.T) {
 			messages <- len(data) - 1
 		}
 	}()
-	// taken reads until nothing has come for a while.
-	taken := func() (n int64) {
-		for {
+	// taken reads until at least so much has come, and until somebody without a window
+	// has been shown far more than one meanwhile.
+	taken := func(least int64) (n int64) {
+		t.Helper()
+		shown := len(flood.shown()) + 8*api.LeastWindow
+		for late := time.After(60 * time.Second); n < least || len(flood.shown()) < shown; {
 			select {
-			case more := <-messages:
+			case more, open := <-messages:
+				if !open {
+					t.Fatalf("it ended after %d bytes", n)
+				}
 				n += int64(more)
-			case <-time.After(2 * time.Second):
-				return n
+			case <-flood.news:
+			case <-late:
+				t.Fatalf("%d bytes came, want %d", n, least)
 			}
 		}
+		return n
 	}
 	say(api.Frame{Type: api.FrameStart, Start: &api.ExecStart{Bare: true, Existing: true, Window: api.LeastWindow, TTY: &api.Size{Cols: 100, Rows: 30}}})
-	first := taken()
-	if first == 0 || first > api.LeastWindow {
+	first := taken(1)
+	if first > api.LeastWindow {
 		t.Fatalf("%d bytes came", first)
 	}
 	say(api.Frame{Type: api.FrameAck, Bytes: first})
-	second := taken()
-	if second < api.LeastWindow/2 || second > api.LeastWindow {
+	second := taken(api.LeastWindow / 2)
+	if second > api.LeastWindow {
 		t.Errorf("after %d were drawn %d bytes came", first, second)
 	}
-	say(api.Frame{Type: api.FrameAck, Bytes: second + 1})
+	say(api.Frame{Type: api.FrameAck, Bytes: second + api.LeastWindow + 1}) // with all that may be on its way
 	late := time.After(10 * time.Second)
 	for {
 		select {

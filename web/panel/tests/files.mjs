@@ -1,6 +1,6 @@
 // The files of an agent's machine, seen and changed beside the agent.
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { atBothWidths, key, paste, repo, request, signIn, url } from './browser.mjs'
@@ -18,6 +18,7 @@ async function write(path, text) {
 
 const read = async (path) => (await request('GET', `/v1/agents/${id}/files/text?path=${encodeURIComponent(path)}`)).text
 const dir = mkdtempSync(join(tmpdir(), 'panel-files-'))
+process.on('exit', () => rmSync(dir, { recursive: true }))
 const save = (name, text) => (writeFileSync(join(dir, name), text), join(dir, name))
 
 await atBothWidths(async (page, width, look) => {
