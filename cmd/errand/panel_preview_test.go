@@ -27,6 +27,7 @@ import.meta.hot.accept('./text.js', (now) => show(now.text))
 // Vite dev server installed by npm in the machine, with hot reload, also after the
 // server was killed; and a page that tries to act as the person who looks.
 func TestPanelPreview(t *testing.T) {
+	t.Parallel()
 	p := openPanel(t, "testdata/panel_preview.json")
 	repo := remote(t, viteRepository)
 	agents := map[string]map[string]string{}

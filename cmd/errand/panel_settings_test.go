@@ -22,6 +22,7 @@ import (
 // that answer and that do not, what was used with exact figures, notices, and the
 // panel as an app: without its server, after an upgrade, after sleep.
 func TestPanelSettings(t *testing.T) {
+	t.Parallel()
 	models, err := filepath.Abs("testdata/panel_models.json")
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ import (
 // sign in, start, watch, follow up, kill the server meanwhile, review, archive.
 // What it sees is kept as pictures in bin/screenshots, for people to look at.
 func TestPanel(t *testing.T) {
+	t.Parallel()
 	p := openPanel(t, "testdata/panel.json")
 	repo := remote(t, map[string]string{
 		"slug.sh":      "#!/bin/sh\n# Makes a slug of its argument.\nprintf %s \"$1\" | tr A-Z a-z | tr ' ' '-'\n",
