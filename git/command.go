@@ -83,12 +83,12 @@ func (m *Mirrors) run(ctx context.Context, c command) (stdout []byte, stderr str
 	// the thread that started it, which must be this goroutine's alone for that.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 3 * time.Second
 	err = cmd.Run()
 	if cmd.Process != nil && ctx.Err() != nil {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		endGroup(cmd.Process.Pid)
 	}
 	stderr = scrub(strings.TrimSpace(errs.String()))
 	if err == nil && kept.over {
@@ -105,6 +105,20 @@ func (m *Mirrors) run(ctx context.Context, c command) (stdout []byte, stderr str
 		err = &exitError{verb: verb(c.args), code: code, stderr: stderr, err: err}
 	}
 	return kept.kept, stderr, err
+}
+
+// groupGrace is how long what git started has to end after it was told to, with git.
+const groupGrace = time.Second
+
+// endGroup kills what is left of a group that was told to end, when it has had the
+// time to take its locks away.
+func endGroup(group int) {
+	for deadline := time.Now().Add(groupGrace); syscall.Kill(-group, 0) == nil; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			_ = syscall.Kill(-group, syscall.SIGKILL)
+			return
+		}
+	}
 }
 
 // verb is git's command among its arguments.

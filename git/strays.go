@@ -18,14 +18,19 @@ import (
 // with the server, but its transports go on and write.
 func (m *Mirrors) mark() string { return "ERRAND_MIRRORS=" + m.options.Dir }
 
-// strayPatience is how long endStrays waits for killed programs to be gone.
-const strayPatience = 10 * time.Second
+// How long endStrays waits for programs to be gone: told to end, and killed.
+const (
+	strayGrace    = 3 * time.Second
+	strayPatience = 10 * time.Second
+)
 
-// endStrays kills what bears our mark, and returns when it is gone. This
-// process has started none yet.
+// endStrays ends what bears our mark, and returns when it is gone. It is told to end
+// before it is killed: git takes its locks away then, also those in a remote that is
+// a path on this host, where nobody else would. This process has started none yet.
 func (m *Mirrors) endStrays() error {
 	mark := []byte(m.mark())
-	for deadline := time.Now().Add(strayPatience); ; time.Sleep(5 * time.Millisecond) {
+	began := time.Now()
+	for deadline := began.Add(strayPatience); ; time.Sleep(5 * time.Millisecond) {
 		strays, err := bearing(mark)
 		if err != nil || len(strays) == 0 {
 			return err
@@ -34,7 +39,11 @@ func (m *Mirrors) endStrays() error {
 			return fmt.Errorf("process %d does not end", strays[0].Pid)
 		}
 		for _, p := range strays {
-			if err := p.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			end := p.Kill
+			if time.Since(began) < strayGrace {
+				end = func() error { return p.Signal(syscall.SIGTERM) }
+			}
+			if err := end(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 				return fmt.Errorf("ending process %d: %w", p.Pid, err)
 			}
 			p.Release()

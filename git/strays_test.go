@@ -3,7 +3,9 @@ package git
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -75,6 +77,42 @@ func TestNothingOutlivesAKilledServer(t *testing.T) {
 	defer m.Close()
 	if pids, err := bearing(mark); err != nil || len(pids) > 0 {
 		t.Errorf("processes %v are still there: %v", pids, err)
+	}
+}
+
+// A git that was about to move a branch of a remote on this host leaves no lock there,
+// which would keep everybody from pushing it.
+func TestStraysTakeTheirLocksAway(t *testing.T) {
+	t.Parallel()
+	bare, _ := newRemote(t)
+	m := &Mirrors{options: Options{Dir: t.TempDir()}}
+	cmd := exec.Command("git", "-C", bare, "update-ref", "--stdin")
+	cmd.Env = append(os.Environ(), m.mark())
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); cmd.Wait() })
+	fmt.Fprint(in, "start\ncreate refs/heads/new main\nprepare\n")
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && lines.Text() != "prepare: ok" {
+	}
+	lock := filepath.Join(bare, "refs", "heads", "new.lock")
+	if _, err := os.Stat(lock); err != nil {
+		t.Fatalf("git has no lock: %v", err)
+	}
+	if err := m.endStrays(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(lock); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after git was ended its lock is still there: %v", err)
 	}
 }
 
