@@ -62,6 +62,11 @@ const (
 // tmuxLimit is how long one tmux command may take.
 const tmuxLimit = time.Minute
 
+// endedFormat is what a terminal says below its screen when its program has ended.
+// Whoever is in it by tmux would else not know how to get out.
+const endedFormat = "Ended#{?#{!=:#{pane_dead_status},}, with status #{pane_dead_status},}" +
+	"#{?#{!=:#{pane_dead_signal},}, by signal #{pane_dead_signal},}. At a command line, Ctrl-B D leaves."
+
 // sharedPrefix begins the names of the tmux sessions that hold several
 // terminals. It is not what tmuxName makes of any.
 const sharedPrefix = "_window-"
@@ -106,6 +111,7 @@ func (l *Line) newWindow(ctx context.Context, terminals ...Terminal) error {
 		{"start-server"},
 		// They must be there before the session is: its command may end at once.
 		{"set-option", "-g", "remain-on-exit", "on"},
+		{"set-option", "-gq", "remain-on-exit-format", endedFormat}, // a tmux before 3.3 has words of its own
 		{"set-option", "-g", "history-limit", "50000"},
 		{"set-option", "-g", "default-terminal", "screen-256color"},
 		{"set-option", "-g", "mouse", "on"},

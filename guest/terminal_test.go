@@ -80,7 +80,7 @@ func TestTerminals(t *testing.T) {
 		}
 		running = slices.ContainsFunc(all, func(s guest.TerminalState) bool { return s.Name == "fails" && s.Running })
 	}
-	until(t, ctx, l, "fails", "dead")
+	until(t, ctx, l, "fails", "Ended with status 3. At a command line, Ctrl-B D leaves.")
 	if err := l.OpenTerminal(ctx, guest.Terminal{Name: "shell"}); err != nil {
 		t.Fatal(err)
 	}
