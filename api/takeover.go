@@ -59,9 +59,10 @@ type Presence struct {
 // Present is somebody who is there, by one of the things that they do.
 type Present struct {
 	Name     string `json:"name"`
-	Doing    string `json:"doing" enum:"watching,terminal,command" doc:"watching: they have its page open; command: a command or a shell of their own."`
+	Doing    string `json:"doing" enum:"watching,terminal,command,preview,port,files" doc:"watching: they have its page open; command: a command or a shell of their own; preview: they look at a port in a browser; port: they have forwarded one; files: they watch the files."`
 	Terminal string `json:"terminal,omitempty" doc:"The shared terminal that they are in."`
 	Typing   bool   `json:"typing,omitempty"`
+	Port     int    `json:"port,omitempty" doc:"With preview and port: which."`
 }
 
 // StreamPresence is the message of an agent's journal that tells who is there, where
@@ -72,7 +73,7 @@ const StreamPresence = "presence"
 func FromPresence(people []presence.Person, more int) Presence {
 	out := Presence{People: []Present{}, More: more}
 	for _, p := range people {
-		out.People = append(out.People, Present{Name: p.Caller.Called(), Doing: p.Doing, Terminal: p.Terminal, Typing: p.Typing})
+		out.People = append(out.People, Present{Name: p.Caller.Called(), Doing: p.Doing, Terminal: p.Terminal, Typing: p.Typing, Port: p.Port})
 	}
 	return out
 }

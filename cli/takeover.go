@@ -96,6 +96,12 @@ func whoIsHere(p api.Presence) string {
 			doing = "in " + one.Terminal
 		case one.Doing == "command":
 			doing = "running a command"
+		case one.Doing == "preview":
+			doing = fmt.Sprintf("looking at port %d", one.Port)
+		case one.Doing == "port":
+			doing = fmt.Sprintf("forwarding port %d", one.Port)
+		case one.Doing == "files":
+			doing = "looking at the files"
 		}
 		all = append(all, fmt.Sprintf("%s (%s)", one.Name, doing))
 	}

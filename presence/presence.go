@@ -1,5 +1,6 @@
 // Package presence knows who is at an agent just now: who looks at its page, who is
-// in a terminal of its machine and types there, who runs a command.
+// in a terminal of its machine and types there, who runs a command, who looks at its
+// ports and files.
 //
 // It is kept in memory alone and for as long as somebody is there: a room comes
 // into being with its first visitor and is gone with the last. Those who are there
@@ -24,11 +25,16 @@ const (
 	Watching = "watching" // they look at its page
 	Terminal = "terminal" // they are in a shared terminal
 	Command  = "command"  // they run a command, or a shell of their own
+	Preview  = "preview"  // they look at a port in a browser
+	Port     = "port"     // they have forwarded a port
+	Files    = "files"    // they look at the files, as these change
 )
 
 const (
 	// typingFor is how long after a key somebody counts as typing.
 	typingFor = 5 * time.Second
+	// usingFor is how long after its last use something still counts as used.
+	usingFor = time.Minute
 	// most is how many people are told of.
 	most = 30
 )
@@ -38,6 +44,7 @@ type Person struct {
 	Caller   errand.Caller
 	Doing    string
 	Terminal string // with Terminal: its name
+	Port     int    // with Preview and Port: which
 	Typing   bool
 }
 
@@ -50,6 +57,7 @@ type Rooms struct {
 
 type room struct {
 	visits  map[*Visit]bool
+	uses    map[what]*use
 	changed chan struct{} // closed and replaced at each change
 	here    []Person      // as Here gives it
 	more    int           // people that are not in here
@@ -64,28 +72,95 @@ type Visit struct {
 	rests  *time.Timer // tells when they type no more; nil before the first key
 }
 
-// Enter notes that somebody is there until Leave.
-func (r *Rooms) Enter(agent errand.AgentID, p Person) *Visit {
-	v := &Visit{rooms: r, agent: agent, person: p}
+// what is one thing that one person does.
+type what struct {
+	who, doing, terminal string
+	port                 int
+}
+
+func (p Person) what() what { return what{p.Caller.Person(), p.Doing, p.Terminal, p.Port} }
+
+// use is a visit by what comes and goes: the connections and requests of a program
+// that somebody has started.
+type use struct {
+	visit *Visit
+	open  int         // those under way
+	rests *time.Timer // ends the visit when nothing more has come; nil while some are under way
+}
+
+// Use notes that somebody uses something until done is called, and for a minute
+// more. Any number of uses of the same thing are one visit.
+func (r *Rooms) Use(agent errand.AgentID, p Person) (done func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.rooms == nil {
-		r.rooms = map[errand.AgentID]*room{}
+	key := p.what()
+	in := r.roomLocked(agent)
+	u := in.uses[key]
+	if u == nil {
+		u = &use{visit: r.enterLocked(agent, p)}
+		in.uses[key] = u
 	}
-	in := r.rooms[agent]
-	if in == nil {
-		in = &room{visits: map[*Visit]bool{}, changed: make(chan struct{})}
-		r.rooms[agent] = in
+	u.open++
+	if u.rests != nil {
+		u.rests.Stop()
+		u.rests = nil
 	}
+	return sync.OnceFunc(func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if u.open--; u.open == 0 {
+			u.rests = time.AfterFunc(usingFor, func() { r.unused(in, key, u) })
+		}
+	})
+}
+
+// unused ends the visit of a use, unless it goes on.
+func (r *Rooms) unused(in *room, key what, u *use) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if u.open > 0 || u.rests == nil || in.uses[key] != u {
+		return
+	}
+	delete(in.uses, key)
+	u.visit.leaveLocked()
+}
+
+// Enter notes that somebody is there until Leave.
+func (r *Rooms) Enter(agent errand.AgentID, p Person) *Visit {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.enterLocked(agent, p)
+}
+
+func (r *Rooms) enterLocked(agent errand.AgentID, p Person) *Visit {
+	v := &Visit{rooms: r, agent: agent, person: p}
+	in := r.roomLocked(agent)
 	in.visits[v] = true
 	in.change()
 	return v
+}
+
+// roomLocked gives an agent's room, a new one where there is none.
+func (r *Rooms) roomLocked(agent errand.AgentID) *room {
+	in := r.rooms[agent]
+	if in == nil {
+		in = &room{visits: map[*Visit]bool{}, uses: map[what]*use{}, changed: make(chan struct{})}
+		if r.rooms == nil {
+			r.rooms = map[errand.AgentID]*room{}
+		}
+		r.rooms[agent] = in
+	}
+	return in
 }
 
 // Leave ends the visit. To leave again does nothing.
 func (v *Visit) Leave() {
 	v.rooms.mu.Lock()
 	defer v.rooms.mu.Unlock()
+	v.leaveLocked()
+}
+
+func (v *Visit) leaveLocked() {
 	in := v.rooms.rooms[v.agent]
 	if in == nil || !in.visits[v] {
 		return
@@ -170,11 +245,10 @@ func (r *Rooms) Here(agent errand.AgentID) (people []Person, more int) {
 }
 
 func (in *room) look() {
-	type what struct{ who, doing, terminal string }
 	at := map[what]int{}
 	in.here = []Person{}
 	for v := range in.visits {
-		key := what{v.person.Caller.Person(), v.person.Doing, v.person.Terminal}
+		key := v.person.what()
 		n, known := at[key]
 		if !known {
 			at[key] = len(in.here)
@@ -185,7 +259,7 @@ func (in *room) look() {
 	}
 	slices.SortFunc(in.here, func(a, b Person) int {
 		return cmp.Or(cmp.Compare(a.Caller.Called(), b.Caller.Called()), cmp.Compare(a.Caller.Person(), b.Caller.Person()),
-			cmp.Compare(a.Doing, b.Doing), cmp.Compare(a.Terminal, b.Terminal))
+			cmp.Compare(a.Doing, b.Doing), cmp.Compare(a.Terminal, b.Terminal), cmp.Compare(a.Port, b.Port))
 	})
 	in.more = max(0, len(in.here)-most)
 	in.here = in.here[:len(in.here)-in.more]

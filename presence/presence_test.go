@@ -21,6 +21,9 @@ func here(r *presence.Rooms) string {
 	var all []string
 	for _, p := range people {
 		text := p.Caller.Name + " " + p.Doing + " " + p.Terminal
+		if p.Port > 0 {
+			text += fmt.Sprint(" ", p.Port)
+		}
 		if p.Typing {
 			text += " typing"
 		}
@@ -73,6 +76,46 @@ func TestRooms(t *testing.T) {
 		if ada.Changed() != nil {
 			t.Error("who has left is told of changes")
 		}
+	})
+}
+
+// TestUse: what comes and goes is one visit, which ends a minute after the last.
+func TestUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r presence.Rooms
+		wants := func(want string) {
+			t.Helper()
+			synctest.Wait()
+			if got := here(&r); got != want {
+				t.Errorf("there are %q, want %q", got, want)
+			}
+		}
+		page := presence.Person{Caller: caller("Ada"), Doing: presence.Preview, Port: 3000}
+		other := presence.Person{Caller: caller("Ada"), Doing: presence.Preview, Port: 3001}
+		socket, request := r.Use(agent, page), r.Use(agent, page)
+		r.Use(agent, other)()
+		wants("Ada preview 3000; Ada preview 3001")
+		request()
+		request() // again does nothing
+		time.Sleep(2 * time.Minute)
+		wants("Ada preview 3000")
+		socket()
+		time.Sleep(59 * time.Second)
+		wants("Ada preview 3000")
+		again := r.Use(agent, page)
+		time.Sleep(time.Minute)
+		wants("Ada preview 3000")
+		again()
+		grace := r.Enter(agent, presence.Person{Caller: caller("Grace"), Doing: presence.Files})
+		changed := grace.Changed()
+		time.Sleep(time.Minute)
+		<-changed
+		wants("Grace files")
+		grace.Leave()
+		r.Use(agent, page)() // in a new room
+		wants("Ada preview 3000")
+		time.Sleep(time.Minute)
+		wants("")
 	})
 }
 

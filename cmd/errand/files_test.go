@@ -50,26 +50,11 @@ func (s *shelf) ask(method, at string, body io.Reader, headers ...string) (int, 
 		}
 		at = s.in.client.URL() + at
 	}
-	req, err := http.NewRequestWithContext(s.Context(), method, at, body)
-	if err != nil {
-		s.Fatal(err)
-	}
 	if s.key != "" {
-		req.Header.Set("Authorization", "Bearer "+s.key)
+		headers = append([]string{"Authorization", "Bearer " + s.key}, headers...)
 	}
-	for i := 0; i+1 < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		s.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		s.Fatalf("%s %s: %v", method, at, err)
-	}
-	return resp.StatusCode, resp.Header, text
+	status, h, text := ask(s.T, http.DefaultClient, method, at, body, headers...)
+	return status, h, []byte(text)
 }
 
 // refused wants a request to be refused with a status and a code.
@@ -415,15 +400,7 @@ func (s *shelf) tricks() {
 // watch sees what the agent does, and in a folder that is new.
 func (s *shelf) watch() {
 	s.Helper()
-	req, err := http.NewRequestWithContext(s.Context(), "GET", s.in.client.URL()+"/v1/agents/"+s.agent+"/files/changes", nil)
-	if err != nil {
-		s.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+s.key)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		s.Fatal(err)
-	}
+	resp := request(s.Context(), s.T, http.DefaultClient, "GET", s.in.client.URL()+"/v1/agents/"+s.agent+"/files/changes", nil, "Authorization", "Bearer "+s.key)
 	defer resp.Body.Close()
 	told := make(chan string, 100)
 	go func() {
@@ -453,6 +430,7 @@ func (s *shelf) watch() {
 		}
 	}
 	wait("") // it watches
+	s.in.isHere(s.agent, api.Present{Doing: "files"})
 	s.here("sh", "-c", "echo 1 >seen")
 	wait("seen")
 	s.here("sh", "-c", "mkdir -p fresh/deep")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -182,7 +181,9 @@ func TestTerminalsRefused(t *testing.T) {
 	}
 
 	var key api.CreatedKey
-	in.ask("POST", "/v1/keys", `{"name": "guest"}`, &key)
+	if status, _, body := ask(t, http.DefaultClient, "POST", in.client.URL()+"/v1/keys", strings.NewReader(`{"name": "guest"}`), in.bearer()...); status != 201 || json.Unmarshal([]byte(body), &key) != nil {
+		t.Fatalf("making a key: %d %s", status, body)
+	}
 	theirs, err := client.New(client.Options{URL: in.client.URL(), Key: key.Token})
 	if err != nil {
 		t.Fatal(err)
@@ -195,7 +196,9 @@ func TestTerminalsRefused(t *testing.T) {
 	guest.press("echo theirs-$((6*7))\r")
 	mine.sees("theirs-42")
 	watching.sees("theirs-42")
-	in.ask("DELETE", "/v1/keys/"+key.ID, "", nil)
+	if status, _, body := ask(t, http.DefaultClient, "DELETE", in.client.URL()+"/v1/keys/"+key.ID, nil, in.bearer()...); status != 200 {
+		t.Fatalf("revoking it: %d %s", status, body)
+	}
 	for what, v := range map[string]*viewer{"who types": guest, "who watches": watching} {
 		select {
 		case err := <-v.ended:
@@ -259,30 +262,6 @@ func TestTerminalCommands(t *testing.T) {
 	run(3, "terminal", "show", agent, "desk")
 	if out := run(0, "attach", agent); strings.Contains(out, "desk") || !strings.Contains(out, "shell-1") {
 		t.Errorf("afterwards there are\n%s", out)
-	}
-}
-
-// ask makes a request for which the client has no method.
-func (in *installation) ask(method, path, body string, out any) {
-	in.t.Helper()
-	req, err := http.NewRequestWithContext(in.t.Context(), method, in.client.URL()+path, strings.NewReader(body))
-	if err != nil {
-		in.t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+in.key())
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		in.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode >= 300 {
-		in.t.Fatalf("%s %s: %s %s %v", method, path, resp.Status, text, err)
-	}
-	if out != nil {
-		if err := json.Unmarshal(text, out); err != nil {
-			in.t.Fatal(err)
-		}
 	}
 }
 

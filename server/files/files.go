@@ -33,6 +33,7 @@ import (
 	"github.com/errand-dev/errand/api"
 	"github.com/errand-dev/errand/guest"
 	"github.com/errand-dev/errand/guest/wire"
+	"github.com/errand-dev/errand/presence"
 	"github.com/errand-dev/errand/runner"
 )
 
@@ -307,8 +308,9 @@ func (f *Files) Remove(ctx context.Context, p Place) error {
 }
 
 // Watch calls each with what changes below a folder until ctx ends or each fails.
-// The machine stays awake meanwhile.
+// The machine stays awake meanwhile, and whoever watches is seen at the agent.
 func (f *Files) Watch(ctx context.Context, p Place, each func(api.FileChanges) error) error {
+	defer f.Runner.Rooms.Enter(p.Agent, presence.Person{Caller: p.Who, Doing: presence.Files}).Leave()
 	in, end := io.Pipe()
 	defer end.Close()
 	lines := &lines{each: func(text []byte) error {

@@ -15,6 +15,7 @@ import (
 	"github.com/errand-dev/errand/api"
 	"github.com/errand-dev/errand/api/tunnel"
 	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/presence"
 )
 
 // Bounds of what is told of a machine's ports.
@@ -130,6 +131,7 @@ func (p *Previews) Tunnel(w http.ResponseWriter, r *http.Request, caller errand.
 		conn.Close()
 		return nil // Accept has answered
 	}
+	defer p.runner.Rooms.Use(t.Agent, presence.Person{Caller: caller, Doing: presence.Port, Port: t.Port})()
 	if err := tunnel.Join(r.Context(), ws, conn); err != nil {
 		p.log.Debug("a forwarded connection was cut", "agent", t.Agent, "port", t.Port, "err", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
 	"github.com/errand-dev/errand/auth"
+	"github.com/errand-dev/errand/presence"
 	"github.com/errand-dev/errand/runner"
 	"github.com/errand-dev/errand/store"
 )
@@ -137,6 +138,7 @@ func (p *Previews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return err
 		})
 		defer end()
+		defer p.runner.Rooms.Use(t.Agent, presence.Person{Caller: caller, Doing: presence.Preview, Port: t.Port})()
 		v := visit{Target: t, caller: caller, scheme: "http", host: r.Host}
 		if p.names.secure(r.Host) {
 			v.scheme = "https"

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/errand-dev/errand/guest"
+	"github.com/errand-dev/errand/presence"
 )
 
 // Payloads of forwarded channels: RFC 4254 section 7.2, OpenSSH's PROTOCOL 2.4.
@@ -51,6 +52,9 @@ func (v *visitor) forward(ctx context.Context, c ssh.NewChannel) {
 		return
 	}
 	defer conn.Close()
+	if port := portOf(address); port > 0 {
+		defer v.Runner.Rooms.Use(id, presence.Person{Caller: v.who, Doing: presence.Port, Port: port})()
+	}
 	channel, requests, err := c.Accept()
 	if err != nil {
 		return
@@ -69,6 +73,19 @@ func target(c ssh.NewChannel) (address string, ok bool) {
 	var to tcpChannel
 	err := ssh.Unmarshal(c.ExtraData(), &to)
 	return net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port))), err == nil && to.Port > 0 && to.Port <= 65535
+}
+
+// portOf gives the port of an address that has one, and 0 else.
+func portOf(address string) int {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return 0 // a socket's path
+	}
+	return n
 }
 
 // join copies both ways until both have ended, or ctx has.
