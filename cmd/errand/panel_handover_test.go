@@ -3,6 +3,8 @@ package main_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/errand-dev/errand"
 )
 
 // TestPanelHandover drives a take-over in the browser, with a second person at the
@@ -33,6 +35,28 @@ func TestPanelHandover(t *testing.T) {
 			exec(id, "sed -i s/helo/hello/ greet.sh && git commit -qam 'Mend the greeting' && echo more > NEW && touch /tmp/go")
 		case "force":
 			p.in.said(p.in.as(grace, "takeover", "--force", id))
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+// TestPanelForgottenHandover: a notice of the browser calls to mind that somebody
+// has an agent in hand, them alone.
+func TestPanelForgottenHandover(t *testing.T) {
+	p := openPanel(t, "testdata/panel_handover.json", "--takeover-limit", "20s")
+	grace := p.in.person("Grace", "grace@example.com")
+	p.drive("forgotten.mjs", remote(t, map[string]string{"greet.sh": "echo helo\n"}), func(asked string) bool {
+		what, id, _ := strings.Cut(asked, " ")
+		switch what {
+		case "begun":
+			p.in.await(id, errand.EventToolCalled)
+			p.in.exec(id, "", "sh", "-c", "until [ -e /tmp/begun ]; do sleep 0.05; done")
+		case "grace":
+			p.in.said(p.in.as(grace, "takeover", id))
+		case "go":
+			p.in.exec(id, "", "touch", "/tmp/go")
 		default:
 			return false
 		}

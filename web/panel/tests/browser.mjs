@@ -70,6 +70,24 @@ export async function paste(into, how = 'paste') {
   }, how)
 }
 
+/** Notices that the browser shows now, each as its title, text, tag and path. */
+export function shown(page) {
+  return page.evaluate(async () => (await (await navigator.serviceWorker.ready).getNotifications()).map((n) => [n.title, n.body, n.tag, n.data.path]))
+}
+
+/** Asks again and again for something until it is as wanted. */
+export async function until(what, ok) {
+  let timer
+  const late = new Promise((_, fail) => (timer = setTimeout(() => fail(new Error(`it stays ${JSON.stringify(last)}`)), 40_000)))
+  let last
+  try {
+    while (!ok((last = await Promise.race([what(), late])))) await Promise.race([new Promise((done) => setTimeout(done, 50)), late])
+    return last
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
 /** Gives what comes of a promise, and undefined where nothing comes for a minute:
  * now and then the browser draws no more frames on a busy machine, and a script in
  * the page that waits for one, ours or axe's, would wait for ever. */

@@ -2,7 +2,7 @@
 // TestPanelSettings starts the server, behind a proxy that can be down and make
 // the panel another version.
 import assert from 'node:assert/strict'
-import { ask, atBothWidths, key, repo, request, signIn, url } from './browser.mjs'
+import { ask, atBothWidths, key, repo, request, shown, signIn, until, url } from './browser.mjs'
 
 /** How often each was done, at both widths. */
 let runs = 0
@@ -111,23 +111,6 @@ async function defaults(page, look) {
   await look('settings-defaults')
   await page.getByRole('button', { name: 'Forget them' }).click()
   await page.getByRole('cell', { name: 'none', exact: true }).waitFor()
-}
-
-/** Notices that are shown now. */
-function shown(page) {
-  return page.evaluate(async () => (await (await navigator.serviceWorker.ready).getNotifications()).map((n) => [n.title, n.body, n.tag, n.data.path]))
-}
-
-async function until(what, ok) {
-  let timer
-  const late = new Promise((_, fail) => (timer = setTimeout(() => fail(new Error(`it stays ${JSON.stringify(last)}`)), 40_000)))
-  let last
-  try {
-    while (!ok((last = await Promise.race([what(), late])))) await Promise.race([new Promise((done) => setTimeout(done, 50)), late])
-    return last
-  } finally {
-    clearTimeout(timer)
-  }
 }
 
 async function notices(page, width, look, token) {
