@@ -20,11 +20,16 @@ const empty = {
   },
 }
 
+// What shows and edits texts, with its languages, has names of its own: it is loaded
+// when a file is opened, and not kept for when there is no server.
+const ofEditor = /\/node_modules\/(@codemirror|@lezer|@marijn|crelt|style-mod|w3c-keyname)\/|\/src\/files\/(editor|languages|text)\.ts$/
+
 export default defineConfig({
   plugins: [empty, svelte(), worker, compress(out)],
   build: {
     outDir: out, emptyOutDir: false, assetsInlineLimit: 0, target: 'es2022', chunkSizeWarningLimit: 900,
     modulePreload: { polyfill: false },
+    rolldownOptions: { output: { chunkFileNames: ({ moduleIds }) => (moduleIds.every((id) => ofEditor.test(id)) ? 'assets/editor-[name]-[hash].js' : 'assets/[name]-[hash].js') } },
   },
   worker: { format: 'es' },
   // For `npm run dev` beside a running server, which takes only what comes from

@@ -15,8 +15,8 @@ export const worker = {
     order: 'post',
     handler(_, bundle) {
       const built = Object.values(bundle).filter((f) => f.fileName.startsWith('assets/'))
-      // Colours are large and of no use without a server.
-      const files = ['/', ...beside, ...built.map((f) => `/${f.fileName}`).filter((f) => !f.includes('/colours-')).sort()]
+      // Colours and the editor are large and of no use without a server.
+      const files = ['/', ...beside, ...built.map((f) => `/${f.fileName}`).filter((f) => !/\/(colours|editor)-/.test(f)).sort()]
       const text = readFileSync(join(import.meta.dirname, 'worker.js'), 'utf8')
       const page = bundle['index.html']?.source ?? ''
       const version = createHash('sha256').update(JSON.stringify(files)).update(text).update(page).digest('hex').slice(0, 16)
