@@ -19,6 +19,7 @@ import (
 	"github.com/creack/pty"
 
 	"github.com/errand-dev/errand"
+	"github.com/errand-dev/errand/api"
 	"github.com/errand-dev/errand/guest/guesttest"
 )
 
@@ -130,7 +131,7 @@ func TestSSH(t *testing.T) {
 			h.commands(host)
 			h.terminal(host, made.Agent.ID)
 			h.files(host)
-			h.ports(host)
+			h.ports(host, made.Agent.ID)
 			h.editors(host, made.Agent.ID)
 			h.refusals(host, made.Agent.ID)
 		})
@@ -271,7 +272,7 @@ func (h *sshHome) files(host string) {
 }
 
 // ports forwards one each way.
-func (h *sshHome) ports(host string) {
+func (h *sshHome) ports(host, agent string) {
 	h.Helper()
 	h.must("ssh", host, "cd / && echo inside >/srv/index.html && { busybox httpd -p 127.0.0.1:3111 -h /srv || python3 -m http.server -b 127.0.0.1 -d /srv 3111 >/dev/null 2>&1 & }; until (exec 3<>/dev/tcp/127.0.0.1/3111) 2>/dev/null; do :; done")
 	mine := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "outside\n") }))
@@ -301,6 +302,7 @@ func (h *sshHome) ports(host string) {
 	if got := fetch(h.T, "http://"+here+"/index.html"); got != "inside\n" {
 		h.Errorf("through -L came %q", got)
 	}
+	h.in.isHere(agent, api.Present{Doing: "port", Port: 3111})
 	if out := h.must("ssh", host, "curl -s http://127.0.0.1:3222/"); out != "outside\n" {
 		h.Errorf("through -R came %q", out)
 	}
