@@ -108,28 +108,6 @@ func (l *Line) CloseStdin(ctx context.Context, id string) error {
 	return err
 }
 
-// Feed writes all of r to the command's stdin and closes it. It is for a
-// command to whose stdin nothing was written yet.
-func (l *Line) Feed(ctx context.Context, id string, r io.Reader) error {
-	buf := make([]byte, 128<<10)
-	var offset int64
-	for {
-		n, err := io.ReadFull(r, buf)
-		if n > 0 {
-			if err := l.Write(ctx, id, offset, buf[:n]); err != nil {
-				return err
-			}
-			offset += int64(n)
-		}
-		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return l.CloseStdin(ctx, id)
-		case err != nil:
-			return fmt.Errorf("reading stdin for %s: %w", id, err)
-		}
-	}
-}
-
 // Signal sends a signal ("TERM", "KILL", "INT", "HUP", "QUIT", "USR1", "USR2",
 // "CONT", "STOP", "WINCH") to the command's process group. It reaches what the
 // command left behind in its group too, also after its exit; where nobody is

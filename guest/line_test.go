@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -108,7 +109,9 @@ func TestNothingIsLostOrDoubled(t *testing.T) {
 				for i := range 3 {
 					all.Go(func() { countOnce(t, ctx, l, dir, i) })
 				}
-				all.Go(func() { feedOnce(t, ctx, l) })
+				for _, write := range []func(*guest.Line, context.Context, string, string) error{inPieces, inOneStream} {
+					all.Go(func() { feedOnce(t, ctx, l, write) })
+				}
 				all.Go(func() { changeOnce(t, ctx, l, dir) })
 				all.Wait()
 				l.Close()
@@ -159,28 +162,42 @@ func numbers(n int) string {
 }
 
 // feedOnce writes to a command's stdin and checks that it all came back.
-func feedOnce(t *testing.T, ctx context.Context, l *guest.Line) {
+func feedOnce(t *testing.T, ctx context.Context, l *guest.Line, write func(l *guest.Line, ctx context.Context, id, text string) error) {
 	c := guest.Command{ID: id(), Args: []string{"cat"}, Stdin: true, Hold: true}
 	if err := l.Start(ctx, c); err != nil {
 		t.Error(err)
 		return
 	}
-	const piece = 200
-	for i := 0; i < 10000; i += piece {
-		data := []byte(numbers(5000)[i : i+piece])
-		if err := l.Write(ctx, c.ID, int64(i), data); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := l.CloseStdin(ctx, c.ID); err != nil {
+	text := numbers(5000)[:10000]
+	if err := write(l, ctx, c.ID, text); err != nil {
 		t.Error(err)
 	}
 	var out strings.Builder
 	_, err := l.Rejoin(ctx, c.ID, 0, func(o guest.Output) { out.Write(o.Data) })
-	if err != nil || out.String() != numbers(5000)[:10000] {
+	if err != nil || out.String() != text {
 		t.Errorf("%d bytes came back, %v", out.Len(), err)
 	}
 }
+
+const piece = 200
+
+func inPieces(l *guest.Line, ctx context.Context, id, text string) error {
+	for i := 0; i < len(text); i += piece {
+		if err := l.Write(ctx, id, int64(i), []byte(text[i:i+piece])); err != nil {
+			return err
+		}
+	}
+	return l.CloseStdin(ctx, id)
+}
+
+func inOneStream(l *guest.Line, ctx context.Context, id, text string) error {
+	return l.Feed(ctx, id, pieces{strings.NewReader(text)})
+}
+
+// pieces gives at most one piece to each Read.
+type pieces struct{ io.Reader }
+
+func (p pieces) Read(b []byte) (int, error) { return p.Reader.Read(b[:min(len(b), piece)]) }
 
 // changeOnce makes a change that could not be made twice.
 func changeOnce(t *testing.T, ctx context.Context, l *guest.Line, dir string) {

@@ -63,68 +63,11 @@ func start(ctx context.Context, line *guest.Line, c guest.Command, s Streams) (g
 		go follow(ctx, line, c.ID, s.Resize)
 	}
 	if s.In != nil {
-		// Ends with the input or the command. A Read that blocks is its
-		// owner's to end, by closing what it reads.
-		go feed(ctx, line, c.ID, s.In)
+		// Ends with the input or the command, or the machine, as what follows does.
+		// A Read that blocks is its owner's to end, by closing what it reads.
+		go func() { _ = line.Feed(ctx, c.ID, s.In) }()
 	}
 	return line.Rejoin(ctx, c.ID, 0, s.Out)
-}
-
-// feed passes on what is typed as it is typed, and its end. What comes while a
-// piece is on its way goes with the next.
-func feed(ctx context.Context, line *guest.Line, id string, in io.Reader) {
-	pieces := make(chan []byte, 16)
-	var end error // why there are no more
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	go func() {
-		defer close(pieces)
-		end = readPieces(ctx, in, pieces)
-	}()
-	offset := int64(0)
-	for piece := range pieces {
-		piece = gather(piece, pieces)
-		if line.Write(ctx, id, offset, piece) != nil {
-			return // the command has ended, or the machine
-		}
-		offset += int64(len(piece))
-	}
-	if errors.Is(end, io.EOF) {
-		_ = line.CloseStdin(ctx, id) // likewise
-	}
-}
-
-// readPieces reads in until it ends, which is the error, or ctx does.
-func readPieces(ctx context.Context, in io.Reader, pieces chan<- []byte) error {
-	for {
-		buf := make([]byte, 32<<10)
-		n, err := in.Read(buf)
-		if n > 0 {
-			select {
-			case pieces <- buf[:n]:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// gather adds to a piece those that are there already.
-func gather(piece []byte, pieces <-chan []byte) []byte {
-	for {
-		select {
-		case more, ok := <-pieces:
-			if !ok {
-				return piece
-			}
-			piece = append(piece, more...)
-		default:
-			return piece
-		}
-	}
 }
 
 func follow(ctx context.Context, line *guest.Line, id string, sizes <-chan guest.Size) {

@@ -18,7 +18,8 @@ type input struct {
 
 	mu      sync.Mutex
 	taken   int64 // bytes accepted so far
-	pending []byte
+	pending [][]byte
+	size    int  // bytes of pending
 	closing bool // no more will come
 	dead    bool // the command reads no more: what comes is thrown away
 	writing bool // a goroutine is at work
@@ -28,7 +29,7 @@ type input struct {
 func newInput(file *os.File, tty bool) *input { return &input{file: file, tty: tty} }
 
 // write accepts the part of data that was not accepted before, and waits while
-// too much is pending.
+// too much is pending. It keeps data.
 func (in *input) write(ctx context.Context, offset int64, data []byte) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -45,10 +46,9 @@ func (in *input) write(ctx context.Context, offset int64, data []byte) error {
 			return nil
 		case in.closing:
 			return faultf(wire.CodeInvalid, "stdin was closed")
-		case len(in.pending) == 0 || len(in.pending)+len(rest) <= maxPending:
+		case in.size == 0 || in.size+len(rest) <= maxPending:
 			in.taken += int64(len(rest))
-			in.pending = append(in.pending, rest...)
-			in.flushLocked()
+			in.addLocked(rest)
 			return nil
 		}
 		wait := in.room.wait()
@@ -74,8 +74,14 @@ func (in *input) close() {
 	in.closing = true
 	if in.tty && !in.dead {
 		const eof = 0x04
-		in.pending = append(in.pending, eof)
+		in.addLocked([]byte{eof})
 	}
+	in.flushLocked()
+}
+
+func (in *input) addLocked(data []byte) {
+	in.pending = append(in.pending, data)
+	in.size += len(data)
 	in.flushLocked()
 }
 
@@ -83,7 +89,7 @@ func (in *input) close() {
 func (in *input) end() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.dead, in.pending = true, nil
+	in.dead, in.pending, in.size = true, nil, 0
 	in.room.ring()
 	if !in.tty {
 		in.file.Close()
@@ -105,14 +111,16 @@ func (in *input) flush() {
 	defer in.mu.Unlock()
 	defer func() { in.writing = false }()
 	for !in.dead && len(in.pending) > 0 {
-		data := in.pending
-		in.pending = nil
+		data := in.pending[0]
+		in.pending[0] = nil
+		in.pending = in.pending[1:]
+		in.size -= len(data)
 		in.room.ring()
 		in.mu.Unlock()
 		_, err := in.file.Write(data)
 		in.mu.Lock()
 		if err != nil {
-			in.dead, in.pending = true, nil
+			in.dead, in.pending, in.size = true, nil, 0
 			in.room.ring()
 		}
 	}

@@ -3,6 +3,7 @@ package inside
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -90,7 +91,7 @@ func (g *Guest) serveStream(l *line, stream *yamux.Stream) {
 	switch req.Method {
 	case wire.MethodHello:
 		answer(s, func(p wire.Greeting) (wire.Hello, error) { return g.greet(l, p) })
-	case wire.MethodRun, wire.MethodStart, wire.MethodJoin, wire.MethodKnown, wire.MethodInput,
+	case wire.MethodRun, wire.MethodStart, wire.MethodJoin, wire.MethodKnown, wire.MethodInput, wire.MethodFeed,
 		wire.MethodSignal, wire.MethodResize, wire.MethodForget, wire.MethodProcs:
 		g.serveCommand(req.Method, s)
 	case wire.MethodRead, wire.MethodStat, wire.MethodList, wire.MethodSearch, wire.MethodWrite, wire.MethodChange:
@@ -198,6 +199,10 @@ func (g *Guest) serveCommand(m wire.Method, s *call) {
 		})
 	case wire.MethodInput:
 		answer(s, func(i wire.Input) (wire.Empty, error) { return wire.Empty{}, g.input(s, i) })
+	case wire.MethodFeed:
+		if i, ok := decode[wire.Input](s); ok {
+			g.feed(s, i)
+		}
 	case wire.MethodSignal:
 		answer(s, func(sig wire.Signal) (wire.Empty, error) {
 			return with(g, sig.ID, func(p *process) error { return p.signal(sig.Signal) })
@@ -220,24 +225,80 @@ func with(g *Guest, id string, do func(*process) error) (wire.Empty, error) {
 
 // input takes a piece of stdin.
 func (g *Guest) input(s *call, i wire.Input) error {
-	p, err := g.known(i.ID)
+	in, err := g.stdin(i.ID)
 	if err != nil {
 		return err
-	}
-	if p.in == nil {
-		return faultf(wire.CodeInvalid, "command %s was started without stdin", i.ID)
 	}
 	if len(s.body) > 0 {
 		ctx, release := s.watched(nil)
 		defer release()
-		if err := p.in.write(ctx, i.Offset, s.body); err != nil {
+		if err := in.write(ctx, i.Offset, s.body); err != nil {
 			return err
 		}
 	}
 	if i.Close {
-		p.in.close()
+		in.close()
 	}
 	return nil
+}
+
+// stdin finds the stdin of a command.
+func (g *Guest) stdin(id string) (*input, error) {
+	p, err := g.known(id)
+	if err != nil {
+		return nil, err
+	}
+	if p.in == nil {
+		return nil, faultf(wire.CodeInvalid, "command %s was started without stdin", id)
+	}
+	return p.in, nil
+}
+
+// feed takes pieces of stdin until the server closes the stream, and acknowledges
+// each that was accepted.
+func (g *Guest) feed(s *call, i wire.Input) {
+	in, err := g.stdin(i.ID)
+	if err != nil {
+		wire.WriteFault(s, fault(err))
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	pieces := make(chan []byte, wire.FeedFrames)
+	var reader sync.WaitGroup
+	// Reads on while the command takes nothing, to see the stream's end.
+	reader.Go(func() {
+		defer cancel()
+		defer close(pieces)
+		receive(s.Stream, pieces)
+	})
+	defer reader.Wait()
+	defer func() { s.SetReadDeadline(time.Now()) }()
+	for data := range pieces {
+		if err := in.write(ctx, i.Offset, data); err != nil {
+			wire.WriteFault(s, fault(err))
+			return
+		}
+		i.Offset += int64(len(data))
+		if err := wire.WriteAck(s, i.Offset); err != nil {
+			return
+		}
+	}
+}
+
+// receive reads pieces of stdin until the stream's end, or until the server sends
+// more than may be under way.
+func receive(r io.Reader, pieces chan<- []byte) {
+	for {
+		kind, data, err := wire.ReadFrame(r, wire.MaxFeed)
+		if err != nil || kind != wire.KindBody {
+			return
+		}
+		select {
+		case pieces <- data:
+		default:
+			return
+		}
+	}
 }
 
 // follow sends a command's output from an offset on, then its exit.

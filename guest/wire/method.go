@@ -19,6 +19,7 @@ const (
 	MethodJoin     Method = "join"     // Join → chunks, Exit; acks go the other way
 	MethodKnown    Method = "known"    // Name → Known
 	MethodInput    Method = "input"    // Input, body → Empty
+	MethodFeed     Method = "feed"     // Input, then bodies → acks, until the stream is closed
 	MethodSignal   Method = "signal"   // Signal → Empty
 	MethodResize   Method = "resize"   // Resize → Empty
 	MethodForget   Method = "forget"   // Names → Empty

@@ -50,18 +50,29 @@ const (
 	AckFrames = 256
 )
 
-const frameHeader = 5
+// How much of a stdin may be under way in one stream: so many frames, of so many
+// bytes. Whoever feeds it stops there and waits for acks.
+const (
+	MaxFeed    = 64 << 10
+	FeedFrames = 16
+)
+
+// HeaderSize is what a frame has in front of its payload, in bytes.
+const HeaderSize = 5
 
 // ErrFrame: the other side broke the protocol.
 var ErrFrame = errors.New("malformed frame")
 
 // WriteFrame writes one frame in one Write.
 func WriteFrame(w io.Writer, kind Kind, payload []byte) error {
-	b := make([]byte, frameHeader, frameHeader+len(payload))
+	b := make([]byte, HeaderSize, HeaderSize+len(payload))
 	putHeader(b, kind, len(payload))
 	_, err := w.Write(append(b, payload...))
 	return err
 }
+
+// Frame makes a frame of b, whose payload stands after HeaderSize bytes, in place.
+func Frame(b []byte, kind Kind) { putHeader(b, kind, len(b)-HeaderSize) }
 
 func putHeader(b []byte, kind Kind, n int) {
 	b[0] = byte(kind)
@@ -71,7 +82,7 @@ func putHeader(b []byte, kind Kind, n int) {
 // ReadFrame reads one frame of at most limit bytes. The payload is the caller's.
 // A stream that ends between frames is io.EOF.
 func ReadFrame(r io.Reader, limit int) (Kind, []byte, error) {
-	var h [frameHeader]byte
+	var h [HeaderSize]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
 		return 0, nil, err
 	}
@@ -100,9 +111,9 @@ func WriteChunk(w io.Writer, stderr bool, offset int64, data []byte) error {
 	if stderr {
 		kind = KindStderr
 	}
-	b := make([]byte, frameHeader+8, frameHeader+8+len(data))
+	b := make([]byte, HeaderSize+8, HeaderSize+8+len(data))
 	putHeader(b, kind, 8+len(data))
-	binary.BigEndian.PutUint64(b[frameHeader:], uint64(offset))
+	binary.BigEndian.PutUint64(b[HeaderSize:], uint64(offset))
 	_, err := w.Write(append(b, data...))
 	return err
 }
@@ -166,11 +177,11 @@ func writeHead(w io.Writer, head any, body []byte) error {
 	if err != nil {
 		return err
 	}
-	n := frameHeader + len(raw)
+	n := HeaderSize + len(raw)
 	if body != nil {
-		n += frameHeader + len(body)
+		n += HeaderSize + len(body)
 	}
-	b := make([]byte, frameHeader, n)
+	b := make([]byte, HeaderSize, n)
 	putHeader(b, KindHead, len(raw))
 	b = append(b, raw...)
 	if body != nil {
