@@ -15,7 +15,7 @@ const (
 	mostKeep    = 64 << 20
 	maxKept     = 256 << 20 // of all commands together
 
-	maxChunk  = 32 << 10
+	maxChunk  = 64 << 10
 	chunkCost = 96 // what a chunk takes besides its bytes
 )
 

@@ -25,7 +25,7 @@ func SFTP(args []string) error {
 		io.Reader
 		io.WriteCloser
 	}{os.Stdin, os.Stdout}
-	server, err := sftp.NewServer(streams, sftp.WithServerWorkingDirectory(*dir))
+	server, err := sftp.NewServer(streams, sftp.WithServerWorkingDirectory(*dir), sftp.WithAllocator())
 	if err != nil {
 		return fmt.Errorf("serving files: %w", err)
 	}

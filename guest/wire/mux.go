@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/binary"
 	"log"
 	"log/slog"
 	"net"
@@ -18,12 +19,35 @@ func Client(conn net.Conn, logger *slog.Logger) (*yamux.Session, error) {
 	// yamux's timer would hold the stream, and what the guest has sent in it,
 	// also when the session has long ended.
 	c.StreamCloseTimeout = 0
-	return yamux.Client(&guard{Conn: conn}, c)
+	return yamux.Client(&whole{Conn: &guard{Conn: conn}, raw: conn}, c)
 }
 
 // Server makes the guest's end of a line over conn. It owns conn from then on.
 func Server(conn net.Conn, logger *slog.Logger) (*yamux.Session, error) {
-	return yamux.Server(conn, config(logger))
+	return yamux.Server(&whole{Conn: conn, raw: conn}, config(logger))
+}
+
+// whole writes the header of a frame together with what follows it. yamux writes
+// one after the other, and the other end would be woken for each.
+type whole struct {
+	net.Conn
+	raw  net.Conn // the same, where both can be written in one call
+	head []byte   // a header whose body comes with the next Write
+}
+
+func (w *whole) Write(p []byte) (int, error) {
+	if len(w.head) == 0 {
+		if len(p) == muxHeader && p[1] == muxData && binary.BigEndian.Uint32(p[8:]) > 0 {
+			w.head = append(w.head, p...)
+			return len(p), nil
+		}
+		return w.Conn.Write(p)
+	}
+	both := net.Buffers{w.head, p}
+	n, err := both.WriteTo(w.raw)
+	n -= int64(len(w.head))
+	w.head = w.head[:0]
+	return int(max(n, 0)), err
 }
 
 func config(logger *slog.Logger) *yamux.Config {
