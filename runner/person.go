@@ -38,6 +38,9 @@ type ExecRequest struct {
 	Limit time.Duration
 	// Resize gives new sizes of the pty; may be nil.
 	Resize <-chan guest.Size
+	// Signal gives signals for the command and what it runs in its process group,
+	// "TERM" and the like; may be nil. One that there is not is left out.
+	Signal <-chan string
 	// As says what Args are.
 	As ExecAs
 	// Whole passes on all that is printed as it is: programs at both ends speak a
@@ -121,7 +124,7 @@ func (r *Runner) Exec(ctx context.Context, caller errand.Caller, id errand.Agent
 		ID: "person." + orDefault(req.ID, uuid.NewString()), Args: argv, Dir: req.Dir, User: user,
 		Env: append(env, req.Env...), TTY: req.TTY, Stdin: req.Stdin != nil, Limit: req.Limit,
 		Hold: req.Whole,
-	}, terminal.Streams{In: req.Stdin, Resize: req.Resize, Out: out})
+	}, terminal.Streams{In: req.Stdin, Resize: req.Resize, Signal: req.Signal, Out: out})
 }
 
 // Visit gives the line to the agent's machine, waking it if it sleeps. It does not

@@ -29,6 +29,7 @@ import (
 type Streams struct {
 	In     io.Reader         // nil: no input; its end closes the command's stdin
 	Resize <-chan guest.Size // nil: the size stays
+	Signal <-chan string     // for the command, "TERM" and the like; nil: none
 	Out    func(guest.Output)
 }
 
@@ -53,14 +54,17 @@ func Run(ctx context.Context, line *guest.Line, c guest.Command, s Streams) (gue
 // exit, until ctx ends. Only a command that the guest knows can be written to and
 // resized.
 func start(ctx context.Context, line *guest.Line, c guest.Command, s Streams) (guest.Exit, error) {
-	if s.In == nil && s.Resize == nil {
+	if s.In == nil && s.Resize == nil && s.Signal == nil {
 		return line.Run(ctx, c, s.Out)
 	}
 	if err := line.Start(ctx, c); err != nil {
 		return guest.Exit{}, err
 	}
 	if s.Resize != nil && c.TTY != nil {
-		go follow(ctx, line, c.ID, s.Resize)
+		go follow(ctx, s.Resize, func(size guest.Size) error { return line.Resize(ctx, c.ID, size) })
+	}
+	if s.Signal != nil {
+		go follow(ctx, s.Signal, func(sig string) error { return line.Signal(ctx, c.ID, sig) })
 	}
 	if s.In != nil {
 		// Ends with the input or the command, or the machine, as what follows does.
@@ -70,11 +74,16 @@ func start(ctx context.Context, line *guest.Line, c guest.Command, s Streams) (g
 	return line.Rejoin(ctx, c.ID, 0, s.Out)
 }
 
-func follow(ctx context.Context, line *guest.Line, id string, sizes <-chan guest.Size) {
+// follow does something with each of what comes, until ctx ends or the line does.
+// What the guest refuses is left out.
+func follow[T any](ctx context.Context, news <-chan T, do func(T) error) {
 	for {
 		select {
-		case size, ok := <-sizes:
-			if !ok || line.Resize(ctx, id, size) != nil {
+		case one, ok := <-news:
+			if !ok {
+				return
+			}
+			if err := do(one); err != nil && !errors.As(err, new(*guest.Error)) {
 				return
 			}
 		case <-ctx.Done():

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
@@ -129,6 +130,7 @@ func TestSSH(t *testing.T) {
 			h := newSSHHome(t, in)
 			host := "errand-" + strings.TrimPrefix(made.Agent.ID, "bc-")[:8]
 			h.commands(host)
+			h.signals(made.Agent.ID)
 			h.terminal(host, made.Agent.ID)
 			h.files(host)
 			h.ports(host, made.Agent.ID)
@@ -188,6 +190,59 @@ func (h *sshHome) commands(host string) {
 	cmd.Stdin = bytes.NewReader(big)
 	if back, err := cmd.Output(); err != nil || !bytes.Equal(back, big) {
 		h.Errorf("of %d bytes through cat %d came back, the same: %t, %v", len(big), len(back), bytes.Equal(back, big), err)
+	}
+}
+
+// signals sends a command signals, as OpenSSH's client never does: one that it
+// takes, one that there is not, and one that ends it with what it has begun.
+func (h *sshHome) signals(agent string) {
+	h.Helper()
+	at, err := h.in.client.SSH(h.Context())
+	if err != nil {
+		h.Fatal(err)
+	}
+	private, err := os.ReadFile(h.file("id_ed25519"))
+	if err != nil {
+		h.Fatal(err)
+	}
+	key, err := ssh.ParsePrivateKey(private)
+	if err != nil {
+		h.Fatal(err)
+	}
+	server, _, _, _, err := ssh.ParseAuthorizedKey([]byte(at.HostKey))
+	if err != nil {
+		h.Fatal(err)
+	}
+	client, err := ssh.Dial("tcp", at.Address, &ssh.ClientConfig{User: agent, Auth: []ssh.AuthMethod{ssh.PublicKeys(key)}, HostKeyCallback: ssh.FixedHostKey(server)})
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer client.Close()
+	session, err := client.NewSession()
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer session.Close()
+	out, err := session.StdoutPipe()
+	if err != nil {
+		h.Fatal(err)
+	}
+	if err := session.Start("trap 'echo heard' USR1; echo ready; while :; do sleep 100 & wait $!; done"); err != nil {
+		h.Fatal(err)
+	}
+	screen := newScreen(out)
+	screen.until(h.T, "ready")
+	for _, sig := range []ssh.Signal{"NONE", ssh.SIGUSR1} {
+		if err := session.Signal(sig); err != nil {
+			h.Fatal(err)
+		}
+	}
+	screen.until(h.T, "heard")
+	if err := session.Signal(ssh.SIGTERM); err != nil {
+		h.Fatal(err)
+	}
+	if ended := (*ssh.ExitError)(nil); !errors.As(session.Wait(), &ended) || ended.ExitStatus() != 128+15 {
+		h.Errorf("a command that was sent TERM ended with %v", ended)
 	}
 }
 

@@ -25,7 +25,7 @@ type (
 	}
 	sizeRequest struct{ Cols, Rows, PixelsX, PixelsY uint32 }
 	envRequest  struct{ Name, Value string }
-	textRequest struct{ Text string } // of exec and subsystem
+	textRequest struct{ Text string } // of exec, subsystem and signal
 )
 
 // envName is which variables a client may set, as sshd's AcceptEnv says what.
@@ -34,13 +34,17 @@ var envName = regexp.MustCompile(`^(LANG|LC_[A-Z_]+|TERM|COLORTERM|GIT_PROTOCOL|
 // maxEnv bounds the variables of a session, in bytes.
 const maxEnv = 16 << 10
 
+// maxSignals is how many signals may wait for a command to be sent them.
+const maxSignals = 16
+
 // visit is one session channel, which runs one thing.
 type visit struct {
 	*visitor
 	ssh.Channel
-	env   []string
-	tty   *guest.Size
-	sizes chan guest.Size
+	env     []string
+	tty     *guest.Size
+	sizes   chan guest.Size
+	signals chan string
 }
 
 // session serves a session channel until it ends.
@@ -52,7 +56,7 @@ func (v *visitor) session(ctx context.Context, c ssh.NewChannel) {
 	defer channel.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &visit{visitor: v, Channel: channel, sizes: make(chan guest.Size, 1)}
+	s := &visit{visitor: v, Channel: channel, sizes: make(chan guest.Size, 1), signals: make(chan string, maxSignals)}
 	var work sync.WaitGroup
 	defer work.Wait()
 	started := false
@@ -78,7 +82,7 @@ func (s *visit) heard(r *ssh.Request) bool {
 	switch r.Type {
 	case "pty-req":
 		return s.tty != nil
-	case "env", "window-change":
+	case "env", "window-change", "signal":
 		return true
 	}
 	return false
@@ -91,6 +95,12 @@ func (s *visit) take(r *ssh.Request, started bool) func(context.Context) (int, e
 		var size sizeRequest
 		if ssh.Unmarshal(r.Payload, &size) == nil {
 			s.resize(size.Cols, size.Rows)
+		}
+		return nil
+	case "signal":
+		var sig textRequest
+		if ssh.Unmarshal(r.Payload, &sig) == nil {
+			s.signal(sig.Text)
 		}
 		return nil
 	case "pty-req", "env", "shell", "exec", "subsystem":
@@ -170,6 +180,15 @@ func (s *visit) resize(cols, rows uint32) {
 	s.sizes <- size
 }
 
+// signal hands on a signal, unless too many wait already. One that comes before
+// the command does waits for it.
+func (s *visit) signal(name string) {
+	select {
+	case s.signals <- name:
+	default:
+	}
+}
+
 // shell runs a text in the user's shell, or the shell alone.
 func (s *visit) shell(text string) func(context.Context) (int, error) {
 	req := runner.ExecRequest{As: runner.ExecShell}
@@ -185,7 +204,7 @@ func (s *visit) exec(ctx context.Context, req runner.ExecRequest) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	req.Env, req.TTY, req.Resize, req.Stdin, req.Whole = s.env, s.tty, s.sizes, s.Channel, s.tty == nil
+	req.Env, req.TTY, req.Resize, req.Signal, req.Stdin, req.Whole = s.env, s.tty, s.sizes, s.signals, s.Channel, s.tty == nil
 	exit, err := s.Runner.Exec(ctx, s.who, id, req, s.print)
 	if exit.Unknown && err == nil {
 		err = fmt.Errorf("the machine ended before the command did")
