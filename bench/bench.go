@@ -1,7 +1,7 @@
 // Package bench measures what Errand promises: how soon a machine is there, how
 // long a command takes to come back and a key its echo, what a snapshot, an environment that was
-// built before and a checkout cost, what goes through a machine's way out and into
-// its ports, how quickly the API answers and how much memory the server holds.
+// built before and a checkout cost, what goes through a machine's way out, into
+// its ports and by ssh, how quickly the API answers and how much memory the server holds.
 //
 // It measures the parts as the server uses them, on a data directory of its
 // own, cold and warm, each engine by itself, beside Docker where a Docker
@@ -99,6 +99,7 @@ var parts = []part{
 	{"unchanged", measureUnchanged},
 	{"egress", measureEgress},
 	{"preview", measurePreview},
+	{"ssh", measureSSH},
 	{"checkout", measureCheckout},
 	{"terminal", measureTerminal},
 	{"api", measureAPI},

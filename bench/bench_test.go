@@ -87,6 +87,27 @@ func TestRunMeasuresRealMachines(t *testing.T) {
 	checkClean(t, o.Dir)
 }
 
+// TestSSHIsMeasured wants a figure each way, by SFTP and through a command.
+func TestSSHIsMeasured(t *testing.T) {
+	o := options(t, "ssh")
+	r, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Skipped) > 0 {
+		guesttest.Lacking(t, "%s", r.Skipped[0])
+	}
+	if len(r.Results) != 4 {
+		t.Fatalf("the figures are %+v", r.Results)
+	}
+	for _, f := range r.Results {
+		if f.Unit != "MB/s" || f.Samples != 5 || f.Min <= 0 {
+			t.Errorf("not a figure: %+v", f)
+		}
+	}
+	checkClean(t, o.Dir)
+}
+
 // TestUnchangedIsMeasured wants a figure of each kind of run, and what lies
 // between them.
 func TestUnchangedIsMeasured(t *testing.T) {
