@@ -174,8 +174,8 @@ func (l *Line) newWindow(ctx context.Context, terminals ...Terminal) error {
 }
 
 // errTmuxEnded: tmux, which ends with its last terminal, was just ending. What it
-// was told has not been done.
-var errTmuxEnded = errors.New("tmux ended")
+// was told has not been done, and there is no terminal any more.
+var errTmuxEnded = terminalError(wire.CodeNotExist, "tmux has ended, and the terminals with it")
 
 // endings is how often a terminal is opened again while tmux ends, which takes it
 // less time than the command that is then told of it.
