@@ -7,6 +7,7 @@ import (
 	"github.com/errand-dev/errand/environment"
 	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/journal"
+	"github.com/errand-dev/errand/store"
 	"github.com/errand-dev/errand/vault"
 )
 
@@ -35,26 +36,36 @@ func (b *Builds) unlock(ctx context.Context, build errand.Build, e errand.Enviro
 	if b.Vault == nil {
 		return vault.Opened{}, nil
 	}
-	f := vault.For{Environment: e.ID, Build: asks.Build != nil}
+	f := vault.For{BuildID: build.ID, Environment: e.ID, Build: asks.Build != nil}
 	if e.Owner == errand.OwnerPersonal {
 		f.Caller = errand.CallerOf(e.Person)
 	}
 	for _, r := range e.Repositories {
 		f.Repositories = append(f.Repositories, r.URL)
 	}
-	opened, err := b.Vault.Open(ctx, f)
-	if err != nil || len(opened.Uses) == 0 {
-		return opened, err
+	for {
+		opened, err := b.Vault.Open(ctx, f)
+		if err != nil || len(opened.Uses) == 0 {
+			return opened, err
+		}
+		err = b.recordUses(ctx, build.ID, opened.Uses)
+		if e := errand.AsError(err); e == nil || e.Code != store.SecretChanged {
+			return opened, err
+		}
 	}
-	for i := range opened.Uses {
-		opened.Uses[i].Build = build.ID
+}
+
+// recordUses puts on record what a build is about to be given.
+func (b *Builds) recordUses(ctx context.Context, build errand.BuildID, uses []errand.SecretUse) error {
+	for i := range uses {
+		uses[i].Build = build
 	}
-	_, err = b.Journal.Decide(ctx, func(t *journal.Tx) error {
-		fresh, err := t.PutSecretUses(opened.Uses)
+	_, err := b.Journal.Decide(ctx, func(t *journal.Tx) error {
+		fresh, err := t.PutSecretUses(uses)
 		if err != nil || len(fresh) == 0 {
 			return err
 		}
-		return t.Tell(build.ID, "", errand.Fact{Kind: errand.EventSecretsUsed, Data: errand.SecretsUsed{Secrets: fresh}})
+		return t.Tell(build, "", errand.Fact{Kind: errand.EventSecretsUsed, Data: errand.SecretsUsed{Secrets: fresh}})
 	})
-	return opened, err
+	return err
 }

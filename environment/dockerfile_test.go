@@ -200,7 +200,7 @@ func TestDockerfileLeavesASecret(t *testing.T) {
 	build := h.change
 	h.change = func(p *environment.Preparation) {
 		build(p)
-		p.Guarded = secret.NewFinder(map[string]string{"token": "0123456789"})
+		p.Guarded = secret.NewFinder(map[string][]string{"token": {"0123456789"}})
 	}
 	const mount = "FROM REGISTRY/tools\\nRUN --mount=type=secret,id=token "
 	for i, test := range []struct{ text, want string }{

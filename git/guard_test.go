@@ -19,7 +19,7 @@ const hidden = "hunter2-is-a-long-value"
 
 // guarded gives the guard of one secret.
 func guarded() (*Guard, error) {
-	f := secrets.NewFinder(map[string]string{"TOKEN": hidden})
+	f := secrets.NewFinder(map[string][]string{"TOKEN": {hidden}})
 	return &Guard{Hide: f.Hide, Find: func(r io.Reader) ([]Found, error) {
 		found, err := f.Find(r)
 		var all []Found

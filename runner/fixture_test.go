@@ -147,9 +147,13 @@ func (h *house) run() {
 	})
 }
 
-// restart ends the runner in order and starts another.
+// restart ends the runner in order and starts another, which knows only what is
+// kept.
 func (h *house) restart() {
 	h.stop()
+	h.options.Redactor = &secret.Redactor{}
+	h.journal = journal.New(h.store, h.options.Redactor)
+	h.options.Journal = h.journal
 	h.run()
 }
 

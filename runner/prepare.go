@@ -70,10 +70,7 @@ func (r *Runner) prepare(ctx context.Context, p *place, run errand.RunID) error 
 	if err := r.warn(ctx, s, run); err != nil {
 		return err
 	}
-	if err := r.unlock(ctx, p, &s); err != nil {
-		return err
-	}
-	if err := r.recordUses(ctx, agent.ID, run, s.opened.Uses); err != nil {
+	if err := r.unlockFor(ctx, p, &s, run); err != nil {
 		return err
 	}
 	if err := r.room(ctx, p.agent); err != nil {

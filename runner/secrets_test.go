@@ -254,3 +254,63 @@ func TestKeyAway(t *testing.T) {
 	}
 	h.ends(other, follow.ID, errand.RunFinished)
 }
+
+// TestEarlierValueStaysHidden changes a secret that a machine has, and removes it,
+// each time with a restart of the server: the values that it had are taken out of
+// what the machine says and refused in its pushes, and the machine is given only
+// what holds.
+func TestEarlierValueStaysHidden(t *testing.T) {
+	values := []string{"npm_s3cr3t-0123456789abcdef", "npm_an0ther-fedcba9876543210"}
+	keep := `printf '%s\n' "$NPM_TOKEN" >> /root/kept; `
+	tell := command(keep + `cat /root/kept; echo "now ${NPM_TOKEN-none}"; cp /root/kept npmrc && git add -A && git commit -qm "Add it" && git push origin HEAD; git reset -q --hard HEAD~1`)
+	after := func(pattern string) *scripted.Turn {
+		return &scripted.Turn{Expect: scripted.Pat(pattern), Text: "done"}
+	}
+	h := build(t, script(&scripted.Conversation{
+		Match: scripted.Pat("keep it"), Turns: []*scripted.Turn{command(keep + "echo kept"), after("kept")},
+		FollowUps: []*scripted.FollowUp{
+			{Match: scripted.Pat("changed"), Turns: []*scripted.Turn{tell,
+				after(`(?s)\[REDACTED\]\n\[REDACTED\]\nnow \[REDACTED\].*npmrc, line 1 in commit [0-9a-f]{12}: the secret NPM_TOKEN.*remote rejected`)}},
+			{Match: scripted.Pat("removed"), Turns: []*scripted.Turn{tell,
+				after(`(?s)\[REDACTED\]\n\[REDACTED\]\n\nnow none.*npmrc, line 1 in commit [0-9a-f]{12}: the secret NPM_TOKEN.*remote rejected`)}},
+		},
+	}), runner.Defaults{})
+	h.put(vault.Team, "NPM_TOKEN", values[0], errand.SecretRuntime)
+	repo := repository(t, nil)
+	agent, run := h.start(ask("keep it", repo))
+	h.ends(agent, run, errand.RunFinished)
+	for _, change := range []struct {
+		what string
+		do   func()
+	}{
+		{"changed", func() { h.put(vault.Team, "NPM_TOKEN", values[1], errand.SecretRuntime) }},
+		{"removed", func() {
+			if _, err := h.options.Vault.Delete(t.Context(), vault.Team, "NPM_TOKEN"); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		change.do()
+		h.restart()
+		follow, err := h.runner.FollowUp(t.Context(), caller, agent, runner.FollowUp{Prompt: errand.Prompt{Text: change.what}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := h.ends(agent, follow.ID, errand.RunFinished); d.Result != "done" {
+			t.Errorf("%s: the run says %q\n%s", change.what, d.Result, h.story(agent))
+		}
+	}
+	for _, value := range values {
+		for _, e := range h.events(agent) {
+			if strings.Contains(string(e.Data), value) {
+				t.Errorf("event %d (%s) holds the secret: %s", e.Seq, e.Kind, e.Data)
+			}
+		}
+		if found := grep(t, h.dir, value); len(found) > 0 {
+			t.Errorf("%s stands on disk in %v", value, found)
+		}
+		if log := gitIn(t, repo, "log", "--all", "-p"); strings.Contains(log, value) {
+			t.Errorf("the remote holds %s", value)
+		}
+	}
+}

@@ -11,7 +11,7 @@ import (
 // that a Redactor knows. It may be used from many goroutines.
 type Finder struct {
 	matcher *matcher
-	names   []string
+	names   []string // of each value
 }
 
 // Found is a value that stands where it should not.
@@ -21,13 +21,14 @@ type Found struct {
 	Packed bool   // in what is compressed
 }
 
-// NewFinder gives what finds values, by name. It is nil where there is nothing
-// that could be found: no value is long enough.
-func NewFinder(values map[string]string) *Finder {
-	names := slices.Sorted(maps.Keys(values))
-	var texts []string
-	for _, name := range names {
-		texts = append(texts, values[name])
+// NewFinder gives what finds values, by name; one name may have had several. It
+// is nil where there is nothing that could be found: no value is long enough.
+func NewFinder(values map[string][]string) *Finder {
+	var names, texts []string
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		for _, value := range values[name] {
+			names, texts = append(names, name), append(texts, value)
+		}
 	}
 	m := newMatcher(texts)
 	if m == nil {
@@ -36,7 +37,7 @@ func NewFinder(values map[string]string) *Finder {
 	return &Finder{matcher: m, names: names}
 }
 
-// Find reads r to its end and gives the first place of each secret in it, also in
+// Find reads r to its end and gives the first place of each value in it, also in
 // what is compressed there (see packed.go). Its memory does not grow with the
 // stream.
 func (f *Finder) Find(r io.Reader) ([]Found, error) {

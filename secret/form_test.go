@@ -282,7 +282,7 @@ func TestScreenKeepsItsShape(t *testing.T) {
 }
 
 func TestFinder(t *testing.T) {
-	f := secret.NewFinder(map[string]string{"TOKEN": "hunter2-is-long", "SHORT": "abc", "OTHER": "not here at all"})
+	f := secret.NewFinder(map[string][]string{"TOKEN": {"hunter2-is-long"}, "SHORT": {"abc"}, "OTHER": {"not here at all"}})
 	var file bytes.Buffer
 	for range 30_000 {
 		file.WriteString("a line that says nothing of interest\n")
@@ -292,14 +292,14 @@ func TestFinder(t *testing.T) {
 	if err != nil || len(found) != 1 || found[0] != (secret.Found{Name: "TOKEN", Line: 30_001}) {
 		t.Errorf("found %+v, %v", found, err)
 	}
-	if secret.NewFinder(map[string]string{"SHORT": "abc"}) != nil {
+	if secret.NewFinder(map[string][]string{"SHORT": {"abc"}}) != nil {
 		t.Error("there is a finder for what cannot be found")
 	}
 }
 
 // TestFinderAtEachEdge puts a value over the edge of what is read at once.
 func TestFinderAtEachEdge(t *testing.T) {
-	f := secret.NewFinder(map[string]string{"TOKEN": "hunter2-is-long"})
+	f := secret.NewFinder(map[string][]string{"TOKEN": {"hunter2-is-long"}})
 	for shift := range 40 {
 		text := strings.Repeat(".", 256<<10-20+shift) + "hunter2-\nis-long" + strings.Repeat(".", 100)
 		if found, err := f.Find(strings.NewReader(text)); err != nil || len(found) != 1 {
@@ -344,7 +344,7 @@ func zipped(t *testing.T, method uint16, text string) string {
 
 // TestFinderUnpacks hides a value in what is compressed.
 func TestFinderUnpacks(t *testing.T) {
-	f := secret.NewFinder(map[string]string{"TOKEN": "hunter2-is-long"})
+	f := secret.NewFinder(map[string][]string{"TOKEN": {"hunter2-is-long"}})
 	gz := func(text string) string {
 		return compressed(t, func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) }, text)
 	}
@@ -392,7 +392,7 @@ func TestFinderUnpacks(t *testing.T) {
 }
 
 func BenchmarkFinder(b *testing.B) {
-	f := secret.NewFinder(map[string]string{"TOKEN": "hunter2-is-long"})
+	f := secret.NewFinder(map[string][]string{"TOKEN": {"hunter2-is-long"}})
 	text := bytes.Repeat([]byte("npm http fetch GET 200 https://registry.npmjs.org/left-pad 34ms (cache hit)\n"), 140_000)
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {

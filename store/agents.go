@@ -125,8 +125,9 @@ func (t *Tx) UpdateAgent(a errand.Agent) error {
 	return err
 }
 
-// DeleteAgent removes an agent with its runs, events and requests. Its machine's
-// row stays, without an owner, until the machine is destroyed.
+// DeleteAgent removes an agent with its runs, events and requests, and the earlier
+// values of secrets that only it was given. Its machine's row stays, without an
+// owner, until the machine is destroyed.
 func (t *Tx) DeleteAgent(id errand.AgentID) error {
 	// The agent goes first: its events may not be deleted while it is there.
 	for _, q := range []string{
@@ -140,7 +141,7 @@ func (t *Tx) DeleteAgent(id errand.AgentID) error {
 			return fmt.Errorf("deleting agent %s: %w", id, err)
 		}
 	}
-	return nil
+	return t.dropEarlier()
 }
 
 // AgentEnv gives an agent's sealed variables, "" for none.

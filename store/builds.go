@@ -92,7 +92,8 @@ func (t *Tx) InsertBuild(b errand.Build) error {
 
 // UpdateBuild writes what may change of a build: version, status, failure,
 // commits, key and parts, snapshot, the wish to cancel, and the times of start
-// and end. It sets UpdatedAt.
+// and end. It sets UpdatedAt. With one that has ended the earlier values of secrets
+// go that only it was given.
 func (t *Tx) UpdateBuild(b errand.Build) error {
 	f, err := buildJSON(b)
 	if err != nil {
@@ -103,7 +104,10 @@ func (t *Tx) UpdateBuild(b errand.Build) error {
 			started_at = $10, ended_at = $11, updated_at = $12 WHERE id = $1`,
 		b.ID, b.Version, b.Status, f.failure, f.commits, b.Key, f.parts, b.Snapshot, b.CancelAsked,
 		millis(b.StartedAt), millis(b.EndedAt), t.now.UnixMilli())
-	return err
+	if err != nil || !b.Status.Ended() {
+		return err
+	}
+	return t.dropEarlier()
 }
 
 // buildTexts are a build's fields that are kept as JSON.

@@ -19,12 +19,16 @@ type Sealed struct {
 	Value   string // sealed, base64
 }
 
-// SecretRow is a secret with what it is sealed in.
+// SecretRow is a secret with what it is sealed in, or a value that one had before.
 type SecretRow struct {
 	errand.Secret
 	Sealed
 	WrappedAt time.Time
 }
+
+// Earlier says whether the row is a value that the secret had before. Of such a
+// one only id, name, kind and revision are known.
+func (r SecretRow) Earlier() bool { return r.Scope == "" }
 
 const secretColumns = `id, scope, owner, name, kind, repositories, revision, created_at, updated_at, kek, kek_version, data_key, sealed, wrapped_at`
 
@@ -83,11 +87,15 @@ func (q queries) CountSecrets(ctx context.Context, scope errand.Scope, owner str
 	return n, err
 }
 
-// PutSecret keeps a secret, new or in place of the one with its id.
+// PutSecret keeps a secret, new or in place of the one with its id, whose value
+// stays known where a machine has it (SecretsGiven).
 func (t *Tx) PutSecret(r SecretRow) error {
 	repositories, err := json.Marshal(append([]string{}, r.Repositories...))
 	if err != nil {
 		return fmt.Errorf("writing secret %s: %w", r.ID, err)
+	}
+	if err := t.keepEarlier(r.ID, r.Revision); err != nil {
+		return err
 	}
 	_, err = t.exec(`
 		INSERT INTO secrets (`+secretColumns+`, folded) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
@@ -99,27 +107,24 @@ func (t *Tx) PutSecret(r SecretRow) error {
 	return err
 }
 
-// DeleteSecret removes a secret. What is on record of its uses stays. To delete
-// again is no error.
+// DeleteSecret removes a secret. What is on record of its uses stays, and its value
+// stays known where a machine has it (SecretsGiven). To delete again is no error.
 func (t *Tx) DeleteSecret(id errand.SecretID) error {
+	if err := t.keepEarlier(id, 0); err != nil {
+		return err
+	}
 	_, err := t.exec(`DELETE FROM secrets WHERE id = $1`, id)
 	return err
 }
 
-// DeleteSecretsOf removes all secrets of an owner.
-func (t *Tx) DeleteSecretsOf(scope errand.Scope, owner string) error {
-	_, err := t.exec(`DELETE FROM secrets WHERE scope = $1 AND owner = $2`, scope, owner)
-	return err
-}
-
-// SecretsWrappedBefore gives at most limit secrets whose data key was wrapped
-// before a time, or by another key than kek in version ("" is any of its
-// versions); the oldest first.
+// SecretsWrappedBefore gives at most limit secrets, earlier values among them,
+// whose data key was wrapped before a time, or by another key than kek in version
+// ("" is any of its versions); the oldest first.
 func (q queries) SecretsWrappedBefore(ctx context.Context, before time.Time, kek, version string, limit int) ([]SecretRow, error) {
 	rows, err := q.db.QueryContext(ctx, `
-		SELECT `+secretColumns+` FROM secrets
+		SELECT `+secretColumns+` FROM `+allSealed+`
 		WHERE wrapped_at < $1 OR kek <> $2 OR $3 <> '' AND kek_version <> $3
-		ORDER BY wrapped_at, id LIMIT $4`, millis(before), kek, version, limit)
+		ORDER BY wrapped_at, id, revision LIMIT $4`, millis(before), kek, version, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -127,15 +132,22 @@ func (q queries) SecretsWrappedBefore(ctx context.Context, before time.Time, kek
 }
 
 // Rewrap puts a data key that was wrapped anew in the place of the one that r
-// was read with. A secret that was changed or deleted meanwhile is left as it
-// is.
+// was read with, also where that value became an earlier one meanwhile. One that
+// is gone, or was wrapped anew by somebody else, is left as it is.
 func (t *Tx) Rewrap(r SecretRow, s Sealed) error {
-	_, err := t.exec(`UPDATE secrets SET kek = $3, kek_version = $4, data_key = $5, wrapped_at = $6 WHERE id = $1 AND data_key = $2`,
-		r.ID, r.DataKey, s.KEK, s.Version, s.DataKey, t.now.UnixMilli())
-	return err
+	for _, q := range []string{
+		`UPDATE secrets SET kek = $3, kek_version = $4, data_key = $5, wrapped_at = $6 WHERE id = $1 AND data_key = $2`,
+		`UPDATE earlier_secrets SET kek = $3, kek_version = $4, data_key = $5, wrapped_at = $6 WHERE id = $1 AND data_key = $2`,
+	} {
+		if _, err := t.exec(q, r.ID, r.DataKey, s.KEK, s.Version, s.DataKey, t.now.UnixMilli()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// KeyCount says how many secrets one version of a key-encryption key wraps.
+// KeyCount says how many values one version of a key-encryption key wraps: those
+// of secrets, and earlier ones.
 type KeyCount struct {
 	KEK     string `json:"kek"`
 	Version string `json:"version,omitempty"`
@@ -144,7 +156,7 @@ type KeyCount struct {
 
 // KeyCounts says which key-encryption keys are needed, and for how much.
 func (q queries) KeyCounts(ctx context.Context) ([]KeyCount, error) {
-	rows, err := q.db.QueryContext(ctx, `SELECT kek, kek_version, COUNT(*) FROM secrets GROUP BY kek, kek_version ORDER BY kek, kek_version`)
+	rows, err := q.db.QueryContext(ctx, `SELECT kek, kek_version, COUNT(*) FROM `+allSealed+` GROUP BY kek, kek_version ORDER BY kek, kek_version`)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +186,9 @@ func (t *Tx) ClearAgentEnv(id errand.AgentID) error {
 }
 
 // PutSecretUses keeps uses and gives those that were not on record yet. A use
-// is on record once for each revision, agent, run and build.
+// is on record once for each revision, agent, run and build. Where the value is
+// not known any more, so that nothing could hide it later, it is a Conflict of
+// code SecretChanged: open the secrets again.
 func (t *Tx) PutSecretUses(uses []errand.SecretUse) ([]errand.SecretUse, error) {
 	var fresh []errand.SecretUse
 	for _, u := range uses {
@@ -186,12 +200,26 @@ func (t *Tx) PutSecretUses(uses []errand.SecretUse) ([]errand.SecretUse, error) 
 		if err != nil {
 			return nil, err
 		}
-		if n > 0 {
-			fresh = append(fresh, u)
+		if n == 0 {
+			continue
 		}
+		var known bool
+		err = t.db.QueryRowContext(t.ctx, `SELECT EXISTS (SELECT 1 FROM secrets WHERE id = $1 AND revision = $2)
+			OR EXISTS (SELECT 1 FROM earlier_secrets WHERE id = $1 AND revision = $2)`, u.Secret, u.Revision).Scan(&known)
+		if err != nil {
+			return nil, err
+		}
+		if !known && u.Kind != errand.SecretVariable {
+			return nil, errand.Errorf(errand.Conflict, SecretChanged, "The secret %s was changed while a machine was about to be given it. Try again.", u.Name)
+		}
+		fresh = append(fresh, u)
 	}
 	return fresh, nil
 }
+
+// SecretChanged is the code of an error that says that a secret has another value
+// than the one that was read.
+const SecretChanged = "secret_changed"
 
 // LastSecretUse says when a secret was last given out; zero: never.
 func (q queries) LastSecretUse(ctx context.Context, id errand.SecretID) (time.Time, error) {

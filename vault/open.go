@@ -27,7 +27,8 @@ const openAtOnce = 8
 
 // For says for whom secrets are opened.
 type For struct {
-	Agent        errand.AgentID // "" for a build
+	Agent        errand.AgentID // whose machine it is; "" for a build
+	BuildID      errand.BuildID // whose machine it is; "" for an agent
 	Caller       errand.Caller  // whose user secrets hold
 	Repositories []string       // URLs that it works on
 	Environment  errand.EnvironmentID
@@ -41,11 +42,12 @@ type Opened struct {
 	Env []string
 	// Build are the build secrets, by name.
 	Build map[string][]byte
-	// Hidden are the values that must be taken out of what leaves the machine.
+	// Hidden are the values that must be taken out of what leaves the machine,
+	// those among them that it was given earlier and may still have.
 	Hidden []string
-	// Guarded are the runtime and build secrets, by name: what no push and no
-	// kept disk may contain.
-	Guarded map[string]string
+	// Guarded are the runtime and build secrets, by name, each with its values of
+	// now and of earlier: what no push and no kept disk may contain.
+	Guarded map[string][]string
 	// Versions say which value each variable has, without telling it: equal
 	// versions are equal values. What a request gave is not in it.
 	Versions map[string]string
@@ -66,6 +68,37 @@ func (v *Vault) Open(ctx context.Context, f For) (Opened, error) {
 	if err != nil {
 		return Opened{}, err
 	}
+	before, err := v.before(ctx, f, rows)
+	if err != nil {
+		return Opened{}, err
+	}
+	values, err := v.openAll(ctx, slices.Concat(rows, before))
+	if err != nil {
+		return Opened{}, err
+	}
+	out := gather(rows, values, given)
+	for i, row := range before {
+		value := values[len(rows)+i]
+		// What the same secret now shows on purpose is none.
+		shown := func(s store.SecretRow) bool { return s.ID == row.ID && s.Kind == errand.SecretVariable }
+		if i := slices.IndexFunc(rows, shown); i < 0 || values[i] != value {
+			out.guard(row.Name, value)
+		}
+	}
+	return out, nil
+}
+
+// before gives the values that the machine was given earlier and is not given now:
+// because the secret was changed or removed, or another one stands before it.
+func (v *Vault) before(ctx context.Context, f For, now []store.SecretRow) ([]store.SecretRow, error) {
+	rows, err := v.store.SecretsGiven(ctx, f.Agent, f.BuildID)
+	return slices.DeleteFunc(rows, func(r store.SecretRow) bool {
+		return slices.ContainsFunc(now, func(n store.SecretRow) bool { return n.ID == r.ID && n.Revision == r.Revision })
+	}), err
+}
+
+// openAll gives the values of rows.
+func (v *Vault) openAll(ctx context.Context, rows []store.SecretRow) ([]string, error) {
 	values := make([]string, len(rows))
 	var opening errgroup.Group
 	opening.SetLimit(openAtOnce)
@@ -79,14 +112,21 @@ func (v *Vault) Open(ctx context.Context, f For) (Opened, error) {
 			return nil
 		})
 	}
-	if err := opening.Wait(); err != nil {
-		return Opened{}, err
+	return values, opening.Wait()
+}
+
+// guard adds a value of a secret to what is hidden and guarded, once.
+func (o *Opened) guard(name, value string) {
+	if !slices.Contains(o.Hidden, value) {
+		o.Hidden = append(o.Hidden, value)
 	}
-	return gather(rows, values, given), nil
+	if !slices.Contains(o.Guarded[name], value) {
+		o.Guarded[name] = append(o.Guarded[name], value)
+	}
 }
 
 func gather(rows []store.SecretRow, values []string, given map[string]string) Opened {
-	out := Opened{Build: map[string][]byte{}, Guarded: map[string]string{}, Versions: map[string]string{}}
+	out := Opened{Build: map[string][]byte{}, Guarded: map[string][]string{}, Versions: map[string]string{}}
 	overridden := map[string]bool{}
 	for name, value := range given {
 		overridden[strings.ToLower(name)] = true
@@ -108,8 +148,7 @@ func gather(rows []store.SecretRow, values []string, given map[string]string) Op
 			out.Versions[row.Name] = string(row.ID) + "@" + strconv.FormatInt(row.Revision, 10)
 		}
 		if row.Kind != errand.SecretVariable {
-			out.Hidden = append(out.Hidden, value)
-			out.Guarded[row.Name] = value
+			out.guard(row.Name, value)
 		}
 		out.Uses = append(out.Uses, errand.SecretUse{Secret: row.ID, Revision: row.Revision, Scope: row.Scope, Name: row.Name, Kind: row.Kind})
 	}

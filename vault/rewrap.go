@@ -67,15 +67,15 @@ func (v *Vault) Rewrap(ctx context.Context, before time.Time) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	tried := map[errand.SecretID]bool{}
+	tried := map[revision]bool{}
 	for limit := rewrapAtOnce; ; limit += rewrapAtOnce {
 		rows, err := v.store.SecretsWrappedBefore(ctx, before, v.envelope.Current(), version, limit)
 		if err != nil {
 			return 0, err
 		}
-		fresh := slices.DeleteFunc(slices.Clone(rows), func(r store.SecretRow) bool { return tried[r.ID] })
+		fresh := slices.DeleteFunc(slices.Clone(rows), func(r store.SecretRow) bool { return tried[revisionOf(r)] })
 		for _, row := range fresh {
-			tried[row.ID] = true
+			tried[revisionOf(row)] = true
 		}
 		done, odd, err := v.rewrap(ctx, fresh)
 		if err != nil || done > 0 {
@@ -87,6 +87,14 @@ func (v *Vault) Rewrap(ctx context.Context, before time.Time) (int, error) {
 		}
 	}
 }
+
+// revision is one value of a secret.
+type revision struct {
+	secret errand.SecretID
+	number int64
+}
+
+func revisionOf(r store.SecretRow) revision { return revision{r.ID, r.Revision} }
 
 // lapse is something that is sealed and could not be sealed anew.
 type lapse struct {
@@ -112,7 +120,11 @@ func (v *Vault) rewrap(ctx context.Context, rows []store.SecretRow) (done int, f
 		done, failed = 0, nil
 		for i, row := range rows {
 			if errs[i] != nil {
-				failed = append(failed, lapse{told(row), errs[i]})
+				what, err := told(ctx, t, row)
+				if err != nil {
+					return err
+				}
+				failed = append(failed, lapse{what, errs[i]})
 				continue
 			}
 			done++
@@ -125,15 +137,38 @@ func (v *Vault) rewrap(ctx context.Context, rows []store.SecretRow) (done int, f
 	return done, failed, err
 }
 
-// told names a secret with whose it is.
-func told(row store.SecretRow) string {
+// told names a secret with whose it is, and an earlier value with who has it.
+func told(ctx context.Context, t *store.Tx, row store.SecretRow) (string, error) {
 	switch {
+	case row.Earlier():
+		agents, err := t.AgentsGiven(ctx, row.ID, row.Revision)
+		return fmt.Sprintf("an earlier value of %s, kept until what was given it is gone: %s", row.Name, holders(agents)), err
 	case row.Scope == errand.ScopeAgent:
-		return "the variables of agent " + row.Owner
+		return "the variables of agent " + row.Owner, nil
 	case row.Owner == "":
-		return fmt.Sprintf("%s of the %s", row.Name, row.Scope)
+		return fmt.Sprintf("%s of the %s", row.Name, row.Scope), nil
 	}
-	return fmt.Sprintf("%s of the %s %s", row.Name, row.Scope, row.Owner)
+	return fmt.Sprintf("%s of the %s %s", row.Name, row.Scope, row.Owner), nil
+}
+
+// holders names the agents for whom an earlier value is kept; where there are
+// none, it is for a build.
+func holders(agents []errand.AgentID) string {
+	if len(agents) == 0 {
+		return "a build"
+	}
+	const most = 5
+	text := "agent"
+	for i, id := range agents[:min(len(agents), most)] {
+		if i > 0 {
+			text += ","
+		}
+		text += " " + string(id)
+	}
+	if len(agents) > most {
+		text += fmt.Sprintf(" and %d more", len(agents)-most)
+	}
+	return text
 }
 
 // notWrapped is an error that names what could not be wrapped anew; nil for none.
@@ -150,7 +185,7 @@ func notWrapped(failed []lapse) error {
 		fmt.Fprintf(&text, "\n… and %d more", len(failed)-most)
 	}
 	first := errand.AsError(failed[0].err)
-	return errand.Errorf(first.Kind, first.Code, "These could not be wrapped anew and stay as they are. See that their keys are there and answer, or set or delete them, and run it again:%s", text.String())
+	return errand.Errorf(first.Kind, first.Code, "These could not be wrapped anew and stay as they are. See that their keys are there and answer, or set or delete them (errand rm for agents), and run it again:%s", text.String())
 }
 
 // renewOld gives data keys to values of agents from before there were any, and

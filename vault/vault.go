@@ -183,7 +183,7 @@ func (v *Vault) Put(ctx context.Context, o Owner, name string, n Value) (kept er
 		case err != nil && !created:
 			return err
 		case row.ID != now.ID:
-			return errand.Errorf(errand.Conflict, "secret_changed", "The secret %s was changed by somebody else at the same moment. Set it again.", name)
+			return errand.Errorf(errand.Conflict, store.SecretChanged, "The secret %s was changed by somebody else at the same moment. Set it again.", name)
 		case created:
 			if err := room(ctx, t, o); err != nil {
 				return err
@@ -221,7 +221,7 @@ func (v *Vault) Secret(ctx context.Context, o Owner, name string) (errand.Secret
 }
 
 // Delete removes a secret of an owner and gives what it was. Machines that have
-// it keep it.
+// it keep it, and it stays hidden there.
 func (v *Vault) Delete(ctx context.Context, o Owner, name string) (gone errand.Secret, err error) {
 	err = v.store.Write(ctx, func(t *store.Tx) error {
 		row, err := t.Secret(ctx, o.Scope, o.ID, name)

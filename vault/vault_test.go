@@ -137,14 +137,14 @@ func TestWhoIsGivenWhat(t *testing.T) {
 	got := h.opened(vault.For{Caller: ada, Repositories: []string{"https://github.com/other/app"}})
 	want := vault.Opened{
 		Env: []string{"PLAIN=visible", "TOKEN=0123456789"}, Build: map[string][]byte{}, Hidden: []string{"0123456789"},
-		Guarded: map[string]string{"TOKEN": "0123456789"},
+		Guarded: map[string][]string{"TOKEN": {"0123456789"}},
 	}
 	got.Versions, got.Uses = nil, nil
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	got = h.opened(vault.For{Caller: ada, Repositories: []string{app}, Build: true})
-	if !slices.Contains(got.Env, "RESTRICTED=for one") || string(got.Build["NPMRC"]) != "build-only" || got.Guarded["NPMRC"] == "" {
+	if !slices.Contains(got.Env, "RESTRICTED=for one") || string(got.Build["NPMRC"]) != "build-only" || len(got.Guarded["NPMRC"]) != 1 {
 		t.Errorf("a build of the repository is given %+v", got)
 	}
 	if slices.ContainsFunc(got.Env, func(v string) bool { return strings.Contains(v, "build-only") }) {
