@@ -229,7 +229,7 @@ func (a *app) secretListCommand() *cobra.Command {
 func (a *app) secretRemoveCommand() *cobra.Command {
 	var f ownerFlags
 	cmd := &cobra.Command{
-		Use: "rm NAME", Short: "Remove a secret; machines that have it keep it", Args: usage(cobra.ExactArgs(1)),
+		Use: "rm NAME", Short: "Remove a secret; machines that have it keep it, and it stays hidden there", Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := f.owner()
 			if err != nil {

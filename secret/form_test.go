@@ -292,6 +292,11 @@ func TestFinder(t *testing.T) {
 	if err != nil || len(found) != 1 || found[0] != (secret.Found{Name: "TOKEN", Line: 30_001}) {
 		t.Errorf("found %+v, %v", found, err)
 	}
+	both := secret.NewFinder(map[string][]string{"OTHER": {"not here at all"}, "TOKEN": {"hunter2-is-long", "hunter1-was-long"}})
+	found, err = both.Find(strings.NewReader("hunter1-was-long\nhunter2-is-long\n"))
+	if want := []secret.Found{{Name: "TOKEN", Line: 1}, {Name: "TOKEN", Line: 2}}; err != nil || !slices.Equal(found, want) {
+		t.Errorf("of two values of one name it found %+v, %v", found, err)
+	}
 	if secret.NewFinder(map[string][]string{"SHORT": {"abc"}}) != nil {
 		t.Error("there is a finder for what cannot be found")
 	}

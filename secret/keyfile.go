@@ -144,7 +144,7 @@ func lost(format string, args ...any) error {
 func (f *KeyFile) read() (*keyset.Handle, error) {
 	raw, err := os.ReadFile(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, lost("The key file %s is gone, and secrets are sealed under it. Restore it from a backup. If there is none, remove those secrets (errand secret ls, errand secret rm) and the agents that have variables of their own, and set them anew; nothing was overwritten. (%w)", f.path, err)
+		return nil, lost("The key file %s is gone, and secrets are sealed under it. Restore it from a backup. If there is none, remove those secrets (errand secret ls, errand secret rm) and the agents that were given them or variables of their own (errand rm), and set them anew; nothing was overwritten. (%w)", f.path, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the key file %s: %w", f.path, err)

@@ -189,7 +189,7 @@ func addSecrets[P ownedPage, N ownedName, B ownedBody](s *Server, r *router, who
 			return api.FromSecret(found), err
 		})
 	add(r, route{name: "delete" + whose + "Secret", method: "DELETE", path: path + "/{name}", failures: []int{400, 404},
-		summary: "Delete a secret; machines that have it keep it"},
+		summary: "Delete a secret; machines that have it keep it, and it stays hidden there"},
 		func(ctx context.Context, w who, in *N) (api.ID, error) {
 			owner, err := (*in).owner(ctx, s, w)
 			if err != nil {

@@ -6,6 +6,8 @@
 // scope wins, and what a request gave to its agent wins over all. Values go in
 // and are opened for machines and builds; no call gives them to people. Each
 // opening is a use, which the caller keeps in the transaction that tells of it.
+// What a machine was given is hidden there for good, whatever becomes of the
+// secret.
 //
 // It seals and opens by package secret and knows neither machines nor HTTP.
 // Redacting is the caller's: it is told which values to look for.
