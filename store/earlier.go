@@ -43,8 +43,9 @@ func (t *Tx) dropEarlier() error {
 func (q queries) SecretsGiven(ctx context.Context, agent errand.AgentID, build errand.BuildID) ([]SecretRow, error) {
 	rows, err := q.db.QueryContext(ctx, `
 		SELECT `+secretColumns+` FROM `+allSealed+`
-		WHERE kind <> $3 AND EXISTS (SELECT 1 FROM secret_uses u
-			WHERE u.secret = s.id AND u.revision = s.revision AND (u.agent <> '' AND u.agent = $1 OR u.build <> '' AND u.build = $2))
+		WHERE kind <> $3 AND (
+			$1 <> '' AND EXISTS (SELECT 1 FROM secret_uses u WHERE u.secret = s.id AND u.revision = s.revision AND u.agent = $1) OR
+			$2 <> '' AND EXISTS (SELECT 1 FROM secret_uses u WHERE u.secret = s.id AND u.revision = s.revision AND u.build = $2))
 		ORDER BY name, id, revision`, agent, build, errand.SecretVariable)
 	if err != nil {
 		return nil, err
