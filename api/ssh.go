@@ -15,6 +15,7 @@ type SSHKey struct {
 	Fingerprint string    `json:"fingerprint" example:"SHA256:…"`
 	PublicKey   string    `json:"publicKey"`
 	Comment     string    `json:"comment"`
+	Principals  []string  `json:"principals,omitempty" doc:"Of a key that signs certificates: for whom they may be."`
 	CreatedAt   time.Time `json:"createdAt"`
 	UsedAt      time.Time `json:"usedAt,omitzero" doc:"When it last let its person in."`
 }

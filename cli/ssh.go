@@ -37,9 +37,11 @@ func (a *app) ssh(ctx context.Context) (*client.Client, api.SSH, error) {
 }
 
 func (a *app) sshKeyAddCommand() *cobra.Command {
-	return &cobra.Command{
+	var authority bool
+	var principals []string
+	cmd := &cobra.Command{
 		Use: "add [FILE]", Short: "Add a public key (default: that of this machine's ssh)", Args: usage(cobra.MaximumNArgs(1)),
-		Long: "Add a public key: the file named, \"-\" for standard input, or else the first of\n~/.ssh/id_ed25519.pub, id_ecdsa.pub and id_rsa.pub.",
+		Long: "Add a public key: the file named, \"-\" for standard input, or else the first of\n~/.ssh/id_ed25519.pub, id_ecdsa.pub and id_rsa.pub.\n\n--authority adds a key that signs certificates (ssh-keygen -s): who has one that is\nfor you, or for a --principal, is let in as you while it is valid.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.connect()
 			if err != nil {
@@ -48,6 +50,11 @@ func (a *app) sshKeyAddCommand() *cobra.Command {
 			text, err := publicKey(args, cmd.InOrStdin())
 			if err != nil {
 				return err
+			}
+			if authority {
+				text = authorityLine(text, principals)
+			} else if len(principals) > 0 {
+				return usageError("--principal is of --authority")
 			}
 			k, err := c.AddSSHKey(cmd.Context(), text)
 			if err != nil {
@@ -60,6 +67,18 @@ func (a *app) sshKeyAddCommand() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&authority, "authority", false, "it signs certificates, which let in who has one")
+	cmd.Flags().StringArrayVar(&principals, "principal", nil, "whom its certificates may be for; may be repeated (default: your name and address)")
+	return cmd
+}
+
+// authorityLine puts the options of authorized_keys before a key.
+func authorityLine(key string, principals []string) string {
+	options := "cert-authority"
+	if len(principals) > 0 {
+		options += `,principals="` + strings.Join(principals, ",") + `"`
+	}
+	return options + " " + strings.TrimSpace(key)
 }
 
 // publicKey reads the key that the arguments mean.
@@ -101,13 +120,13 @@ func (a *app) sshKeyListCommand() *cobra.Command {
 			if a.json {
 				return a.printJSON(s.Keys)
 			}
-			rows := [][]string{{"KEY", "FINGERPRINT", "COMMENT", "USED"}}
+			rows := [][]string{{"KEY", "FINGERPRINT", "COMMENT", "SIGNS FOR", "USED"}}
 			for _, k := range s.Keys {
 				used := "never"
 				if !k.UsedAt.IsZero() {
 					used = ago(k.UsedAt, time.Now())
 				}
-				rows = append(rows, []string{k.ID, k.Fingerprint, dash(printable(k.Comment)), used})
+				rows = append(rows, []string{k.ID, k.Fingerprint, dash(printable(k.Comment)), dash(printable(strings.Join(k.Principals, ", "))), used})
 			}
 			return table(a.out, rows)
 		},

@@ -42,5 +42,5 @@ func (s *Server) deleteSSHKey(ctx context.Context, w who, in *bySSHKey) (api.ID,
 }
 
 func fromSSHKey(k store.SSHKey) api.SSHKey {
-	return api.SSHKey{ID: k.ID, Fingerprint: k.Fingerprint, PublicKey: k.Public, Comment: k.Comment, CreatedAt: k.CreatedAt, UsedAt: k.UsedAt}
+	return api.SSHKey{ID: k.ID, Fingerprint: k.Fingerprint, PublicKey: k.Public, Comment: k.Comment, Principals: k.Principals, CreatedAt: k.CreatedAt, UsedAt: k.UsedAt}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/errand-dev/errand"
@@ -15,16 +16,23 @@ type SSHKey struct {
 	Fingerprint string // SHA256:…
 	Public      string // as in authorized_keys, without its comment
 	Comment     string
-	CreatedAt   time.Time
-	UsedAt      time.Time // zero: never
+	// Principals are whom certificates that the key signs may be for; nil for a key
+	// that itself lets its person in.
+	Principals []string
+	CreatedAt  time.Time
+	UsedAt     time.Time // zero: never
 }
 
-const sshKeyColumns = `id, person, name, fingerprint, public, comment, created_at, used_at`
+const sshKeyColumns = `id, person, name, fingerprint, public, comment, principals, created_at, used_at`
 
 func scanSSHKey(s scanner) (SSHKey, error) {
 	var k SSHKey
 	var created, used int64
-	err := s.Scan(&k.ID, &k.Person, &k.Name, &k.Fingerprint, &k.Public, &k.Comment, &created, &used)
+	var principals string
+	err := s.Scan(&k.ID, &k.Person, &k.Name, &k.Fingerprint, &k.Public, &k.Comment, &principals, &created, &used)
+	if err == nil && principals != "" {
+		err = json.Unmarshal([]byte(principals), &k.Principals)
+	}
 	k.CreatedAt, k.UsedAt = fromMillis(created), fromMillis(used)
 	return k, err
 }
@@ -46,8 +54,16 @@ func (q queries) SSHKeyByFingerprint(ctx context.Context, fingerprint string) (S
 
 // InsertSSHKey keeps a new key.
 func (t *Tx) InsertSSHKey(k SSHKey) error {
-	_, err := t.exec(`INSERT INTO ssh_keys (`+sshKeyColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		k.ID, k.Person, k.Name, k.Fingerprint, k.Public, k.Comment, millis(k.CreatedAt), millis(k.UsedAt))
+	principals := ""
+	if k.Principals != nil {
+		text, err := json.Marshal(k.Principals)
+		if err != nil {
+			return err
+		}
+		principals = string(text)
+	}
+	_, err := t.exec(`INSERT INTO ssh_keys (`+sshKeyColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		k.ID, k.Person, k.Name, k.Fingerprint, k.Public, k.Comment, principals, millis(k.CreatedAt), millis(k.UsedAt))
 	return err
 }
 

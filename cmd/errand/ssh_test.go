@@ -98,7 +98,12 @@ func (h *sshHome) command(program string, args ...string) *exec.Cmd {
 // run runs one, with an input, and gives what it printed and its exit code.
 func (h *sshHome) run(stdin io.Reader, program string, args ...string) (stdout, stderr string, code int) {
 	h.Helper()
-	cmd := h.command(program, args...)
+	return h.ends(h.command(program, args...), stdin)
+}
+
+// ends runs a command to its end.
+func (h *sshHome) ends(cmd *exec.Cmd, stdin io.Reader) (stdout, stderr string, code int) {
+	h.Helper()
 	var out, complaints bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &complaints
 	err := cmd.Run()

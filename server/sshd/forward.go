@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/errand-dev/errand/auth"
 	"github.com/errand-dev/errand/guest"
 	"github.com/errand-dev/errand/presence"
 )
@@ -32,6 +33,10 @@ type (
 // forward joins a channel with an address that is dialled from inside the
 // machine, and so ends in the machine or takes its way out.
 func (v *visitor) forward(ctx context.Context, c ssh.NewChannel) {
+	if !v.grant.Allows(auth.PermitForwarding) {
+		_ = c.Reject(ssh.Prohibited, "your certificate does not permit forwarded ports")
+		return
+	}
 	address, ok := target(c)
 	if !ok {
 		_ = c.Reject(ssh.ConnectionFailed, "this is no address")

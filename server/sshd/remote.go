@@ -7,6 +7,8 @@ import (
 	"net"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/errand-dev/errand/auth"
 )
 
 // maxRemote is on how many ports of a machine a connection may listen.
@@ -45,7 +47,7 @@ func (v *visitor) listen(ctx context.Context, at listenRequest) (port int, ok bo
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	id, err := v.agent(ctx)
-	if err != nil || at.Port > 65535 || len(v.remote) >= maxRemote {
+	if err != nil || !v.grant.Allows(auth.PermitForwarding) || at.Port > 65535 || len(v.remote) >= maxRemote {
 		return 0, false
 	}
 	tries := 1

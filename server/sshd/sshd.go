@@ -47,11 +47,11 @@ func New(o Options) *Server {
 		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 			ctx, cancel := context.WithTimeout(context.Background(), handshakeLimit)
 			defer cancel()
-			who, err := s.Keys.CheckSSHKey(ctx, key)
+			who, grant, err := s.Keys.CheckSSHKey(ctx, key)
 			if err != nil && errand.KindOf(err) != errand.Unauthorized {
 				s.Log.Error("checking an ssh key", "err", err)
 			}
-			return &ssh.Permissions{ExtraData: map[any]any{callerKey{}: who}}, err
+			return &ssh.Permissions{CriticalOptions: grant.Critical(), ExtraData: map[any]any{callerKey{}: who, grantKey{}: grant}}, err
 		},
 	}
 	s.config.Ciphers = ciphers()
@@ -70,7 +70,10 @@ func ciphers() []string {
 	return all
 }
 
-type callerKey struct{}
+type (
+	callerKey struct{}
+	grantKey  struct{}
+)
 
 // Serve takes connections until ctx ends, and then ends those that there are.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
@@ -120,7 +123,8 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) {
 		return
 	}
 	who, _ := conn.Permissions.ExtraData[callerKey{}].(errand.Caller)
-	v := &visitor{Server: s, who: who, name: conn.User(), conn: conn, places: make(chan struct{}, maxChannels)}
+	grant, _ := conn.Permissions.ExtraData[grantKey{}].(auth.SSHGrant)
+	v := &visitor{Server: s, who: who, grant: grant, name: conn.User(), conn: conn, places: make(chan struct{}, maxChannels)}
 	s.Log.Debug("ssh connection", "agent", v.name, "who", who.Person())
 	var all sync.WaitGroup
 	defer func() {
@@ -146,6 +150,7 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) {
 type visitor struct {
 	*Server
 	who    errand.Caller
+	grant  auth.SSHGrant
 	name   string // of the agent, as it was typed
 	conn   *ssh.ServerConn
 	places chan struct{} // of channels

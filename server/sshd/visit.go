@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/errand-dev/errand/auth"
 	"github.com/errand-dev/errand/guest"
 	"github.com/errand-dev/errand/runner"
 	"github.com/errand-dev/errand/terminal"
@@ -117,7 +118,7 @@ func (s *visit) prepare(r *ssh.Request) func(context.Context) (int, error) {
 	switch r.Type {
 	case "pty-req":
 		var pty ptyRequest
-		if ssh.Unmarshal(r.Payload, &pty) == nil {
+		if ssh.Unmarshal(r.Payload, &pty) == nil && s.grant.Allows(auth.PermitPTY) {
 			size := sizeOf(pty.Cols, pty.Rows)
 			s.tty = &size
 			s.setEnv("TERM", pty.Term)
