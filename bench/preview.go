@@ -3,7 +3,6 @@ package bench
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -46,33 +45,11 @@ while True:
 
 // measurePreview moves bytes between a program in a machine and a client of its
 // preview, and of a forwarded port.
-func measurePreview(ctx context.Context, b *bench) (err error) {
-	s, err := b.serve("preview")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.close(ctx)) }()
-	if err := s.start(ctx, ServerOptions{Runs: 1, Idle: time.Hour}); err != nil {
-		return err
-	}
-	for _, engine := range b.Engines {
-		s.engine = engine
-		if err := s.preview(ctx, b); err != nil {
-			return fmt.Errorf("on %s: %w", engine, err)
-		}
-	}
-	return nil
+func measurePreview(ctx context.Context, b *bench) error {
+	return b.eachAgent(ctx, "preview", b.previewOf)
 }
 
-func (s *served) preview(ctx context.Context, b *bench) error {
-	made, err := s.agent(ctx, promptShort)
-	if err != nil {
-		return err
-	}
-	if _, err := s.await(ctx, made.Agent.ID, 0, finished); err != nil {
-		return err
-	}
-	id := errand.AgentID(made.Agent.ID)
+func (b *bench) previewOf(ctx context.Context, s *served, id errand.AgentID) error {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	listening, says := io.Pipe()

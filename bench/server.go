@@ -80,6 +80,36 @@ func (b *bench) serve(part string) (*served, error) {
 	return s, err
 }
 
+// eachAgent starts a server and, on each engine, an agent, and hands it on when its
+// run has ended.
+func (b *bench) eachAgent(ctx context.Context, part string, measure func(ctx context.Context, s *served, id errand.AgentID) error) (err error) {
+	s, err := b.serve(part)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close(ctx)) }()
+	if err := s.start(ctx, ServerOptions{Runs: 1, Idle: time.Hour}); err != nil {
+		return err
+	}
+	on := func(engine string) error {
+		s.engine = engine
+		made, err := s.agent(ctx, promptShort)
+		if err != nil {
+			return err
+		}
+		if _, err := s.await(ctx, made.Agent.ID, 0, finished); err != nil {
+			return err
+		}
+		return measure(ctx, s, errand.AgentID(made.Agent.ID))
+	}
+	for _, engine := range b.Engines {
+		if err := on(engine); err != nil {
+			return fmt.Errorf("on %s: %w", engine, err)
+		}
+	}
+	return nil
+}
+
 // start starts a server and returns when it answers.
 func (s *served) start(ctx context.Context, o ServerOptions) error {
 	var err error

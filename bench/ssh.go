@@ -5,7 +5,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -15,48 +14,29 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/errand-dev/errand"
 )
 
 // measureSSH moves a file into a machine and out of it with OpenSSH's own
 // programs, as they are without settings: by SFTP, and through a command.
-func measureSSH(ctx context.Context, b *bench) (err error) {
+func measureSSH(ctx context.Context, b *bench) error {
 	for _, program := range []string{"ssh", "sftp"} {
 		if _, err := exec.LookPath(program); err != nil {
 			b.skip("ssh: %s is not in PATH.", program)
 			return nil
 		}
 	}
-	s, err := b.serve("ssh")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.close(ctx)) }()
-	if err := s.start(ctx, ServerOptions{Runs: 1, Idle: time.Hour}); err != nil {
-		return err
-	}
-	for _, engine := range b.Engines {
-		s.engine = engine
-		if err := s.ssh(ctx, b); err != nil {
-			return fmt.Errorf("on %s: %w", engine, err)
-		}
-	}
-	return nil
+	return b.eachAgent(ctx, "ssh", b.sshTo)
 }
 
-func (s *served) ssh(ctx context.Context, b *bench) error {
-	made, err := s.agent(ctx, promptShort)
-	if err != nil {
-		return err
-	}
-	if _, err := s.await(ctx, made.Agent.ID, 0, finished); err != nil {
-		return err
-	}
+func (b *bench) sshTo(ctx context.Context, s *served, id errand.AgentID) error {
 	dir, err := os.MkdirTemp(b.Dir, "ssh-client-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	settings, err := s.sshConfig(ctx, dir, made.Agent.ID)
+	settings, err := s.sshConfig(ctx, dir, id)
 	if err != nil {
 		return err
 	}
@@ -107,7 +87,7 @@ func piped(ctx context.Context, args []string, text, file string) error {
 
 // sshConfig has the server know a new key, and writes what the clients are to
 // know of the agent's machine.
-func (s *served) sshConfig(ctx context.Context, dir, agent string) (file string, err error) {
+func (s *served) sshConfig(ctx context.Context, dir string, agent errand.AgentID) (file string, err error) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return "", err
@@ -135,7 +115,7 @@ func (s *served) sshConfig(ctx context.Context, dir, agent string) (file string,
 	for name, text := range map[string]string{
 		"key":   string(pem.EncodeToMemory(block)),
 		"known": "[" + host + "]:" + port + " " + at.HostKey + "\n",
-		"config": "Host machine\nHostName " + host + "\nPort " + port + "\nUser " + agent + "\nBatchMode yes\n" +
+		"config": "Host machine\nHostName " + host + "\nPort " + port + "\nUser " + string(agent) + "\nBatchMode yes\n" +
 			"IdentitiesOnly yes\nIdentityFile " + in("key") + "\nUserKnownHostsFile " + in("known") + "\n",
 	} {
 		if err := os.WriteFile(in(name), []byte(text), 0o600); err != nil {

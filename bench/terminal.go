@@ -35,33 +35,11 @@ func measureTerminal(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	for _, engine := range b.Engines {
-		if err := b.typedThrough(ctx, engine); err != nil {
-			return fmt.Errorf("on %s: %w", engine, err)
-		}
-	}
-	return nil
+	return b.eachAgent(ctx, "terminal", b.typedThrough)
 }
 
 // typedThrough times keys through a server.
-func (b *bench) typedThrough(ctx context.Context, engine string) (err error) {
-	s, err := b.serve("terminal-" + engine)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.close(ctx)) }()
-	s.engine = engine
-	if err := s.start(ctx, ServerOptions{Runs: 1, Idle: time.Hour}); err != nil {
-		return err
-	}
-	made, err := s.agent(ctx, promptShort)
-	if err != nil {
-		return err
-	}
-	id := errand.AgentID(made.Agent.ID)
-	if _, err := s.await(ctx, made.Agent.ID, 0, finished); err != nil {
-		return err
-	}
+func (b *bench) typedThrough(ctx context.Context, s *served, id errand.AgentID) error {
 	if _, err := s.client.OpenTerminal(ctx, id, "typed"); err != nil {
 		return err
 	}
@@ -70,7 +48,7 @@ func (b *bench) typedThrough(ctx context.Context, engine string) (err error) {
 		_, err := s.client.Attach(ctx, id, "typed", start, client.ExecIO{Stdin: in, Stdout: out})
 		return err
 	})
-	b.keep("terminal", "key → echo, through the panel's WebSocket", engine, "ms", took, "")
+	b.keep("terminal", "key → echo, through the panel's WebSocket", s.engine, "ms", took, "")
 	return err
 }
 
