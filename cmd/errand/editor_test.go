@@ -1,10 +1,12 @@
 package main_test
 
 import (
+	"context"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/errand-dev/errand"
 	"github.com/errand-dev/errand/api"
@@ -56,6 +58,7 @@ func TestEditor(t *testing.T) {
 
 			// A terminal whose command has ended for good is opened anew.
 			in.exec(id, "", "pkill", "-KILL", "-f", "^[^ ]+ tend ")
+			in.editorEnded(id)
 			in.portClosed(id, 13337)
 			in.exec(id, standIn, "sh", "-c", "cat >/usr/local/bin/openvscode-server && chmod +x /usr/local/bin/openvscode-server")
 			l.editor(id, 2, "/usr/local/bin/openvscode-server --host 127.0.0.1 --port 13337 --without-connection-token ", " --default-folder /workspace\n")
@@ -105,6 +108,24 @@ func (l *looker) editor(id string, starts int, begins, ends string) {
 		}
 	}
 	l.Errorf("the editor's terminal is not there: %+v", terminals.Items)
+}
+
+// editorEnded waits until the editor's terminal is seen to have ended, which tmux
+// does not tell of.
+func (in *installation) editorEnded(id string) {
+	in.t.Helper()
+	ctx, cancel := context.WithTimeout(in.t.Context(), time.Minute)
+	defer cancel()
+	for {
+		terminals, err := in.client.Terminals(ctx, errand.AgentID(id))
+		if err != nil {
+			in.t.Fatal(err)
+		}
+		if !slices.ContainsFunc(terminals.Items, func(t api.Terminal) bool { return t.Name == "editor" && t.Running }) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // portClosed waits until nothing listens on a port any more.

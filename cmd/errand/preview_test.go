@@ -155,10 +155,13 @@ func (in *installation) portsUntil(id string, wanted func(api.Ports) bool) {
 	defer cancel()
 	resp := request(ctx, in.t, http.DefaultClient, "GET", in.client.URL()+"/v1/agents/"+id+"/ports/changes", nil, in.bearer()...)
 	defer resp.Body.Close()
-	last := ""
+	last, event := "", ""
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if name, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
+			event = name
+		}
 		text, ok := strings.CutPrefix(lines.Text(), "data: ")
-		if !ok {
+		if !ok || event != api.StreamPorts { // a heartbeat tells of none
 			continue
 		}
 		last = text

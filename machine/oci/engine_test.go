@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -72,6 +73,55 @@ func TestLinkWaitsForItsHolder(t *testing.T) {
 	if err := second.File.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// A lock whose machine is not there was left by a process that was killed.
+func TestLeftLocks(t *testing.T) {
+	need(t, Runc)
+	dir := t.TempDir()
+	d, err := openIn(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := mustCreate(t, d, "there", machine.Spec{Engine: Runc})
+	for _, name := range []string{"left", "held"} {
+		if err := os.WriteFile(d.path("locks", name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unlock, err := d.lock(t.Context(), "held") // as a program does that outlived its server
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := openIn(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names := namesIn(t, d.path("locks")); !slices.Equal(names, []string{"held", "there"}) {
+		t.Errorf("after an opening there are %q", names)
+	}
+	unlock()
+	if err := m.Destroy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(again.Close(), d.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if names := namesIn(t, d.path("locks")); len(names) > 0 {
+		t.Errorf("at the end there are %q", names)
+	}
+}
+
+func namesIn(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
 }
 
 // What a snapshot leaves to be cleared away is waited for by whoever wants the

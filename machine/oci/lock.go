@@ -107,6 +107,38 @@ func (d *Driver) lockFile(ctx context.Context, id machine.ID) (*os.File, error) 
 	}
 }
 
+// sweepLocks removes the locks of machines that are not there, which a process left
+// that was killed before it made the machine, or after it removed it. One that is
+// held stays.
+func (d *Driver) sweepLocks() error {
+	files, err := os.ReadDir(d.path("locks"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, file := range files {
+		err = errors.Join(err, d.sweepLock(machine.ID(file.Name())))
+	}
+	return err
+}
+
+func (d *Driver) sweepLock(id machine.ID) error {
+	f, err := os.OpenFile(d.path("locks", string(id)), os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil || !current(f) {
+		return nil // somebody's
+	}
+	if _, err := os.Stat(d.machineDir(id)); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.Remove(f.Name())
+}
+
 // current says whether f is still the file of its name.
 func current(f *os.File) bool {
 	open, err := f.Stat()

@@ -109,6 +109,9 @@ func New(opts Options) (*Driver, error) {
 	d.sweepTrash()
 	d.settleAll()
 	d.sweepOrphans()
+	if err := d.sweepLocks(); err != nil {
+		d.log.Warn("removing the locks of machines that are gone", "err", err)
+	}
 	return d, nil
 }
 
@@ -157,6 +160,9 @@ func (d *Driver) Close() error {
 		return fmt.Errorf("closing machines: %w", err)
 	}
 	d.after.Wait()
+	if err := d.sweepLocks(); err != nil {
+		return fmt.Errorf("closing machines: %w", err)
+	}
 	if running, err := os.ReadDir(filepath.Join(d.run, "m")); err == nil && len(running) > 0 {
 		return nil
 	}
