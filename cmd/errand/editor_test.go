@@ -53,13 +53,16 @@ func TestEditor(t *testing.T) {
 			in.exec(id, release, "sh", "-c", "cat >/usr/local/bin/curl")
 			in.exec(id, standIn, "sh", "-c", "cat >/tmp/code-server")
 			l := newLooker(t, in)
-			l.editor(id, 1, "/root/.local/bin/code-server --bind-addr 127.0.0.1:13337 --auth none ", " /workspace\n")
-			l.editor(id, 1, "/root/.local/bin/code-server ", " /workspace\n") // the one that runs
+			for range 2 { // the second time the one that runs
+				if starts := l.editor(id, 1, "/root/.local/bin/code-server --bind-addr 127.0.0.1:13337 --auth none ", " /workspace\n"); starts != 1 {
+					t.Errorf("editors were started %d times", starts)
+				}
+			}
 
-			// A terminal whose command has ended for good is opened anew.
+			// A terminal whose command has ended for good is opened anew. Under gVisor
+			// what it had started goes on until then, and keeps the port.
 			in.exec(id, "", "pkill", "-KILL", "-f", "^[^ ]+ tend ")
 			in.editorEnded(id)
-			in.portClosed(id, 13337)
 			in.exec(id, standIn, "sh", "-c", "cat >/usr/local/bin/openvscode-server && chmod +x /usr/local/bin/openvscode-server")
 			l.editor(id, 2, "/usr/local/bin/openvscode-server --host 127.0.0.1 --port 13337 --without-connection-token ", " --default-folder /workspace\n")
 		})
@@ -78,9 +81,9 @@ cd "$(mktemp -d)" && mkdir -p code-server/bin && cp /tmp/code-server code-server
 	tar -czf "$to" code-server
 `
 
-// editor opens the editor, and wants editors to have been started so often, the
-// last one so.
-func (l *looker) editor(id string, starts int, begins, ends string) {
+// editor opens the editor, waits until editors have been started at least so often,
+// and wants the last one to have been started so, and to answer. It gives how often.
+func (l *looker) editor(id string, least int, begins, ends string) (starts int) {
 	l.Helper()
 	p, err := l.in.client.OpenEditor(l.Context(), errand.AgentID(id))
 	if err != nil {
@@ -89,13 +92,17 @@ func (l *looker) editor(id string, starts int, begins, ends string) {
 	if !strings.HasPrefix(p.Origin, "http://13337--"+strings.TrimPrefix(id, "bc-")) {
 		l.Errorf("the editor is at %s", p.Origin)
 	}
+	all := l.in.editors(id)
+	for deadline := time.Now().Add(time.Minute); len(all) < least && time.Now().Before(deadline); all = l.in.editors(id) {
+		time.Sleep(50 * time.Millisecond) // a program that is started tells nobody
+	}
 	l.in.listening(id, 13337)
 	l.origin = p.Origin
 	if status, _, body := l.ask("GET", p.URL, nil, "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", "cross-site"); status != 200 || !strings.Contains(body, "It works") {
 		l.Errorf("the editor shows %d %s", status, body)
 	}
-	all := slices.Collect(strings.Lines(l.in.exec(id, "", "cat", "/tmp/editor.args")))
-	if len(all) != starts || !strings.HasPrefix(all[starts-1], begins) || !strings.HasSuffix(all[starts-1], ends) {
+	all = l.in.editors(id)
+	if last := len(all) - 1; last < least-1 || !strings.HasPrefix(all[last], begins) || !strings.HasSuffix(all[last], ends) {
 		l.Errorf("editors were started as %q", all)
 	}
 	terminals, err := l.in.client.Terminals(l.Context(), errand.AgentID(id))
@@ -104,10 +111,17 @@ func (l *looker) editor(id string, starts int, begins, ends string) {
 	}
 	for _, t := range terminals.Items {
 		if t.Name == "editor" && t.Running && t.Health != nil {
-			return
+			return len(all)
 		}
 	}
 	l.Errorf("the editor's terminal is not there: %+v", terminals.Items)
+	return len(all)
+}
+
+// editors gives how editors were started so far, a line each.
+func (in *installation) editors(id string) []string {
+	in.t.Helper()
+	return slices.Collect(strings.Lines(in.exec(id, "", "sh", "-c", "cat /tmp/editor.args || :")))
 }
 
 // editorEnded waits until the editor's terminal is seen to have ended, which tmux
@@ -126,12 +140,4 @@ func (in *installation) editorEnded(id string) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-}
-
-// portClosed waits until nothing listens on a port any more.
-func (in *installation) portClosed(id string, port int) {
-	in.t.Helper()
-	in.portsUntil(id, func(p api.Ports) bool {
-		return !slices.ContainsFunc(p.Items, func(one api.OpenPort) bool { return one.Port == port && one.Listening })
-	})
 }
