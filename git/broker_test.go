@@ -259,6 +259,31 @@ func TestRemoteDeclines(t *testing.T) {
 	}
 }
 
+// TestPushAfterAKill: what a git that was killed left in the agent's repository keeps
+// nobody from pushing.
+func TestPushAfterAKill(t *testing.T) {
+	t.Parallel()
+	bare, _ := newRemote(t)
+	dir := t.TempDir()
+	m := newMirrors(t, Options{Dir: dir})
+	box, _ := working(t, m, Grant{URL: bare, Branch: ownBranch})
+	first := box.commit("a.txt", "a")
+	box.mustGit("push")
+	all, err := filepath.Glob(filepath.Join(dir, "agents", "*", Name(bare)))
+	if err != nil || len(all) != 1 {
+		t.Fatalf("the agent's repositories are %q, %v", all, err)
+	}
+	git(t, all[0], "update-ref", "refs/errand/incoming", first)
+	for _, lock := range []string{"packed-refs.lock", "refs/errand/incoming.lock", "refs/heads/" + ownBranch + ".lock"} {
+		write(t, filepath.Join(all[0], lock), "")
+	}
+	second := box.commit("a.txt", "b")
+	box.mustGit("push")
+	if got := git(t, bare, "rev-parse", ownBranch); got != second {
+		t.Errorf("the remote is at %s, want %s", got, second)
+	}
+}
+
 // TestKilledInQuarantine: what a server that was killed had not passed on goes.
 func TestKilledInQuarantine(t *testing.T) {
 	dir := t.TempDir()

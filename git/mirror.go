@@ -169,7 +169,7 @@ func (r *Mirror) update(ctx context.Context, s *updates) error {
 		return nil
 	}
 	if !s.swept {
-		if err := r.sweep(); err != nil {
+		if err := sweep(r.dir); err != nil {
 			return err
 		}
 		s.swept = true
@@ -341,10 +341,10 @@ func (r *Mirror) tidy(ctx context.Context) error {
 	return nil
 }
 
-// sweep removes locks and half packs that a killed git left. Nobody else writes
-// here: updates of one mirror follow one another.
-func (r *Mirror) sweep() error {
-	err := filepath.WalkDir(r.dir, func(path string, d fs.DirEntry, err error) error {
+// sweep removes locks and half packs that a killed git left in a repository of
+// ours. Nobody else may write there meanwhile.
+func sweep(dir string) error {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		switch name := filepath.Base(path); {
 		case errors.Is(err, fs.ErrNotExist):
 			return nil
@@ -358,7 +358,7 @@ func (r *Mirror) sweep() error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("sweeping the mirror of %s: %w", r.url, err)
+		return fmt.Errorf("sweeping the repository %s: %w", dir, err)
 	}
 	return nil
 }

@@ -207,6 +207,10 @@ func (b *broker) pass(request context.Context, p proposal, pack io.Reader) (v ve
 	if err != nil {
 		return verdict{}, err
 	}
+	// One push of an agent follows another, so what is locked was left by a kill.
+	if err := sweep(dir); err != nil {
+		return verdict{}, err
+	}
 	q, err := isolate(dir)
 	if err != nil {
 		return verdict{}, err
@@ -376,7 +380,9 @@ func (m *Mirrors) agentRepositoryDir(agent errand.AgentID, url string) (string, 
 // missing before it lets them out of quarantine. The ref it writes is ours, not
 // the machine's. why is what git found wrong, "" if nothing.
 func (b *broker) take(ctx context.Context, dir string, p proposal, ref string, pack io.Reader, most int64, q *quarantine) (why string, err error) {
-	_, _ = b.mirrors.git(ctx, dir, "update-ref", "-d", ref) // left by a kill
+	if _, err := b.mirrors.git(ctx, dir, "update-ref", "-d", ref); err != nil { // left by a kill
+		return "", err
+	}
 	var head bytes.Buffer
 	id := p.changes[0].new
 	caps := "\x00report-status"
