@@ -60,9 +60,13 @@ func TestEditor(t *testing.T) {
 			}
 
 			// A terminal whose command has ended for good is opened anew. Under gVisor
-			// what it had started goes on until then, and keeps the port.
+			// what it had started would go on, and keep the port.
 			in.exec(id, "", "pkill", "-KILL", "-f", "^[^ ]+ tend ")
 			in.editorEnded(id)
+			in.exec(id, "", "sh", "-c", "pkill -KILL -f '[p]review.mjs 13337' || :")
+			in.portsUntil(id, func(p api.Ports) bool {
+				return !slices.ContainsFunc(p.Items, func(one api.OpenPort) bool { return one.Port == 13337 && one.Listening })
+			})
 			in.exec(id, standIn, "sh", "-c", "cat >/usr/local/bin/openvscode-server && chmod +x /usr/local/bin/openvscode-server")
 			l.editor(id, 2, "/usr/local/bin/openvscode-server --host 127.0.0.1 --port 13337 --without-connection-token ", " --default-folder /workspace\n")
 		})
