@@ -77,7 +77,7 @@ func (m *machine) makeAll(dir string) error {
 	if err := m.makeAll(filepath.Dir(dir)); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { // git may have made it meanwhile
 		return err
 	}
 	return like(dir, filepath.Dir(dir))
