@@ -23,7 +23,7 @@ type page struct {
 
 // Names that begin with $ stand for values, as html has them. html/template would
 // do it too, but a program that runs templates has every exported method of all
-// its packages in it: 7 MB more for errand.
+// its packages in it: 5 MB more for errand.
 var (
 	//go:embed page.html
 	pageText string
