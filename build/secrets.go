@@ -7,7 +7,6 @@ import (
 	"github.com/errand-dev/errand/environment"
 	"github.com/errand-dev/errand/environment/file"
 	"github.com/errand-dev/errand/journal"
-	"github.com/errand-dev/errand/store"
 	"github.com/errand-dev/errand/vault"
 )
 
@@ -43,16 +42,14 @@ func (b *Builds) unlock(ctx context.Context, build errand.Build, e errand.Enviro
 	for _, r := range e.Repositories {
 		f.Repositories = append(f.Repositories, r.URL)
 	}
-	for {
-		opened, err := b.Vault.Open(ctx, f)
-		if err != nil || len(opened.Uses) == 0 {
-			return opened, err
+	var opened vault.Opened
+	err := vault.Unchanged(func() (err error) {
+		if opened, err = b.Vault.Open(ctx, f); err != nil || len(opened.Uses) == 0 {
+			return err
 		}
-		err = b.recordUses(ctx, build.ID, opened.Uses)
-		if e := errand.AsError(err); e == nil || e.Code != store.SecretChanged {
-			return opened, err
-		}
-	}
+		return b.recordUses(ctx, build.ID, opened.Uses)
+	})
+	return opened, err
 }
 
 // recordUses puts on record what a build is about to be given.

@@ -20,7 +20,6 @@ import (
 	"github.com/errand-dev/errand/git"
 	"github.com/errand-dev/errand/journal"
 	"github.com/errand-dev/errand/secret"
-	"github.com/errand-dev/errand/store"
 	"github.com/errand-dev/errand/vault"
 )
 
@@ -50,15 +49,12 @@ func (r *Runner) unlock(ctx context.Context, p *place, s *setup) error {
 // unlockFor unlocks the secrets that the agent's machine is about to be given, and
 // puts on record that it is.
 func (r *Runner) unlockFor(ctx context.Context, p *place, s *setup, run errand.RunID) error {
-	for {
+	return vault.Unchanged(func() error {
 		if err := r.unlock(ctx, p, s); err != nil {
 			return err
 		}
-		err := r.recordUses(ctx, s.agent.ID, run, s.opened.Uses)
-		if e := errand.AsError(err); e == nil || e.Code != store.SecretChanged {
-			return err
-		}
-	}
+		return r.recordUses(ctx, s.agent.ID, run, s.opened.Uses)
+	})
 }
 
 // hide puts t in the place of what the place held of secrets. The values of

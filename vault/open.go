@@ -88,6 +88,17 @@ func (v *Vault) Open(ctx context.Context, f For) (Opened, error) {
 	return out, nil
 }
 
+// Unchanged has give open secrets and put on record what a machine is about to be
+// given, and does it again where one of them was changed in between.
+func Unchanged(give func() error) error {
+	for {
+		err := give()
+		if e := errand.AsError(err); e == nil || e.Code != store.SecretChanged {
+			return err
+		}
+	}
+}
+
 // before gives the values that the machine was given earlier and is not given now:
 // because the secret was changed or removed, or another one stands before it.
 func (v *Vault) before(ctx context.Context, f For, now []store.SecretRow) ([]store.SecretRow, error) {
